@@ -1,0 +1,135 @@
+"""Bytes of a program's output to lines of text: a pure state object, no IO.
+
+Guarantees: every line that ended is returned once and in order; a last line without its end is returned by
+`close`; a progress bar that redraws itself with carriage returns gives its last state at most once a second,
+and its final state always; bytes that are not UTF-8 become U+FFFD; nothing grows without a bound.
+
+Limits: a line is cut into pieces of LINE_BYTES_MAX, of which LINE_PIECES_MAX are kept; what was left out is
+counted in a line of its own. Terminal escape sequences (colours, cursor movement) and backspaces are left
+out, since they say how text was painted, and could repaint the terminal of whoever reads the log later.
+"""
+
+import re
+
+__all__ = ["LINE_BYTES_MAX", "LINE_PIECES_MAX", "STATE_INTERVAL_US", "LineSplitter"]
+
+# One line of JSON escapes (six bytes for a control character) must fit a journal record of 256 KiB.
+LINE_BYTES_MAX = 16 * 1024
+LINE_PIECES_MAX = 64
+STATE_INTERVAL_US = 1_000_000
+
+_ESCAPES = re.compile(
+    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # control sequences: colours, cursor, erase
+    rb"|\][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)?"  # operating system commands: titles, links
+    rb"|[PX^_][^\x1b]{0,4096}(?:\x1b\\)?"  # device control and other strings
+    rb"|[ -/]*[0-~])?"
+)
+
+
+class LineSplitter:
+    """The output of one stream, piece by piece, as lines; see the module for what it promises."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._pieces = 0
+        self._left_out_bytes = 0
+        self._shown: bytes | None = None
+        self._state_due_us: int | None = None
+
+    def feed(self, data: bytes, now_us: int) -> list[str]:
+        """The lines that `data` completes, read at `now_us`."""
+        lines: list[str] = []
+        pieces = (self._rest + data).split(b"\n")
+        self._rest = pieces.pop()
+        for piece in pieces:
+            self._end_line(piece, lines)
+        if b"\r" in self._rest:
+            self._rest = _squeeze(self._rest)
+        self._cut_rest(lines)
+        lines += self.tick(now_us)
+        return lines
+
+    def tick(self, now_us: int) -> list[str]:
+        """The state of a progress bar, when a second has passed since the last one; call it now and then."""
+        if b"\r" not in self._rest:
+            return []
+        if self._state_due_us is None:
+            self._state_due_us = now_us + STATE_INTERVAL_US
+        if now_us < self._state_due_us:
+            return []
+        complete, _, current = self._rest.rpartition(b"\r")
+        # The part behind the last return may be half of a state; the one before it is whole.
+        state = current if _is_blank(complete) else complete
+        if _is_blank(state) or state == self._shown:
+            return []
+        self._state_due_us = now_us + STATE_INTERVAL_US
+        self._shown = state
+        return [_text(state[:LINE_BYTES_MAX])]
+
+    def close(self) -> list[str]:
+        """The last line, if it has no end."""
+        lines: list[str] = []
+        if self._rest or self._left_out_bytes:
+            self._end_line(self._rest, lines)
+        self._rest = b""
+        return lines
+
+    def _end_line(self, line: bytes, lines: list[str]) -> None:
+        final = _final_state(line) if b"\r" in line else line
+        already_shown = self._shown is not None and (_is_blank(final) or final == self._shown)
+        if self._pieces == 0 and not already_shown and len(final) <= LINE_BYTES_MAX:
+            lines.append(_text(final))
+        elif not already_shown:
+            self._rest = final
+            self._cut_rest(lines)
+            if self._rest:
+                self._keep_piece(self._rest, lines)
+        if self._left_out_bytes:
+            lines.append(f"[trainledger: {self._left_out_bytes} more bytes of this line were left out]")
+        self._pieces = self._left_out_bytes = 0
+        self._shown = None
+        self._state_due_us = None
+
+    def _cut_rest(self, lines: list[str]) -> None:
+        """Take whole pieces off an unfinished line that is too long to wait for its end."""
+        start = 0
+        while len(self._rest) - start > LINE_BYTES_MAX:
+            end = start + LINE_BYTES_MAX
+            # Not between the bytes of one character, if the text is UTF-8 at all.
+            back = next((n for n in range(4) if self._rest[end - n] & 0xC0 != 0x80), 0)
+            self._keep_piece(self._rest[start : end - back], lines)
+            start = end - back
+        self._rest = self._rest[start:]
+
+    def _keep_piece(self, piece: bytes, lines: list[str]) -> None:
+        if self._pieces < LINE_PIECES_MAX:
+            lines.append(_text(piece))
+        else:
+            self._left_out_bytes += len(piece)
+        self._pieces += 1
+
+
+def _squeeze(rest: bytes) -> bytes:
+    """An unfinished line reduced to its last whole state and what came behind it."""
+    *states, current = rest.split(b"\r")
+    complete = next((state for state in reversed(states) if not _is_blank(state)), b"")
+    return complete + b"\r" + current
+
+
+def _final_state(line: bytes) -> bytes:
+    """What stands on the screen when the line ends: the last state that shows anything."""
+    return next((state for state in reversed(line.split(b"\r")) if not _is_blank(state)), b"")
+
+
+def _is_blank(state: bytes) -> bool:
+    if b"\x1b" in state:
+        state = _ESCAPES.sub(b"", state)
+    return not state.strip(b" \t\x08\x00")
+
+
+def _text(line: bytes) -> str:
+    if b"\x1b" in line:
+        line = _ESCAPES.sub(b"", line)
+    if b"\x08" in line:
+        line = line.replace(b"\x08", b"")
+    return line.decode("utf-8", errors="replace")

@@ -1,0 +1,472 @@
+"""The events: which there are, on which topic, keyed by what, and what a poison record does there.
+
+Each class mirrors `avro/<name>.avsc` field by field (a test compares them); the files are the contract,
+these types let mypy check the code that fills and reads them. Ids are 16 bytes, times are microseconds since
+1970 UTC unless a name says otherwise.
+"""
+
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+__all__ = [
+    "EVENT_TOPICS",
+    "TOPICS",
+    "TOPIC_ADMIN",
+    "TOPIC_LOGS",
+    "TOPIC_METRICS",
+    "TOPIC_NODES",
+    "TOPIC_RUNS",
+    "Allocation",
+    "Block",
+    "DeadSkipped",
+    "Device",
+    "Devices",
+    "Envelope",
+    "Event",
+    "Gap",
+    "Hardware",
+    "Holder",
+    "LogChunk",
+    "MetricDefined",
+    "MetricsEvent",
+    "NodePresent",
+    "ParamsChanged",
+    "PriceSet",
+    "ProcessUsage",
+    "Provenance",
+    "RunExited",
+    "RunStarted",
+    "Setting",
+    "SourceRange",
+    "Stat",
+    "SummarySet",
+    "TextPoint",
+    "TopicRule",
+    "Usage",
+    "Writer",
+    "WriterGap",
+    "WriterGone",
+    "WriterSeen",
+]
+
+TOPIC_RUNS = "trainledger.runs"
+TOPIC_METRICS = "trainledger.metrics"
+TOPIC_LOGS = "trainledger.logs"
+TOPIC_NODES = "trainledger.nodes"
+TOPIC_ADMIN = "trainledger.admin"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRule:
+    """How a topic is kept and read.
+
+    `number` is the topic's number in spool frames; `partitions` the default at creation (fixed for ever by
+    topic name); `poison_stops`: a record that cannot be understood stops the partition instead of becoming a
+    dead letter; `durable`: fsynced at each append to the spool, and never dropped.
+    """
+
+    name: str
+    number: int
+    partitions: int
+    poison_stops: bool
+    durable: bool
+
+
+TOPICS: dict[str, TopicRule] = {
+    rule.name: rule
+    for rule in (
+        TopicRule(TOPIC_RUNS, 1, 4, poison_stops=True, durable=True),
+        TopicRule(TOPIC_METRICS, 2, 12, poison_stops=False, durable=False),
+        TopicRule(TOPIC_LOGS, 3, 4, poison_stops=False, durable=False),
+        TopicRule(TOPIC_NODES, 4, 4, poison_stops=True, durable=True),
+        TopicRule(TOPIC_ADMIN, 5, 1, poison_stops=True, durable=True),
+    )
+}
+
+EVENT_TOPICS: dict[str, str] = {
+    "run_started": TOPIC_RUNS,
+    "params_changed": TOPIC_RUNS,
+    "summary_set": TOPIC_RUNS,
+    "metric_defined": TOPIC_RUNS,
+    "provenance": TOPIC_RUNS,
+    "run_exited": TOPIC_RUNS,
+    "writer_gap": TOPIC_RUNS,
+    "writer_seen": TOPIC_RUNS,
+    "writer_gone": TOPIC_RUNS,
+    "metrics": TOPIC_METRICS,
+    "log_chunk": TOPIC_LOGS,
+    "node_present": TOPIC_NODES,
+    "devices": TOPIC_NODES,
+    "allocation": TOPIC_NODES,
+    "hardware": TOPIC_NODES,
+    "process_usage": TOPIC_NODES,
+    "gap": TOPIC_NODES,
+    "price_set": TOPIC_ADMIN,
+    "dead_skipped": TOPIC_ADMIN,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A decoded event: its type's name and its fields (one of the classes below)."""
+
+    type: str
+    record: Any
+
+
+class SourceRange(TypedDict):
+    """The journal range an event carries."""
+
+    journal_id: bytes
+    prev_end: int
+    start: int
+    end: int
+
+
+class Envelope(TypedDict):
+    """Who appended an event, when, and from what."""
+
+    producer_id: bytes
+    seq: int
+    node_id: str
+    wall_us: int
+    boot_id: bytes
+    boot_us: int
+    source: SourceRange | None
+
+
+class Setting(TypedDict):
+    """One parameter."""
+
+    key: str
+    value: str
+    number: float | None
+
+
+class RunStarted(TypedDict):
+    """A process began to write for a run."""
+
+    envelope: Envelope
+    run_id: bytes
+    writer_id: bytes
+    at_us: int
+    parent_writer: bytes | None
+    role: str
+    joined: str
+    project: str
+    experiment: str | None
+    team: str | None
+    name: str | None
+    group: str | None
+    tags: list[str]
+    parent_run: bytes | None
+    user: str
+    uid: int
+    host: str
+    pid: int
+    start_ticks: int
+    pid_namespace: int
+    rank: int | None
+    local_rank: int | None
+    world_size: int | None
+    launcher: str
+    restart_hint: int | None
+    argv: list[str]
+    config: list[Setting]
+
+
+class ParamsChanged(TypedDict):
+    """Parameters were set or changed."""
+
+    envelope: Envelope
+    run_id: bytes
+    writer_id: bytes
+    at_us: int
+    changes: list[Setting]
+
+
+class SummarySet(TypedDict):
+    """Summary values were set by the user."""
+
+    envelope: Envelope
+    run_id: bytes
+    writer_id: bytes
+    at_us: int
+    changes: list[Setting]
+
+
+class MetricDefined(TypedDict):
+    """How a metric is to be read."""
+
+    envelope: Envelope
+    run_id: bytes
+    writer_id: bytes
+    at_us: int
+    key: str
+    goal: str | None
+
+
+class Provenance(TypedDict):
+    """What ran: code, command, environment."""
+
+    envelope: Envelope
+    run_id: bytes
+    writer_id: bytes
+    at_us: int
+    vcs: str | None
+    repository: str | None
+    commit: str | None
+    branch: str | None
+    dirty: bool | None
+    entry_point: str | None
+    argv: list[str]
+    python: str | None
+    packages: dict[str, str]
+    os: str | None
+    reasons: list[str]
+
+
+class RunExited(TypedDict):
+    """A process ended, by its own word or its wrapper's."""
+
+    envelope: Envelope
+    run_id: bytes
+    writer_id: bytes
+    at_us: int
+    role: str
+    status: str
+    cause: str
+    exit_code: int | None
+    signal: int | None
+    message: str | None
+    cpu_us: int | None
+
+
+class WriterGap(TypedDict):
+    """Points that the journal could not take."""
+
+    envelope: Envelope
+    run_id: bytes
+    writer_id: bytes
+    at_us: int
+    rows: int
+    points: int
+    reason: str
+
+
+class WriterSeen(TypedDict):
+    """The agent saw the process of a journal."""
+
+    envelope: Envelope
+    run_id: bytes
+    writer_id: bytes
+    at_us: int
+    parent_writer: bytes | None
+    pid: int
+    uid: int
+    owner: str
+    start_ticks: int
+    cgroup: str | None
+    alive: bool
+
+
+class WriterGone(TypedDict):
+    """The process of a journal is gone."""
+
+    envelope: Envelope
+    run_id: bytes
+    writer_id: bytes
+    at_us: int
+    evidence: str
+    exit_seen: bool
+
+
+class Block(TypedDict):
+    """Rows of one shape."""
+
+    keys: list[str]
+    step0: int
+    wall0: int
+    offset0: int
+    step_delta: list[int]
+    wall_delta: list[int]
+    offset_delta: list[int]
+    value: list[float]
+
+
+class TextPoint(TypedDict):
+    """One text point."""
+
+    key: str
+    step: int
+    wall: int
+    offset: int
+    text: str
+
+
+class MetricsEvent(TypedDict):
+    """All points of one journal range, a block per shape."""
+
+    envelope: Envelope
+    run_id: bytes
+    writer_id: bytes
+    blocks: list[Block]
+    texts: list[TextPoint]
+
+
+class LogChunk(TypedDict):
+    """Lines of output of one process and stream."""
+
+    envelope: Envelope
+    run_id: bytes
+    writer_id: bytes
+    stream: str
+    first_line: int
+    at_us: list[int]
+    offset: list[int]
+    text: list[str]
+
+
+class Writer(TypedDict):
+    """One live writer."""
+
+    run_id: bytes
+    writer_id: bytes
+
+
+class NodePresent(TypedDict):
+    """The node is there; each 30 s, at start and at a clean stop."""
+
+    envelope: Envelope
+    at_us: int
+    host: str
+    cores: int
+    memory_bytes: int
+    agent_version: str
+    leaving: bool
+    busy_us: int | None
+    writers: list[Writer]
+
+
+class Device(TypedDict):
+    """One accelerator."""
+
+    device_id: str
+    model: str
+    memory_bytes: int
+    mig_profile: str | None
+
+
+class Devices(TypedDict):
+    """The accelerators of the node; at start and on change."""
+
+    envelope: Envelope
+    at_us: int
+    devices: list[Device]
+
+
+class Holder(TypedDict):
+    """One holder of a resource."""
+
+    resource: str
+    kind: str
+    run_id: bytes | None
+    writer_id: bytes | None
+    owner: str | None
+    numerator: int
+    denominator: int
+    evidence: str
+
+
+class Allocation(TypedDict):
+    """Who holds which share of which resource, from now on; on change and each 5 minutes."""
+
+    envelope: Envelope
+    at_us: int
+    key_frame: bool
+    holders: list[Holder]
+
+
+class Stat(TypedDict):
+    """One measurement of a window."""
+
+    device: str
+    name: str
+    minimum: float
+    mean: float
+    maximum: float
+    last: float
+    samples: int
+
+
+class Hardware(TypedDict):
+    """Measurements of a window of about 10 s."""
+
+    envelope: Envelope
+    start_us: int
+    end_us: int
+    stats: list[Stat]
+
+
+class Usage(TypedDict):
+    """What one holder used."""
+
+    kind: str
+    run_id: bytes | None
+    writer_id: bytes | None
+    owner: str | None
+    cpu_us: int
+    memory_peak_bytes: int
+
+
+class ProcessUsage(TypedDict):
+    """CPU time by holder in a window; windows of a boot do not overlap."""
+
+    envelope: Envelope
+    start_us: int
+    end_us: int
+    cores: int
+    usage: list[Usage]
+
+
+class Gap(TypedDict):
+    """Something was not observed or not kept."""
+
+    envelope: Envelope
+    at_us: int
+    start_us: int
+    end_us: int
+    what: str
+    reason: str
+    count: int
+
+
+class PriceSet(TypedDict):
+    """A price of the price book."""
+
+    envelope: Envelope
+    at_us: int
+    price_id: bytes
+    pattern: str
+    nano_per_hour: int
+    currency: str
+    from_hour_us: int
+    presence: str
+    owned_from_us: int | None
+    owned_to_us: int | None
+    host_share_ppm: int | None
+    device_weights: dict[str, int]
+    set_by: str
+    note: str | None
+
+
+class DeadSkipped(TypedDict):
+    """A poison record was skipped by a person."""
+
+    envelope: Envelope
+    at_us: int
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    set_by: str
