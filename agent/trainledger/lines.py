@@ -45,7 +45,7 @@ class LineSplitter:
             self._end_line(piece, lines)
         if b"\r" in self._rest:
             self._rest = _squeeze(self._rest)
-        self._cut_rest(lines)
+        self._rest = self._cut(self._rest, lines)
         lines += self.tick(now_us)
         return lines
 
@@ -80,26 +80,25 @@ class LineSplitter:
         if self._pieces == 0 and not already_shown and len(final) <= LINE_BYTES_MAX:
             lines.append(_text(final))
         elif not already_shown:
-            self._rest = final
-            self._cut_rest(lines)
-            if self._rest:
-                self._keep_piece(self._rest, lines)
+            last = self._cut(final, lines)
+            if last:
+                self._keep_piece(last, lines)
         if self._left_out_bytes:
             lines.append(f"[trainledger: {self._left_out_bytes} more bytes of this line were left out]")
         self._pieces = self._left_out_bytes = 0
         self._shown = None
         self._state_due_us = None
 
-    def _cut_rest(self, lines: list[str]) -> None:
-        """Take whole pieces off an unfinished line that is too long to wait for its end."""
+    def _cut(self, line: bytes, lines: list[str]) -> bytes:
+        """Take whole pieces off a line that is too long to wait for its end; returns what is left."""
         start = 0
-        while len(self._rest) - start > LINE_BYTES_MAX:
+        while len(line) - start > LINE_BYTES_MAX:
             end = start + LINE_BYTES_MAX
             # Not between the bytes of one character, if the text is UTF-8 at all.
-            back = next((n for n in range(4) if self._rest[end - n] & 0xC0 != 0x80), 0)
-            self._keep_piece(self._rest[start : end - back], lines)
-            start = end - back
-        self._rest = self._rest[start:]
+            end -= next((back for back in range(4) if line[end - back] & 0xC0 != 0x80), 0)
+            self._keep_piece(line[start:end], lines)
+            start = end
+        return line[start:]
 
     def _keep_piece(self, piece: bytes, lines: list[str]) -> None:
         if self._pieces < LINE_PIECES_MAX:

@@ -233,7 +233,9 @@ _TABLE_FUNCTIONS = frozenset(
 )
 _KNOWN_DATABASES = frozenset({"system", "information_schema", "default"})
 _IN_FUNCTIONS = re.compile(r"(?:global)?(?:not)?(?:null)?in(?:ignoreset)?", re.IGNORECASE)
-_DECLARED = re.compile(r"([A-Za-z_]\w*|`[^`]+`|\"[^\"]+\")\s*(?:\([^()]*\)\s*)?\bAS\b\s*(?:\w+\s*)?\(", re.IGNORECASE)
+_DECLARED = re.compile(
+    r"([A-Za-z_]\w*|`[^`]+`|\"[^\"]+\")\s*(?:\([^()]*\)\s*)?\bAS\b\s*(?:\w+\s*)?\(", re.IGNORECASE
+)
 
 
 def _declared_names(sql: str) -> frozenset[str]:
@@ -277,8 +279,12 @@ class _Walk:
         expected = 1 if node.kind == "SelectWithUnionQuery" else len(node.children)
         if any(child.kind == "Set" for child in node.children):
             raise UserQueryError(_KIND_HINTS["Set"])
-        if len(node.children) != expected or any(child.kind in {"Identifier", "Literal"} for child in node.children):
-            raise UserQueryError("FORMAT and INTO OUTFILE are not allowed; use --json, --csv or --parquet FILE")
+        if len(node.children) != expected or any(
+            child.kind in {"Identifier", "Literal"} for child in node.children
+        ):
+            raise UserQueryError(
+                "FORMAT and INTO OUTFILE are not allowed; use --json, --csv or --parquet FILE"
+            )
 
     def _check_table(self, name: str) -> None:
         if name in self.views or name == "system.one":
@@ -309,7 +315,9 @@ class _Walk:
             if parts[1] not in self.views:
                 raise UserQueryError(self._unknown_table(name))
         elif parts[0].lower() in self.databases and name != "system.one":
-            raise UserQueryError(f"{name[:80]!r} lies in another database; only the product's views can be read")
+            raise UserQueryError(
+                f"{name[:80]!r} lies in another database; only the product's views can be read"
+            )
 
     def _check_function(self, name: str) -> None:
         if name in _SYNTAX_FUNCTIONS:
@@ -325,7 +333,9 @@ class _Walk:
 
     def _check_table_function(self, name: str) -> None:
         if name.lower() not in _TABLE_FUNCTIONS:
-            raise UserQueryError(f"the table function {name[:80]!r} is not allowed; only numbers, zeros and generate_series are")
+            raise UserQueryError(
+                f"the table function {name[:80]!r} is not allowed; only numbers, zeros and generate_series are"
+            )
 
     def _check_in(self, node: _Node) -> None:
         # `x IN name` reads the table `name`, although the tree shows a plain identifier.

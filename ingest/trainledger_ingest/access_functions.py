@@ -136,7 +136,9 @@ def is_allowed_function(name: str, function: EngineFunction) -> bool:
     for spelled in (name, function.name):
         if spelled.lower() in _DENIED or _is_denied_form(spelled):
             return False
-    return function.category in _CATEGORIES or function.name in _OTHERS or function.name == "caseWithExpression"
+    return (
+        function.category in _CATEGORIES or function.name in _OTHERS or function.name == "caseWithExpression"
+    )
 
 
 def _is_denied_form(name: str) -> bool:

@@ -51,17 +51,8 @@ class _UseWindow:
 def share_device(holders: Sequence[AllocationHolder]) -> list[DeviceShare]:
     """Who holds which fraction of one device; the fractions sum to at most 1, the rest is idle."""
     claims = [item for item in holders if item.is_claim]
-    shares = [
-        DeviceShare(item.holder, _part(item) * Fraction(item.numerator, item.denominator), item.evidence, item.part_id)
-        for item in claims
-    ]
-    claimed = sum((share.fraction for share in shares), Fraction(0))
-    if claimed > 1:
-        shares = [
-            DeviceShare(share.holder, share.fraction / claimed, share.evidence, share.part_id)
-            for share in shares
-        ]
-    free = max(Fraction(0), 1 - claimed)
+    shares = _claim_shares(claims)
+    free = 1 - sum((share.fraction for share in shares), Fraction(0))
     claimed_parts = {item.part_id for item in claims}
     parts: dict[str, list[AllocationHolder]] = {}
     for item in holders:
@@ -81,6 +72,28 @@ def share_device(holders: Sequence[AllocationHolder]) -> list[DeviceShare]:
         else:
             shares += _intruders(group, claims)
     return shares
+
+
+def _claim_shares(claims: Sequence[AllocationHolder]) -> list[DeviceShare]:
+    """Claims as fractions that sum to at most 1; one claimant never weighs more than the whole device.
+
+    Each rank of a run may report the same whole-device claim: that makes the run no larger.
+    """
+    fractions = [_part(item) * Fraction(item.numerator, item.denominator) for item in claims]
+    by_claimant: dict[tuple[Kind, str | None], Fraction] = {}
+    for item, fraction in zip(claims, fractions, strict=True):
+        key = claimant(item.holder)
+        by_claimant[key] = by_claimant.get(key, Fraction(0)) + fraction
+    whole = max(Fraction(1), sum((min(Fraction(1), total) for total in by_claimant.values()), Fraction(0)))
+    return [
+        DeviceShare(
+            item.holder,
+            fraction / max(Fraction(1), by_claimant[claimant(item.holder)]) / whole,
+            item.evidence,
+            item.part_id,
+        )
+        for item, fraction in zip(claims, fractions, strict=True)
+    ]
 
 
 def _part(item: AllocationHolder) -> Fraction:

@@ -34,7 +34,13 @@ from trainledger_ingest.access import PUBLIC_VIEWS, Statement, check_user_sql
 from trainledger_ingest.access_functions import EngineFunction
 from trainledger_ingest.storage.arrow_types import needs_types, restore_types
 from trainledger_ingest.storage.chdb_config import write_engine_config
-from trainledger_ingest.storage.inspect import FUNCTIONS_SQL, engine_functions
+from trainledger_ingest.storage.inspect import (
+    FUNCTIONS_SQL,
+    ast_lines,
+    engine_functions,
+    explain_error,
+    explain_sql,
+)
 from trainledger_ingest.storage.store import (
     INSERT_SETTINGS,
     Capabilities,
@@ -50,6 +56,7 @@ __all__ = ["ChdbStore"]
 
 READERS_MAX = 3
 USER_QUERIES_MAX = 2
+WORKER_THREADS = 16
 
 _T = TypeVar("_T")
 _client_numbers = itertools.count(1)
@@ -79,7 +86,9 @@ class ChdbStore:
         Raises HomeLockedError naming the process that has the folder open, FatalStoreError when the engine
         cannot start there or this process has another folder open."""
         bounded = limits or UserLimits(memory_bytes=min(UserLimits().memory_bytes, memory_bytes_max // 2))
-        engine = _Engine(folder.resolve(), database=checked_database(database), memory_bytes_max=memory_bytes_max)
+        engine = _Engine(
+            folder.resolve(), database=checked_database(database), memory_bytes_max=memory_bytes_max
+        )
         try:
             return cls(engine, database, bounded)
         except BaseException:  # whatever went wrong, the folder must not stay locked by this process
@@ -141,11 +150,11 @@ class ChdbStore:
         """See `SqlInspector.explain_ast`."""
         try:
             told = self._users.call(
-                lambda client: client.raw_query(f"EXPLAIN AST\n{sql}", parameters=_plain(parameters))
+                lambda client: client.raw_query(explain_sql(sql), parameters=_plain(parameters))
             )
         except ClickHouseError as error:
-            raise user_error(str(error), code=_code(error), name=_name(error)) from error
-        return [line for line in bytes(told).decode("utf-8", "replace").split("\n") if line]
+            raise explain_error(str(error), code=_code(error), name=_name(error)) from error
+        return ast_lines(bytes(told))
 
     def functions(self) -> Mapping[str, EngineFunction]:
         """See `SqlInspector.functions`; read once, the engine's functions do not change."""
@@ -205,7 +214,9 @@ class _Engine:
 
     def __init__(self, folder: Path, *, database: str, memory_bytes_max: int) -> None:
         if not re.fullmatch(r"[^'\\?]*", str(folder)):
-            raise FatalStoreError(f"the folder {folder} has a quote, backslash or '?' in its name; use another")
+            raise FatalStoreError(
+                f"the folder {folder} has a quote, backslash or '?' in its name; use another"
+            )
         self._data = folder / "data"
         self._tmp = folder / "tmp"
         backups = folder / "backups"
@@ -223,7 +234,7 @@ class _Engine:
         self._is_closed = False
         self._insert_numbers = itertools.count(1)
         self._control = self.client(database=None, options={})
-        self._threads = ThreadPoolExecutor(thread_name_prefix="trainledger-chdb")
+        self._threads = ThreadPoolExecutor(WORKER_THREADS, thread_name_prefix="trainledger-chdb")
 
     def client(self, *, database: str | None, options: Mapping[str, object]) -> Any:
         """A new client of this engine. Its queries carry a mark by which they can be killed."""
@@ -242,6 +253,12 @@ class _Engine:
         with self._lock:
             self._clients.append((mark, client))
         return client
+
+    def discard(self, client: Any) -> None:
+        """Close one client for good; waits for its running call."""
+        with self._lock:
+            self._clients = [known for known in self._clients if known[1] is not client]
+        client.close()
 
     def control(self, sql: str) -> None:
         """Run a statement on the engine's own client."""
@@ -302,9 +319,16 @@ class _ClientPool:
         try:
             if client is None:
                 client = self._make()
-            return self._engine.run(client, work)
-        finally:
-            self._free.put(client)
+            result = self._engine.run(client, work)
+        except BaseException:
+            # After a failed or interrupted query the engine can answer the next query of the same client with
+            # what was left of the failed one (measured with a timeout). So such a client is never used again.
+            self._free.put(None)
+            if client is not None:
+                self._engine.discard(client)
+            raise
+        self._free.put(client)
+        return result
 
 
 def _arrow(client: Any, sql: str, parameters: Mapping[str, object] | None) -> pa.Table:

@@ -1,10 +1,17 @@
 """What both stores ask their engine for the guard of user SQL."""
 
+import re
 from collections.abc import Iterable, Mapping
 
 from trainledger_ingest.access_functions import EngineFunction
+from trainledger_ingest.storage.store import user_error
+from trainledger_schemas.errors import UserQueryError
 
-__all__ = ["FUNCTIONS_SQL", "engine_functions"]
+__all__ = ["FUNCTIONS_SQL", "ast_lines", "engine_functions", "explain_error", "explain_sql"]
+
+_SYNTAX = re.compile(r"failed at position \d+ \((.*?)\)(?: \(line (\d+), col (\d+)\))?:", re.DOTALL)
+_SYNTAX_ERROR = 62
+_READONLY = 164
 
 FUNCTIONS_SQL = (
     "SELECT name, alias_to, categories, toBool(is_aggregate) AS is_aggregate, toBool(case_insensitive) AS any_case, "
@@ -27,3 +34,25 @@ def engine_functions(rows: Iterable[Mapping[str, object]]) -> dict[str, EngineFu
         if row["any_case"]:
             found.setdefault(function.name.lower(), function)
     return found
+
+
+def explain_sql(sql: str) -> str:
+    """The question for the tree of `sql`; it runs nothing. The text stands on its own lines."""
+    return f"EXPLAIN AST\n{sql.rstrip().rstrip(';')}"
+
+
+def ast_lines(answer: bytes) -> list[str]:
+    """The lines of the answer in TabSeparated: a line break inside a name stays escaped."""
+    return [line for line in answer.decode("utf-8", "replace").split("\n") if line]
+
+
+def explain_error(message: str, *, code: int | None, name: str | None) -> UserQueryError:
+    """The error for a text that the engine could not parse, placed in the person's own lines."""
+    if code == _READONLY:
+        return UserQueryError("the SETTINGS clause is not allowed; leave it out", code=code, name=name)
+    found = _SYNTAX.search(message)
+    if code != _SYNTAX_ERROR or found is None:
+        return user_error(message, code=code, name=name)
+    where = "" if found[2] is None else f" in line {int(found[2]) - 1}, column {found[3]},"
+    near = " ".join(found[1].split())[:60]
+    return UserQueryError(f"syntax error{where} near {near!r}", code=code, name=name)

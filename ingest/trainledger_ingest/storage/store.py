@@ -172,9 +172,12 @@ def short_message(message: str) -> str:
     start = message.find("DB::Exception: ")
     text = message[start + len("DB::Exception: ") :] if start >= 0 else message
     text = _PREFIXES.sub("", text.strip())
-    for tail in _TAILS:
-        text = tail.sub("", text)
-    text = " ".join(text.split()).rstrip(".:, ")
+    shorter = ""
+    while shorter != text:  # a tail can lie behind another one
+        shorter, text = text, text.rstrip(".:, \n")
+        for tail in _TAILS:
+            text = tail.sub("", text)
+    text = " ".join(text.split())
     if len(text) > _MESSAGE_CHARS_MAX:
         text = text[: _MESSAGE_CHARS_MAX - 3] + "..."
     return text or "the engine gave no reason"

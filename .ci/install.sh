@@ -1,0 +1,30 @@
+#!/bin/sh
+# Make a bare Debian machine able to run the checks: installs what is missing and fetches the broker's jars.
+# Says nothing when all is there. Needs root only when something has to be installed.
+set -eu
+cd "$(dirname "$0")/.."
+
+missing=""
+need() { # need COMMAND PACKAGE...: ask for the packages when the command is not there
+    command -v "$1" >/dev/null 2>&1 && return
+    shift
+    missing="$missing $*"
+}
+need java openjdk-17-jre-headless
+need mvn maven
+need git git
+need ip iproute2
+need cc gcc libc6-dev
+need make make
+need systemd-analyze systemd
+
+if [ -n "$missing" ]; then
+    echo "installing:$missing"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    # Word splitting is wanted: one word a package.
+    # shellcheck disable=SC2086
+    apt-get install -y -qq --no-install-recommends $missing >/dev/null
+fi
+
+make -s kafka-jars

@@ -1,0 +1,168 @@
+"""One node, one UTC hour: its presence dealt to those who held it. Pure integer arithmetic.
+
+A node-hour is presence in microseconds x 1,000,000 shares. Every share goes to exactly one line: a run, the
+untracked processes of an owner, idle, the system, or unknown (present but not watched: never idle). The lines
+sum to the presence exactly, by construction and checked (InvariantError otherwise).
+
+The same set of events gives the same lines in whatever order and however often they come. An hour that has
+not ended is dealt up to the last node event and dealt again as events arrive.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
+
+from trainledger_schemas.errors import InvariantError
+
+from trainledger_ingest.cost.device_pool import DevicePool
+from trainledger_ingest.cost.frames import Frame, cut_frames
+from trainledger_ingest.cost.host_pool import HostPool, trim_windows
+from trainledger_ingest.cost.node_events import (
+    HOST,
+    HOUR_US,
+    Allocation,
+    Device,
+    Devices,
+    DeviceUse,
+    Gap,
+    Holder,
+    Kind,
+    NodeEvent,
+    NodePresent,
+    ProcessUsage,
+)
+from trainledger_ingest.cost.node_stream import NodeStream, normalise
+from trainledger_ingest.cost.policy import WHOLE_PPM, CostPolicy
+from trainledger_ingest.cost.presence import Interval, covered_us, find_presence
+from trainledger_ingest.cost.share_sum import LineKey
+from trainledger_ingest.cost.tally import Tally
+
+__all__ = ["SHARES_PER_US", "Line", "NodeHour", "deal_node_hour"]
+
+SHARES_PER_US = 1_000_000
+_Event = TypeVar("_Event")
+
+
+class Line(NamedTuple):
+    """A part of a node-hour. Shares are millionths of a microsecond of the whole node.
+
+    `used_share`: of the held share, what was measured as used; None if nothing was measured; where only a
+    part was measured it is a lower bound. Information: it never changes who pays.
+    """
+
+    kind: Kind
+    run_id: str | None
+    attempt: int | None
+    owner: str | None
+    resource: str
+    held_share: int
+    used_share: int | None
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHour:
+    """A dealt node-hour; `observed_us` of its `presence_us` were watched."""
+
+    node_id: str
+    hour_us: int
+    presence_us: int
+    observed_us: int
+    lines: tuple[Line, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.observed_us <= self.presence_us <= HOUR_US:
+            raise InvariantError(
+                f"node {self.node_id}, hour {self.hour_us}: {self.observed_us} us observed of "
+                f"{self.presence_us} us present in one hour"
+            )
+        held = sum(line.held_share for line in self.lines)
+        if held != self.presence_us * SHARES_PER_US or any(line.held_share < 0 for line in self.lines):
+            raise InvariantError(
+                f"node {self.node_id}, hour {self.hour_us}: lines hold {held} shares, "
+                f"presence is {self.presence_us} us x {SHARES_PER_US}"
+            )
+
+
+def deal_node_hour(stream: NodeStream, hour_us: int, policy: CostPolicy) -> NodeHour:
+    """Deal one node-hour.
+
+    `stream`: see `cut_stream` for what it must hold; more does no harm. `hour_us`: start of a whole UTC hour.
+    Raises InvariantError when shares were lost or made, and for an hour that is not whole.
+    """
+    if hour_us % HOUR_US:
+        raise InvariantError(f"{hour_us} us is not the start of a UTC hour")
+    events = normalise([*stream.carry, *stream.events])
+    presence = find_presence(
+        _of_type(events, NodePresent),
+        _of_type(events, Gap),
+        window=Interval(hour_us, hour_us + HOUR_US),
+        rule=policy.presence,
+        until_us=stream.until_us,
+    )
+    frames = cut_frames(
+        presence,
+        _of_type(events, Allocation),
+        devices=[_weighted(item, policy) for item in _of_type(events, Devices)],
+        allocation_age_us_max=policy.allocation_age_us_max,
+    )
+    tally = _deal_frames(frames, events, policy)
+    presence_us = covered_us(presence.present)
+    return NodeHour(
+        node_id=stream.node_id,
+        hour_us=hour_us,
+        presence_us=presence_us,
+        observed_us=covered_us(presence.live),
+        lines=_lines(tally, presence_us * SHARES_PER_US),
+    )
+
+
+def _deal_frames(frames: Sequence[Frame], events: Sequence[NodeEvent], policy: CostPolicy) -> Tally:
+    tally = Tally()
+    host = HostPool(trim_windows(_of_type(events, ProcessUsage)), tally)
+    devices = DevicePool(_of_type(events, DeviceUse), tally)
+    for frame in frames:
+        host_ppm = policy.host_ppm(has_devices=bool(frame.devices))
+        if frame.boot_id is None:
+            key = LineKey(Holder(Kind.UNKNOWN), HOST)
+            tally.held.add(key, host_ppm * frame.duration_us, 1)
+            tally.note(key, "gap")
+            devices.deal_unknown(frame, WHOLE_PPM - host_ppm, "gap")
+        else:
+            host.deal(frame, host_ppm)
+            devices.deal(frame, WHOLE_PPM - host_ppm)
+    tally.settle()
+    return tally
+
+
+def _lines(tally: Tally, total: int) -> tuple[Line, ...]:
+    held = tally.held.deal(total)
+    unused, unseen = tally.unused.floors(), tally.unseen.floors()
+    unmeasured = tally.unseen.covers(tally.held)
+    lines: list[Line] = []
+    for key, share in held.items():
+        kind = key.holder.kind
+        if share == 0 and kind not in (Kind.RUN, Kind.UNTRACKED):
+            continue
+        used: int | None = max(0, share - unused.get(key, 0) - unseen.get(key, 0))
+        if kind is Kind.UNKNOWN or (share and key in unmeasured):
+            used = None
+        elif kind is Kind.IDLE:
+            used = 0
+        lines.append(Line(*key.holder, key.resource, share, used, tally.evidence(key)))
+    return tuple(lines)
+
+
+def _weighted(item: Devices, policy: CostPolicy) -> Devices:
+    weights = dict(policy.device_weights)
+    return replace(
+        item,
+        devices=tuple(
+            Device(device.uuid, device.model, weights.get(device.model, device.weight))
+            for device in item.devices
+        ),
+    )
+
+
+def _of_type(events: Sequence[NodeEvent], wanted: type[_Event]) -> list[_Event]:
+    return [event for event in events if isinstance(event, wanted)]

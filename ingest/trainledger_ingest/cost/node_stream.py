@@ -1,0 +1,193 @@
+"""The events of one node that one hour depends on, and the hours that an event can change.
+
+`cut_stream` says which events decide an hour: those inside it, the neighbours of its edges, and the facts
+still in force at its start. Dealing the cut stream gives the same node-hour as dealing the whole history; a
+supplier that selects by SQL must select at least these. `hours_touched` is the other direction: which hours
+to deal again when events arrive, however late and in whatever order.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from trainledger_schemas.errors import InvariantError
+
+from trainledger_ingest.cost.node_events import (
+    HOUR_US,
+    Allocation,
+    Devices,
+    DeviceUse,
+    Gap,
+    NodeEvent,
+    NodePresent,
+    ProcessUsage,
+    hour_of,
+)
+from trainledger_ingest.cost.policy import CostPolicy
+from trainledger_ingest.cost.presence import CLOCK_STEP_US, Interval, PresenceMode, boot_spans
+
+__all__ = ["HOURS_TOUCHED_MAX", "NodeStream", "cut_stream", "hours_touched", "normalise"]
+
+# Ten years. More from one batch is a clock gone wild, and dealing it would never end.
+HOURS_TOUCHED_MAX = 87_660
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStream:
+    """One node's events for one hour, in any order, with duplicates or not.
+
+    `carry`: events outside the hour that still count in it (see `cut_stream`); kept apart only so that a
+    caller can hold them between hours. `until_us`: for nodes billed by ownership, up to when (the time of
+    asking) an hour that has not ended counts; None means up to the last event.
+    """
+
+    node_id: str
+    events: tuple[NodeEvent, ...]
+    carry: tuple[NodeEvent, ...] = ()
+    until_us: int | None = None
+
+
+def normalise(events: Iterable[NodeEvent]) -> list[NodeEvent]:
+    """Each event once, ordered by wall time, then producer and number."""
+    unique: dict[tuple[str, int], NodeEvent] = {}
+    for event in events:
+        unique.setdefault((event.producer_id, event.seq), event)
+    return sorted(unique.values(), key=lambda event: (event.wall_us, event.producer_id, event.seq))
+
+
+def cut_stream(node_id: str, events: Iterable[NodeEvent], hour_us: int, *, policy: CostPolicy) -> NodeStream:
+    """The part of a node's history that decides one hour."""
+    ordered = normalise(events)
+    hour = Interval(hour_us, hour_us + HOUR_US)
+    kept = _deciding_presence(ordered, hour, policy)
+    kept += [
+        item for item in ordered if isinstance(item, Gap | ProcessUsage | DeviceUse) and _meets(item, hour)
+    ]
+    age_us = policy.allocation_age_us_max
+    kept += [
+        item
+        for item in ordered
+        if isinstance(item, Allocation) and hour.start_us - age_us < item.wall_us < hour.end_us
+    ]
+    # Lists of devices are few (at start and on change) and the first of a boot counts backwards: keep all.
+    kept += [item for item in ordered if isinstance(item, Devices)]
+    inside = tuple(item for item in kept if hour.start_us <= item.wall_us < hour.end_us)
+    carry = tuple(item for item in kept if not hour.start_us <= item.wall_us < hour.end_us)
+    return NodeStream(node_id, normalise_tuple(inside), normalise_tuple(carry))
+
+
+def normalise_tuple(events: Iterable[NodeEvent]) -> tuple[NodeEvent, ...]:
+    """`normalise` as a tuple."""
+    return tuple(normalise(events))
+
+
+def hours_touched(
+    events: Iterable[NodeEvent], *, known: Iterable[NodeEvent] = (), policy: CostPolicy
+) -> frozenset[int]:
+    """The starts of the hours whose node-hour may change when `events` arrive after `known`.
+
+    `known` needs the node's neighbouring node events and lists of devices; without them hours between an
+    earlier event and a new one are missed. The open hour is among them. Hours of an owned node without any
+    event are the caller's to add. Raises InvariantError beyond HOURS_TOUCHED_MAX hours.
+    """
+    new = normalise(events)
+    everything = normalise([*new, *known])
+    identities = {(event.producer_id, event.seq) for event in new}
+    ranges = _presence_ranges(everything, identities, policy)
+    bounds = _bounds(everything, policy)
+    others = [_range_of(event, everything, policy) for event in new if not isinstance(event, NodePresent)]
+    if bounds is not None:
+        ranges += [
+            Interval(max(item.start_us, bounds.start_us), min(item.end_us, bounds.end_us)) for item in others
+        ]
+    hours: set[int] = set()
+    for start_us, end_us in ranges:
+        if end_us < start_us:
+            continue
+        if (end_us - start_us) // HOUR_US > HOURS_TOUCHED_MAX:
+            raise InvariantError(
+                f"events reach from {start_us} to {end_us} us, more than {HOURS_TOUCHED_MAX} hours; "
+                "a clock of the node is wrong: correct the events' times with an admin event"
+            )
+        hours.update(range(hour_of(start_us), max(end_us, start_us + 1), HOUR_US))
+    return frozenset(hours)
+
+
+def _meets(event: Gap | ProcessUsage | DeviceUse, hour: Interval) -> bool:
+    return event.start_us < hour.end_us and event.end_us > hour.start_us
+
+
+def _boots(events: Sequence[NodeEvent]) -> list[list[NodePresent]]:
+    boots: dict[str, list[NodePresent]] = {}
+    for event in events:
+        if isinstance(event, NodePresent):
+            boots.setdefault(event.boot_id, []).append(event)
+    for group in boots.values():
+        group.sort(key=lambda event: (event.boot_us, event.wall_us, event.producer_id, event.seq))
+    return list(boots.values())
+
+
+def _deciding_presence(events: Sequence[NodeEvent], hour: Interval, policy: CostPolicy) -> list[NodeEvent]:
+    """Node events whose span to a neighbour meets the hour, and the node's last one."""
+    kept: list[NodeEvent] = []
+    for group in _boots(events):
+        for before, after in zip(group, group[1:], strict=False):
+            spans = boot_spans([before, after])
+            if any(span.start_us < hour.end_us and span.end_us > hour.start_us for span in spans):
+                kept += [before, after]
+        first = group[0]
+        if policy.presence.mode is PresenceMode.BOOT and first.wall_us - first.boot_us < hour.end_us:
+            kept.append(first)
+        kept += [item for item in group if hour.start_us <= item.wall_us < hour.end_us]
+    if policy.presence.mode is PresenceMode.OWNED:
+        present = [event for event in events if isinstance(event, NodePresent)]
+        kept += present[-1:]
+    return kept
+
+
+def _presence_ranges(
+    events: Sequence[NodeEvent], new: set[tuple[str, int]], policy: CostPolicy
+) -> list[Interval]:
+    """The time between each new node event and its neighbours."""
+    ranges: list[Interval] = []
+    chains = _boots(events)
+    if policy.presence.mode is PresenceMode.OWNED:
+        chains.append([event for event in events if isinstance(event, NodePresent)])
+    for group in chains:
+        for index, event in enumerate(group):
+            if (event.producer_id, event.seq) not in new:
+                continue
+            ranges.append(Interval(event.wall_us, event.wall_us + 1))
+            for other in group[max(0, index - 1) : index + 2]:
+                ranges.append(Interval(min(event.wall_us, other.wall_us), max(event.wall_us, other.wall_us)))
+                stepped_us = abs((event.wall_us - other.wall_us) - (event.boot_us - other.boot_us))
+                if stepped_us > CLOCK_STEP_US and event.boot_id == other.boot_id:
+                    earlier = min(event, other, key=lambda item: item.boot_us)
+                    passed_us = abs(event.boot_us - other.boot_us)
+                    ranges[-1] = Interval(earlier.wall_us, earlier.wall_us + passed_us)
+            if index == 0 and policy.presence.mode is PresenceMode.BOOT:
+                ranges.append(Interval(event.wall_us - event.boot_us, event.wall_us))
+    return ranges
+
+
+def _bounds(events: Sequence[NodeEvent], policy: CostPolicy) -> Interval | None:
+    """From where to where the node can have been present at all."""
+    present = [event for event in events if isinstance(event, NodePresent)]
+    if policy.presence.mode is PresenceMode.OWNED:
+        return Interval(events[0].wall_us, events[-1].wall_us) if events else None
+    if not present:
+        return None
+    starts = [
+        event.wall_us - (event.boot_us if policy.presence.mode is PresenceMode.BOOT else 0)
+        for event in present
+    ]
+    return Interval(min(starts), max(event.wall_us for event in present))
+
+
+def _range_of(event: NodeEvent, events: Sequence[NodeEvent], policy: CostPolicy) -> Interval:
+    if isinstance(event, Gap | ProcessUsage | DeviceUse):
+        return Interval(event.start_us, event.end_us)
+    if isinstance(event, Allocation):
+        return Interval(event.wall_us, event.wall_us + policy.allocation_age_us_max)
+    # A list of devices counts until the next, and the first of a boot from the boot's start; lists are rare,
+    # so all hours around are dealt again rather than told apart.
+    return Interval(events[0].wall_us - policy.allocation_age_us_max, events[-1].wall_us)

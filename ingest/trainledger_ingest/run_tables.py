@@ -1,0 +1,265 @@
+"""The tables of runs, writers, parameters, goals and provenance, computed from `run_events`.
+
+Each row is replaced whole under a higher version, so a refresh may be repeated or cut off anywhere: the next
+`stale` finds what is behind. One run is refreshed by one worker, because its events lie in one partition.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+import pyarrow as pa
+
+from .run_evidence import RunEvent
+from .run_state import RunPicture, judge_run
+from .storage.store import Store
+
+__all__ = ["RunTables"]
+
+RUNS_AT_ONCE_MAX = 500
+
+_ID = pa.binary(16)
+_AT = pa.timestamp("us", tz="UTC")
+_SCHEMAS = {
+    "run_states": pa.schema(
+        [
+            ("run_id", _ID),
+            ("version", pa.uint64()),
+            ("project", pa.string()),
+            ("experiment", pa.string()),
+            ("name", pa.string()),
+            ("team", pa.string()),
+            ("user", pa.string()),
+            ("run_group", pa.string()),
+            ("tags", pa.list_(pa.string())),
+            ("parent_run", _ID),
+            ("state", pa.string()),
+            ("state_reason", pa.string()),
+            ("attempts", pa.uint16()),
+            ("ranks", pa.uint32()),
+            ("nodes", pa.uint32()),
+            ("started_at", _AT),
+            ("ended_at", _AT),
+            ("last_event_at", _AT),
+        ]
+    ),
+    "writer_states": pa.schema(
+        [
+            ("run_id", _ID),
+            ("writer_id", _ID),
+            ("version", pa.uint64()),
+            ("attempt", pa.uint16()),
+            ("rank", pa.uint32()),
+            ("local_rank", pa.uint32()),
+            ("world_size", pa.uint32()),
+            ("role", pa.string()),
+            ("parent_writer", _ID),
+            ("node_id", pa.string()),
+            ("pid", pa.uint32()),
+            ("owner", pa.string()),
+            ("device_ids", pa.list_(pa.string())),
+            ("started_at", _AT),
+            ("last_event_at", _AT),
+            ("state", pa.string()),
+            ("exit_code", pa.int32()),
+            ("signal", pa.int32()),
+            ("gap_points", pa.uint64()),
+        ]
+    ),
+    "param_changes": pa.schema(
+        [
+            ("run_id", _ID),
+            ("key", pa.string()),
+            ("set_at", _AT),
+            ("ordinal", pa.uint32()),
+            ("version", pa.uint64()),
+            ("value", pa.string()),
+            ("value_number", pa.float64()),
+            ("attempt", pa.uint16()),
+            ("is_current", pa.bool_()),
+        ]
+    ),
+    "metric_goals": pa.schema(
+        [("run_id", _ID), ("key", pa.string()), ("version", pa.uint64()), ("goal", pa.string())]
+    ),
+    "provenance_facts": pa.schema(
+        [
+            ("run_id", _ID),
+            ("attempt", pa.uint16()),
+            ("version", pa.uint64()),
+            ("vcs", pa.string()),
+            ("repository", pa.string()),
+            ("commit", pa.string()),
+            ("branch", pa.string()),
+            ("dirty", pa.bool_()),
+            ("entry_point", pa.string()),
+            ("argv", pa.list_(pa.string())),
+            ("python", pa.string()),
+            ("packages", pa.map_(pa.string(), pa.string())),
+            ("os", pa.string()),
+            ("reasons", pa.list_(pa.string())),
+        ]
+    ),
+}
+
+
+class RunTables:
+    """Keeps the derived tables of runs in step with `run_events` of one generation."""
+
+    def __init__(self, store: Store, generation: str) -> None:
+        self._store = store
+        self._generation = generation
+
+    def stale(self) -> list[str]:
+        """The runs whose events are newer than their row, e.g. after a crash between the two."""
+        rows = self._store.rows(
+            f"SELECT toString(e.run_id) AS run_id FROM "
+            f"(SELECT run_id, max(offset) + 1 AS version "
+            f"FROM {self._generation}.run_events GROUP BY run_id) AS e "
+            f"LEFT ANY JOIN (SELECT run_id, version FROM {self._generation}.run_states FINAL) AS s "
+            f"ON s.run_id = e.run_id WHERE s.version < e.version"
+        )
+        return [str(row["run_id"]) for row in rows]
+
+    def refresh(self, run_ids: Collection[str]) -> None:
+        """Compute these runs anew from all their events. A repeat is harmless."""
+        wanted = sorted(set(run_ids))
+        for begin in range(0, len(wanted), RUNS_AT_ONCE_MAX):
+            pictures = [
+                judge_run(run_id, events)
+                for run_id, events in self._read_events(wanted[begin : begin + RUNS_AT_ONCE_MAX])
+            ]
+            if pictures:
+                self._write(pictures)
+
+    def _read_events(self, run_ids: Sequence[str]) -> Iterable[tuple[str, list[RunEvent]]]:
+        table = self._store.query(
+            f"SELECT toString(run_id) AS run_id, offset, type, toString(writer_id) AS writer_id, node_id, "
+            f"toUnixTimestamp64Micro(at) AS at_us, body FROM {self._generation}.run_events "
+            f"WHERE run_id IN {{ids:Array(UUID)}} ORDER BY run_id, offset, idx",
+            {"ids": list(run_ids)},
+        )
+        for run_id, rows in groupby(table.to_pylist(), key=lambda row: str(row["run_id"])):
+            yield run_id, [_event(row) for row in rows]
+
+    def _write(self, pictures: Sequence[RunPicture]) -> None:
+        rows = {
+            "writer_states": [row for p in pictures for row in _writer_rows(p)],
+            "param_changes": [row for p in pictures for row in _param_rows(p)],
+            "metric_goals": [row for p in pictures for row in _goal_rows(p)],
+            "provenance_facts": [row for p in pictures for row in _provenance_rows(p)],
+            # Last: its version says that the others are done, so a crash before it is found by `stale`.
+            "run_states": [_run_row(p) for p in pictures],
+        }
+        for name, values in rows.items():
+            if values:
+                table = pa.Table.from_pylist(values, schema=_SCHEMAS[name])
+                self._store.insert(f"{self._generation}.{name}", table)
+
+
+def _event(row: dict[str, Any]) -> RunEvent:
+    return RunEvent(
+        offset=int(row["offset"]),
+        type=str(row["type"]),
+        writer_id=str(row["writer_id"]),
+        node_id=str(row["node_id"]),
+        at_us=int(row["at_us"]),
+        body=json.loads(row["body"]),
+    )
+
+
+def _raw(text: str | None) -> bytes | None:
+    return UUID(text).bytes if text else None
+
+
+def _run_row(picture: RunPicture) -> dict[str, Any]:
+    run = picture.run
+    return {
+        "run_id": _raw(picture.run_id),
+        "version": picture.version,
+        "project": run.project,
+        "experiment": run.experiment,
+        "name": run.name,
+        "team": run.team,
+        "user": run.user,
+        "run_group": run.group,
+        "tags": list(run.tags),
+        "parent_run": _raw(run.parent_run),
+        "state": run.state,
+        "state_reason": run.reason,
+        "attempts": run.attempts,
+        "ranks": run.ranks,
+        "nodes": run.nodes,
+        "started_at": run.started_us,
+        "ended_at": run.ended_us,
+        "last_event_at": run.last_us,
+    }
+
+
+def _writer_rows(picture: RunPicture) -> Iterable[dict[str, Any]]:
+    for writer in picture.writers:
+        evidence = writer.evidence
+        started = evidence.started.body if evidence.started else {}
+        seen = evidence.seen.body if evidence.seen else {}
+        yield {
+            "run_id": _raw(picture.run_id),
+            "writer_id": _raw(evidence.writer_id),
+            "version": picture.version,
+            "attempt": evidence.attempt,
+            "rank": started.get("rank"),
+            "local_rank": started.get("local_rank"),
+            "world_size": started.get("world_size"),
+            "role": evidence.role,
+            "parent_writer": _raw(evidence.parent),
+            "node_id": evidence.node_id,
+            "pid": int(seen.get("pid") or started.get("pid") or 0),
+            "owner": seen.get("owner") or started.get("user"),
+            "device_ids": [],
+            "started_at": evidence.start_us,
+            "last_event_at": evidence.last_us,
+            "state": writer.state,
+            "exit_code": writer.exit_code,
+            "signal": writer.signal,
+            "gap_points": evidence.gap_points,
+        }
+
+
+def _param_rows(picture: RunPicture) -> Iterable[dict[str, Any]]:
+    for change in picture.params:
+        yield {
+            "run_id": _raw(picture.run_id),
+            "key": change.key,
+            "set_at": change.set_at_us,
+            "ordinal": change.ordinal,
+            "version": picture.version,
+            "value": change.value,
+            "value_number": change.number,
+            "attempt": change.attempt,
+            "is_current": change.is_current,
+        }
+
+
+def _goal_rows(picture: RunPicture) -> Iterable[dict[str, Any]]:
+    for goal in picture.goals:
+        yield {
+            "run_id": _raw(picture.run_id),
+            "key": goal.key,
+            "version": picture.version,
+            "goal": goal.goal,
+        }
+
+
+def _provenance_rows(picture: RunPicture) -> Iterable[dict[str, Any]]:
+    names = ("vcs", "repository", "commit", "branch", "dirty", "entry_point", "python", "os")
+    for facts in picture.provenance:
+        body = facts.body
+        yield {
+            "run_id": _raw(picture.run_id),
+            "attempt": facts.attempt,
+            "version": picture.version,
+            "argv": list(body.get("argv") or ()),
+            "packages": sorted((body.get("packages") or {}).items()),
+            "reasons": list(body.get("reasons") or ()),
+        } | {name: body.get(name) for name in names}

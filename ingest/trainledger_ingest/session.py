@@ -1,0 +1,38 @@
+"""What a command needs of the tables, wherever they are: in this process, behind `up`, or in a cluster.
+
+A session answers on everything that was written before it was opened. Queries of the product itself go
+through `query`, queries of a person through `user_query`, which is guarded and limited. Facts of the
+administrator (prices ...) are events like all others: `append_admin` returns once the tables show them.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+__all__ = ["Session"]
+
+
+class Session(Protocol):
+    """Access to the views of one installation. All calls block."""
+
+    views: str
+    """Name of the database that holds the public views."""
+
+    def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
+        """A SELECT of the product; `{name:Type}` is bound by the engine."""
+
+    def user_query(self, sql: str) -> pa.Table:
+        """A SELECT of a person: guarded, read-only, limited. Raises UserQueryError."""
+
+    def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
+        """Append one event of topic admin and wait until it is in the tables."""
+
+    def rebuild(self) -> list[dict[str, Any]]:
+        """Replay the log into a new generation of tables; returns the counts that were compared."""
+
+    def verify(self) -> list[dict[str, Any]]:
+        """Compare the log with the tables, partition by partition."""
+
+    def close(self) -> None:
+        """Let go of what the session holds."""

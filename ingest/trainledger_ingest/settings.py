@@ -1,0 +1,70 @@
+"""The settings of the analysis side, read once from the environment.
+
+Every field: meaning, unit, default and why. The variables of the SDK and the agent are explained in
+`trainledger.settings`; those read here have the same names and meanings.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainledger_schemas.errors import SettingsError
+
+__all__ = ["IngestSettings"]
+
+SYSTEM_JOURNALS = Path("/var/lib/trainledger/journals")
+
+
+@dataclass(frozen=True, slots=True)
+class IngestSettings:
+    """Where the folders and servers are, and how much memory the embedded engine may take."""
+
+    home: Path
+    """TRAINLEDGER_HOME: spool, log and tables; default $XDG_STATE_HOME/trainledger."""
+
+    node_folder: Path
+    """TRAINLEDGER_DIR: journals; default the node's folder if it can be written, else the user's."""
+
+    kafka: str | None
+    """TRAINLEDGER_KAFKA: bootstrap servers; unset = embedded."""
+
+    clickhouse: str | None
+    """TRAINLEDGER_CLICKHOUSE: URL of the server; unset = embedded tables. May hold a password: never shown."""
+
+    engine_memory_bytes: int = 4 << 30
+    """TRAINLEDGER_ENGINE_MEMORY_MB: most memory of the embedded engine, 512 to 1,048,576 MB; default 4096:
+    a laptop's quarter, enough for merges of a hundred million points."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str], *, home: Path | None = None) -> "IngestSettings":
+        """Read and check; `home` (from a command's option) wins over the environment."""
+        user_home = Path(environ.get("HOME") or "/root")
+        state = Path(environ.get("XDG_STATE_HOME") or user_home / ".local" / "state") / "trainledger"
+        given = environ.get("TRAINLEDGER_DIR")
+        return cls(
+            home=(home or Path(environ.get("TRAINLEDGER_HOME") or state)).absolute(),
+            node_folder=Path(given).absolute() if given else _default_journals(state),
+            kafka=environ.get("TRAINLEDGER_KAFKA") or None,
+            clickhouse=environ.get("TRAINLEDGER_CLICKHOUSE") or None,
+            engine_memory_bytes=_megabytes(environ.get("TRAINLEDGER_ENGINE_MEMORY_MB")),
+        )
+
+    @property
+    def api_socket(self) -> Path:
+        """The socket on which `up` answers."""
+        return self.home / "api.sock"
+
+
+def _default_journals(state: Path) -> Path:
+    # The same rule as where the SDK writes: the node's folder wherever an agent was installed.
+    return SYSTEM_JOURNALS if SYSTEM_JOURNALS.is_dir() else state / "journals"
+
+
+def _megabytes(text: str | None) -> int:
+    if text is None:
+        return 4 << 30
+    if not text.isdecimal() or not 512 <= int(text) <= 1 << 20:
+        raise SettingsError(
+            f"TRAINLEDGER_ENGINE_MEMORY_MB is {text!r}; give a whole number of MB from 512 to 1048576"
+        )
+    return int(text) << 20

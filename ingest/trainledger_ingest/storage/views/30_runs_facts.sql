@@ -1,0 +1,102 @@
+CREATE OR REPLACE VIEW {views}.params (
+  run_id UUID COMMENT 'the run',
+  key String COMMENT 'the parameter; nested keys joined with /',
+  value String COMMENT 'plain text for strings, JSON otherwise',
+  value_number Nullable(Float64) COMMENT 'the value as a number, where it is one',
+  attempt UInt16 COMMENT 'attempt that set it',
+  set_at DateTime64(6, 'UTC') COMMENT 'when it was set, UTC',
+  is_current Bool COMMENT 'whether it is the newest value of this key'
+) AS
+SELECT run_id, key, value, value_number, attempt, set_at, is_current FROM {generation}.param_changes FINAL;
+
+CREATE OR REPLACE VIEW {views}.provenance (
+  run_id UUID COMMENT 'the run',
+  attempt UInt16 COMMENT 'attempt of the run',
+  vcs Nullable(String) COMMENT 'git, svn, or NULL for a plain folder',
+  repository Nullable(String) COMMENT 'remote address without credentials, or the folder',
+  commit Nullable(String) COMMENT 'commit id',
+  branch Nullable(String) COMMENT 'branch; NULL when detached',
+  dirty Nullable(Bool) COMMENT 'whether files differ from the commit',
+  snapshot_id Nullable(String) COMMENT 'id of the stored code state',
+  patch_sha256 Nullable(String) COMMENT 'digest of the readable patch',
+  patch_bytes Nullable(UInt64) COMMENT 'size of the readable patch',
+  left_out Nullable(UInt64) COMMENT 'files not stored because of limits',
+  entry_point Nullable(String) COMMENT 'script or module',
+  argv Array(String) COMMENT 'command line, secrets removed',
+  python Nullable(String) COMMENT 'interpreter and version',
+  packages Map(String, String) COMMENT 'distribution to version',
+  lock_sha256 Nullable(String) COMMENT 'digest of the lock file',
+  image_digest Nullable(String) COMMENT 'container image',
+  image_source Nullable(String) COMMENT 'where the image digest is known from',
+  os Nullable(String) COMMENT 'operating system and kernel',
+  driver Nullable(String) COMMENT 'GPU driver version',
+  cuda Nullable(String) COMMENT 'CUDA version',
+  nccl Nullable(String) COMMENT 'NCCL version'
+) AS
+SELECT run_id, attempt, vcs, repository, commit, branch, dirty,
+  CAST(NULL AS Nullable(String)) AS snapshot_id, CAST(NULL AS Nullable(String)) AS patch_sha256,
+  CAST(NULL AS Nullable(UInt64)) AS patch_bytes, CAST(NULL AS Nullable(UInt64)) AS left_out,
+  entry_point, argv, python, packages, CAST(NULL AS Nullable(String)) AS lock_sha256,
+  CAST(NULL AS Nullable(String)) AS image_digest, CAST(NULL AS Nullable(String)) AS image_source, os,
+  CAST(NULL AS Nullable(String)) AS driver, CAST(NULL AS Nullable(String)) AS cuda, CAST(NULL AS Nullable(String)) AS nccl
+FROM {generation}.provenance_facts FINAL;
+
+CREATE OR REPLACE VIEW {views}.logs (
+  run_id UUID COMMENT 'the run',
+  attempt UInt16 COMMENT 'attempt of the run',
+  rank Nullable(UInt32) COMMENT 'rank of the process; NULL for a single process',
+  stream String COMMENT 'stdout or stderr',
+  line_no UInt64 COMMENT 'number of the line in its stream, from 1',
+  at DateTime64(6, 'UTC') COMMENT 'when it was read, UTC',
+  text String COMMENT 'the line, without its end'
+) AS
+SELECT l.run_id AS run_id, w.attempt AS attempt, w.rank AS rank, toString(l.stream) AS stream, l.line_no AS line_no,
+  l.at AS at, l.text AS text
+FROM {generation}.log_lines AS l
+LEFT ANY JOIN (SELECT writer_id, attempt, rank FROM {generation}.writer_states FINAL) AS w ON w.writer_id = l.writer_id;
+
+CREATE OR REPLACE VIEW {views}.host_minutes (
+  node_id String COMMENT 'the node',
+  minute DateTime('UTC') COMMENT 'start of the minute, UTC',
+  cpu_pct Nullable(Float64) COMMENT 'mean share of all cores that was busy, percent',
+  mem_used_bytes Nullable(Float64) COMMENT 'mean memory in use, bytes',
+  mem_total_bytes Nullable(Float64) COMMENT 'memory, bytes',
+  disk_read_bytes Nullable(Float64) COMMENT 'bytes read from disks in the minute',
+  disk_write_bytes Nullable(Float64) COMMENT 'bytes written to disks in the minute',
+  net_rx_bytes Nullable(Float64) COMMENT 'bytes received in the minute',
+  net_tx_bytes Nullable(Float64) COMMENT 'bytes sent in the minute',
+  observed_s Float64 COMMENT 'seconds of the minute that were measured'
+) AS
+SELECT toString(node_id) AS node_id, toStartOfMinute(start_at) AS minute,
+  sumIf(mean * samples, name = 'cpu_pct') / nullIf(sumIf(samples, name = 'cpu_pct'), 0) AS cpu_pct,
+  sumIf(mean * samples, name = 'mem_used_bytes') / nullIf(sumIf(samples, name = 'mem_used_bytes'), 0) AS mem_used_bytes,
+  maxOrNullIf(maximum, name = 'mem_total_bytes') AS mem_total_bytes,
+  sumOrNullIf(mean * samples, name = 'disk_read_bytes') AS disk_read_bytes,
+  sumOrNullIf(mean * samples, name = 'disk_write_bytes') AS disk_write_bytes,
+  sumOrNullIf(mean * samples, name = 'net_rx_bytes') AS net_rx_bytes,
+  sumOrNullIf(mean * samples, name = 'net_tx_bytes') AS net_tx_bytes,
+  sumIf(dateDiff('millisecond', start_at, end_at), name = 'cpu_pct') / 1000 AS observed_s
+FROM {generation}.hardware_stats WHERE device = 'host' GROUP BY node_id, minute;
+
+CREATE OR REPLACE VIEW {views}.run_usage (
+  run_id UUID COMMENT 'the run',
+  attempt UInt16 COMMENT 'attempt of the run',
+  rank Nullable(UInt32) COMMENT 'rank of the process; NULL for a single process',
+  cpu_seconds Float64 COMMENT 'CPU time of its processes, seconds',
+  mem_peak_bytes UInt64 COMMENT 'highest resident memory of its processes, bytes',
+  gpu_busy_s Nullable(Float64) COMMENT 'seconds its devices were busy; NULL without devices',
+  gpu_mem_peak_bytes Nullable(UInt64) COMMENT 'highest device memory; NULL without devices',
+  energy_j Nullable(Float64) COMMENT 'energy, joules; NULL where not measured',
+  observed_s Float64 COMMENT 'seconds that were measured'
+) AS
+SELECT run_id, attempt, rank, sum(cpu) / 1000000 AS cpu_seconds, max(memory) AS mem_peak_bytes,
+  CAST(NULL AS Nullable(Float64)) AS gpu_busy_s, CAST(NULL AS Nullable(UInt64)) AS gpu_mem_peak_bytes,
+  CAST(NULL AS Nullable(Float64)) AS energy_j, sum(window_us) / 1000000 AS observed_s
+FROM (
+  SELECT u.run_id AS run_id, w.attempt AS attempt, w.rank AS rank, u.node_id, u.start_at, sum(u.cpu_us) AS cpu,
+    sum(u.memory_peak_bytes) AS memory, max(dateDiff('microsecond', u.start_at, u.end_at)) AS window_us
+  FROM {generation}.run_usage_windows AS u
+  LEFT ANY JOIN (SELECT writer_id, attempt, rank FROM {generation}.writer_states FINAL) AS w
+    ON w.writer_id = u.writer_id
+  GROUP BY run_id, attempt, rank, u.node_id, u.start_at
+) GROUP BY run_id, attempt, rank;

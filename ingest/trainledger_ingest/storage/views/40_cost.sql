@@ -1,0 +1,75 @@
+-- Money is exact: costs were dealt in 10^-9 of the currency when the node-hour was priced, so that the lines of
+-- a node-hour sum to its bill; these views only add them up.
+CREATE OR REPLACE VIEW {views}.cost_lines (
+  usage_hour DateTime('UTC') COMMENT 'start of the hour, UTC',
+  node_id String COMMENT 'the node',
+  kind String COMMENT 'run, untracked, idle, system or unknown',
+  run_id Nullable(UUID) COMMENT 'the run; NULL unless kind is run',
+  attempt Nullable(UInt16) COMMENT 'attempt of the run',
+  owner Nullable(String) COMMENT 'user who owned the processes',
+  team Nullable(String) COMMENT 'the team that pays',
+  project Nullable(String) COMMENT 'project of the run',
+  experiment Nullable(String) COMMENT 'experiment of the run',
+  resource String COMMENT 'host, or a device',
+  held_hours Float64 COMMENT 'hours of the whole node that this line held',
+  used_hours Nullable(Float64) COMMENT 'of these used; NULL where not measured',
+  share Float64 COMMENT 'held part of the presence of the node in this hour, 0 to 1',
+  cost Nullable(Decimal(38, 9)) COMMENT 'money; NULL without a price',
+  currency Nullable(String) COMMENT 'ISO 4217; NULL without a price',
+  price_id Nullable(UUID) COMMENT 'the price that was used',
+  evidence String COMMENT 'where the share is known from',
+  revision UInt64 COMMENT 'version of the node-hour; higher is newer'
+) AS
+SELECT l.usage_hour AS usage_hour, l.node_id AS node_id, l.kind AS kind, l.run_id AS run_id,
+  if(l.kind = 'run', toNullable(l.attempt), NULL) AS attempt, coalesce(l.owner, r.user) AS owner, r.team AS team,
+  r.project AS project, r.experiment AS experiment, l.resource AS resource,
+  l.held / 3.6e15 AS held_hours, l.used / 3.6e15 AS used_hours,
+  l.held / (l.presence_us * 1e6) AS share, l.cost AS cost, l.currency AS currency,
+  l.price_id AS price_id, l.evidence AS evidence, l.revision AS revision
+FROM (
+  SELECT h.hour AS usage_hour, toString(h.node_id) AS node_id, toString(kind) AS kind, run_id, attempt, owner,
+    resource, held, used, evidence, cost, h.presence_us AS presence_us, h.version AS revision,
+    p.price_id AS price_id, CAST(p.currency AS Nullable(String)) AS currency
+  FROM (SELECT * FROM {generation}.node_hours FINAL) AS h
+  LEFT JOIN (SELECT * FROM {generation}.node_hour_prices FINAL) AS p
+    ON p.node_id = h.node_id AND p.hour = h.hour AND p.lines_version = h.version
+  ARRAY JOIN h.kinds AS kind, h.run_ids AS run_id, h.attempts AS attempt, h.owners AS owner, h.resources AS resource,
+    h.held AS held, h.used AS used, h.evidence AS evidence,
+    arrayResize(p.costs, length(h.kinds), CAST(NULL AS Nullable(Decimal(38, 9)))) AS cost
+) AS l
+LEFT ANY JOIN (
+  SELECT toNullable(run_id) AS run_id, toNullable(project) AS project, experiment, team, user
+  FROM {generation}.run_states FINAL
+) AS r ON r.run_id = l.run_id;
+
+CREATE OR REPLACE VIEW {views}.node_bills (
+  day Date COMMENT 'UTC day',
+  node_id String COMMENT 'the node',
+  present_s Float64 COMMENT 'seconds the node was there',
+  observed_s Float64 COMMENT 'of these observed by the agent',
+  bill Nullable(Decimal(38, 9)) COMMENT 'price x presence; NULL without a price',
+  run Nullable(Decimal(38, 9)) COMMENT 'part of runs',
+  untracked Nullable(Decimal(38, 9)) COMMENT 'part of processes without a run',
+  idle Nullable(Decimal(38, 9)) COMMENT 'part nobody used',
+  system Nullable(Decimal(38, 9)) COMMENT 'part of the system',
+  unknown Nullable(Decimal(38, 9)) COMMENT 'part that was not observed',
+  difference Nullable(Decimal(38, 9)) COMMENT 'bill less its parts: always 0',
+  currency Nullable(String) COMMENT 'ISO 4217; NULL without a price'
+) AS
+SELECT day, node_id, present_s, observed_s, if(priced, total_bill, NULL) AS bill,
+  if(priced, parts[1], NULL) AS run, if(priced, parts[2], NULL) AS untracked, if(priced, parts[3], NULL) AS idle,
+  if(priced, parts[4], NULL) AS system, if(priced, parts[5], NULL) AS unknown,
+  if(priced, total_bill - parts[1] - parts[2] - parts[3] - parts[4] - parts[5], NULL) AS difference,
+  currency
+FROM (
+  SELECT toDate(h.hour, 'UTC') AS day, toString(h.node_id) AS node_id, CAST(p.currency AS Nullable(String)) AS currency,
+    isNotNull(currency) AS priced, sum(h.presence_us) / 1e6 AS present_s, sum(h.observed_us) / 1e6 AS observed_s,
+    sum(ifNull(p.bill, toDecimal128(0, 9))) AS total_bill,
+    sumForEach(arrayMap(k -> arraySum(arrayMap((kind, cost) -> if(kind = k, ifNull(cost, toDecimal128(0, 9)),
+      toDecimal128(0, 9)), h.kinds, arrayResize(p.costs, length(h.kinds), CAST(NULL AS Nullable(Decimal(38, 9)))))),
+      ['run', 'untracked', 'idle', 'system', 'unknown'])) AS parts
+  FROM (SELECT * FROM {generation}.node_hours FINAL) AS h
+  LEFT JOIN (SELECT * FROM {generation}.node_hour_prices FINAL) AS p
+    ON p.node_id = h.node_id AND p.hour = h.hour AND p.lines_version = h.version
+  GROUP BY day, node_id, currency
+);

@@ -1,0 +1,17 @@
+"""Fixtures that every test may ask for."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.broker import Broker
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """One running Kafka broker for the whole session; leave it running, and use topic names of your own.
+
+    A test that stops, kills or freezes a broker makes its own: `with Broker(tmp_path) as mine`.
+    """
+    with Broker(tmp_path_factory.mktemp("kafka")) as running:
+        yield running
