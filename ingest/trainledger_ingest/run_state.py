@@ -233,10 +233,8 @@ def _param_changes(
     for event in ordered:
         changes = {"run_started": "config", "params_changed": "changes"}.get(event.type)
         if changes:
-            rows.extend(
-                (event, place, setting) for place, setting in enumerate(event.body.get(changes) or ())
-            )
-    newest = {setting["key"]: index for index, (_, _, setting) in enumerate(rows)}
+            rows.extend((event, setting) for setting in event.body.get(changes) or ())
+    newest = {setting["key"]: index for index, (_, setting) in enumerate(rows)}
     return tuple(
         ParamChange(
             key=setting["key"],

@@ -68,12 +68,37 @@ def load_segment(segment: SegmentFile) -> bytes:
 
 
 @dataclass(slots=True)
-class _Place:
-    # Where the last read ended: the frame at `byte` of this very file has at least offset `offset`.
+class _Window:
+    """Bytes of a segment from `start` on, and whether they reach its end."""
+
     segment: SegmentFile
+    inode: int
+    start: int
+    data: bytes
+    reaches_end: bool
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where the last read ended: in this very file, offset `offset` or more begins at `byte`."""
+
+    path: Path
     inode: int
     offset: int
     byte: int
+
+
+@dataclass(slots=True)
+class _Request:
+    """What one read wants, and what it has so far."""
+
+    offset: int
+    end: int
+    room: int
+    frames: list[Frame] = field(default_factory=list)
+
+    def wants_more(self) -> bool:
+        return not self.frames or (self.room > 0 and self.frames[-1].offset + 1 < self.end)
 
 
 class SpoolReader:
@@ -86,13 +111,13 @@ class SpoolReader:
         self._folder = folder / topic
         self._topic = topic
         self._place: _Place | None = None
-        self._inflated: tuple[Path, int, bytes] | None = None
-        self._counted: set[tuple[int, int]] = set()
+        self._inflated: _Window | None = None
+        self._corrupt: set[tuple[int, int]] = set()
 
     @property
     def skipped(self) -> int:
         """How many corrupt stretches were stepped over so far."""
-        return len(self._counted)
+        return len(self._corrupt)
 
     def begin(self) -> int:
         """The oldest offset that can be read; 0 for a topic without records."""
@@ -107,25 +132,21 @@ class SpoolReader:
         """
         for _ in range(_TRIES_MAX):
             try:
-                return self._read(offset, end, bytes_max)
+                return self._read(_Request(offset, end, bytes_max))
             except FileNotFoundError:
                 self._place = None  # compressed or removed since it was listed: list again
         raise RetryableSourceError(f"segments of {self._folder} change faster than they can be read")
 
-    def _read(self, offset: int, end: int, bytes_max: int) -> list[Frame]:
-        if offset >= end:
-            return []
-        frames: list[Frame] = []
-        room = bytes_max
-        segments = self._segments_from(offset)
+    def _read(self, request: _Request) -> list[Frame]:
+        segments = self._segments_from(request.offset) if request.offset < request.end else []
         for index, segment in enumerate(segments):
-            if segment.base >= end or (frames and room <= 0):
+            if segment.base >= request.end or not request.wants_more():
                 break
             is_newest = index == len(segments) - 1
-            room = self._read_segment(segment, is_newest, offset, end, room, frames)
-            if frames and (room <= 0 or frames[-1].offset + 1 >= end):
-                break
-        return frames
+            window = self._window(segment, request, whole=False)
+            if not self._take(window, request, is_newest) and not window.reaches_end:
+                self._take(self._window(segment, request, whole=True), request, is_newest)
+        return request.frames
 
     def _segments_from(self, offset: int) -> list[SegmentFile]:
         segments = list_segments(self._folder)
@@ -139,31 +160,50 @@ class SpoolReader:
         first = max(index for index, segment in enumerate(segments) if segment.base <= offset)
         return segments[first:]
 
-    def _read_segment(  # noqa: PLR0913 - one read's state, private
-        self,
-        segment: SegmentFile,
-        is_newest: bool,
-        offset: int,
-        end: int,
-        room: int,
-        frames: list[Frame],
-    ) -> int:
-        """Append what is wanted of one segment to `frames`; the room that is left."""
-        data, start = self._bytes_of(segment, offset, room)
-        for item in scan_frames(data, 0):
-            if not isinstance(item, Frame):
-                at_end = item.is_tail and start + len(data) >= self._size
-                if item.is_tail and not at_end:
-                    break  # the window ended inside a frame
-                if not (at_end and is_newest):
-                    self._counted.add((segment.base, start + item.start))
+    def _take(self, window: _Window, request: _Request, is_newest: bool) -> bool:
+        """Add what is wanted of a window; False when it ended before anything was decided."""
+        for item in scan_frames(window.data):
+            if isinstance(item, Corruption):
+                if item.is_tail and not window.reaches_end:
+                    return bool(request.frames)
+                if not (item.is_tail and is_newest):
+                    self._corrupt.add((window.segment.base, window.start + item.start))
                 continue
-            if item.offset >= end:
-                break
-            if item.offset >= offset:
-                if frames and len(item.payload) > room:
-                    return 0
-                frames.append(item)
-                room -= len(item.payload)
-            self._place = _Place(segment, self._inode, item.offset + 1, start + item.end_byte)
-        return room
+            if item.offset >= request.end:
+                return True
+            if item.offset >= request.offset:
+                if request.frames and len(item.payload) > request.room:
+                    request.room = 0
+                    return True
+                request.frames.append(item)
+                request.room -= len(item.payload)
+            self._place = _Place(
+                window.segment.path, window.inode, item.offset + 1, window.start + item.end_byte
+            )
+            if not request.wants_more():
+                return True
+        return window.reaches_end
+
+    def _window(self, segment: SegmentFile, request: _Request, *, whole: bool) -> _Window:
+        if segment.compressed:
+            return self._inflate(segment)
+        with open(segment.path, "rb") as file:
+            status = os.fstat(file.fileno())
+            start = 0
+            place = self._place
+            # A rewritten segment is another file: byte positions of the old one mean nothing in it.
+            if place and place.path == segment.path and place.inode == status.st_ino:
+                start = place.byte if place.offset <= request.offset else 0
+            size = status.st_size - start if whole else request.room + _READ_AHEAD_BYTES
+            data = os.pread(file.fileno(), max(0, size), start)
+        return _Window(segment, status.st_ino, start, data, start + len(data) >= status.st_size)
+
+    def _inflate(self, segment: SegmentFile) -> _Window:
+        inode = segment.path.stat().st_ino
+        kept = self._inflated
+        if kept is None or kept.segment != segment or kept.inode != inode:
+            kept = self._inflated = _Window(segment, inode, 0, load_segment(segment), True)
+        place = self._place
+        if place and place.path == segment.path and place.inode == inode and place.offset <= request_floor(place):
+            return kept
+        return kept

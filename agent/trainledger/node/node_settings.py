@@ -1,0 +1,129 @@
+"""Settings of the node agent: each with its unit, default, range and reason.
+
+Built once in a composition root and passed down in parts. The environment is read by `trainledger.settings`
+alone; what is here are the values that the agent's parts work with, and the few facts about the machine that
+other modules must not ask for themselves.
+"""
+
+from dataclasses import dataclass, field
+
+from trainledger_schemas.errors import SettingsError
+
+__all__ = ["AgentSettings", "KafkaSettings", "SamplingSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    """How often the node is measured.
+
+    sample_interval_s   0.1 to 10, default 1: bills divide CPU time, and a process that ends between two
+                        samples loses at most this much of its last part.
+    window_s            1 to 60, default 10: one event a window; cost and the minute views need no finer one.
+    scan_interval_s     1 to 10, default 2: least time between two full scans of /proc while writers live.
+    scan_share_max      0.0001 to 0.1, default 0.003: share of a core that full scans may use; on a node with
+                        thousands of processes they are made rarer, up to one a window.
+    presence_interval_s 5 to 60, default 30: a node is away after 90 s without an event, so two may be lost.
+    key_frame_s         30 to 3600, default 300: how often an unchanged allocation is said again.
+    """
+
+    sample_interval_s: float = 1.0
+    window_s: float = 10.0
+    scan_interval_s: float = 2.0
+    scan_share_max: float = 0.003
+    presence_interval_s: float = 30.0
+    key_frame_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        _in_range("sample_interval_s", self.sample_interval_s, 0.1, 10)
+        _in_range("window_s", self.window_s, 1, 60)
+        _in_range("scan_interval_s", self.scan_interval_s, 1, 10)
+        _in_range("scan_share_max", self.scan_share_max, 0.0001, 0.1)
+        _in_range("presence_interval_s", self.presence_interval_s, 5, 60)
+        _in_range("key_frame_s", self.key_frame_s, 30, 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """Where and how the spool is published.
+
+    bootstrap           host:port, comma separated; required.
+    security_protocol   PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL; default PLAINTEXT.
+    sasl_mechanism      for SASL_*: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; default SCRAM-SHA-512.
+    sasl_username, sasl_password   for SASL_*; the password is never printed.
+    ssl_cafile, ssl_certfile, ssl_keyfile   PEM files; empty: the system's authorities, no client certificate.
+    in_flight_bytes_max 1 MiB to 256 MiB, default 16 MiB: the client bounds nothing itself, so a dead broker
+                        would cost the agent all its memory.
+    records_in_flight_max   100 to 1,000,000, default 10,000: each unacknowledged record costs about 1 kB more.
+    batch_bytes_max     16 KiB to 4 MiB, default 256 KiB: one request's worth a partition.
+    linger_ms           0 to 1000, default 20.
+    request_timeout_ms  1000 to 60,000, default 5000: a frozen broker costs the client CPU until then.
+    reconnect_backoff_ms_max   100 to 10,000, default 500: the client's own 30 s doubles every outage.
+    metadata_age_ms_max 1000 to 600,000, default 60,000: how late a changed partition count is noticed.
+    cursor_interval_s   0.05 to 60, default 1: how much is sent again after a crash.
+    """
+
+    bootstrap: str
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str = "SCRAM-SHA-512"
+    sasl_username: str = ""
+    sasl_password: str = field(default="", repr=False)
+    ssl_cafile: str = ""
+    ssl_certfile: str = ""
+    ssl_keyfile: str = ""
+    in_flight_bytes_max: int = 16 * 1024 * 1024
+    records_in_flight_max: int = 10_000
+    batch_bytes_max: int = 256 * 1024
+    linger_ms: int = 20
+    request_timeout_ms: int = 5000
+    reconnect_backoff_ms_max: int = 500
+    metadata_age_ms_max: int = 60_000
+    cursor_interval_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.bootstrap.strip():
+            raise SettingsError("the Kafka bootstrap servers are empty; give host:port, comma separated")
+        if self.security_protocol not in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"):
+            raise SettingsError(
+                f"security protocol {self.security_protocol!r} is unknown; use PLAINTEXT, SSL, SASL_PLAINTEXT"
+                " or SASL_SSL"
+            )
+        _in_range("in_flight_bytes_max", self.in_flight_bytes_max, 1 << 20, 256 << 20)
+        _in_range("records_in_flight_max", self.records_in_flight_max, 100, 1_000_000)
+        _in_range("batch_bytes_max", self.batch_bytes_max, 16 << 10, 4 << 20)
+        _in_range("linger_ms", self.linger_ms, 0, 1000)
+        _in_range("request_timeout_ms", self.request_timeout_ms, 1000, 60_000)
+        _in_range("reconnect_backoff_ms_max", self.reconnect_backoff_ms_max, 100, 10_000)
+        _in_range("metadata_age_ms_max", self.metadata_age_ms_max, 1000, 600_000)
+        _in_range("cursor_interval_s", self.cursor_interval_s, 0.05, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """What the node agent as a whole is told.
+
+    node_id             name of the node in events and bills; empty: the host name. TRAINLEDGER_NODE.
+    sampling, kafka     see above; kafka None: the spool is not published.
+    loop_interval_s     0.05 to 1, default 0.2: how often the loop wakes; spooled data is fsynced within it.
+    poll_interval_s     0.1 to 10, default 1: how often journals are read. Shorter makes more, smaller events.
+    lock_wait_s         0 to 600, default 30: how long to wait for a one-shot command to leave the folder.
+    drop_interval_s     1 to 600, default 10: how often published segments are removed from the spool.
+    """
+
+    node_id: str = ""
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    kafka: KafkaSettings | None = None
+    loop_interval_s: float = 0.2
+    poll_interval_s: float = 1.0
+    lock_wait_s: float = 30.0
+    drop_interval_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        _in_range("loop_interval_s", self.loop_interval_s, 0.05, 1)
+        _in_range("poll_interval_s", self.poll_interval_s, 0.1, 10)
+        _in_range("lock_wait_s", self.lock_wait_s, 0, 600)
+        _in_range("drop_interval_s", self.drop_interval_s, 1, 600)
+
+
+def _in_range(name: str, value: float, lowest: float, highest: float) -> None:
+    if not lowest <= value <= highest:
+        raise SettingsError(f"{name} is {value}; it must be between {lowest} and {highest}")

@@ -1,0 +1,67 @@
+"""What the agent says about itself: one JSON object a line on stderr.
+
+Records of other libraries (the Kafka client tells why it cannot connect in its log alone) come out in the same
+form. A message that repeats is the caller's to limit: `Repeats` says when one is due again.
+"""
+
+import json
+import logging
+from typing import TextIO
+
+from trainledger_schemas.clock import Clock, iso_utc
+
+__all__ = ["JsonFormatter", "Repeats", "say", "set_up_log"]
+
+_FIELDS = "trainledger_fields"
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a record as {"at", "level", "event", ...fields}, one line whatever the message holds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "at": iso_utc(int(record.created * 1e6)),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
+        if record.name != "trainledger.agent":
+            line["logger"] = record.name
+        line.update(getattr(record, _FIELDS, {}))
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def set_up_log(stream: TextIO, level: int = logging.INFO) -> None:
+    """Send every log record of this process to `stream` as JSON; libraries from WARNING up. For a daemon only."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("trainledger").setLevel(level)
+
+
+def say(
+    level: int, event: str, fields: dict[str, object] | None = None, *, error: BaseException | None = None
+) -> None:
+    """Log `event` (a short sentence) with `fields` of its own."""
+    logging.getLogger("trainledger.agent").log(level, event, extra={_FIELDS: fields or {}}, exc_info=error)
+
+
+class Repeats:
+    """Says a condition that lasts at most once each `interval_s`; the first time at once."""
+
+    def __init__(self, clock: Clock, interval_s: float = 60.0) -> None:
+        self._clock = clock
+        self._interval_ns = round(interval_s * 1e9)
+        self._said_ns: dict[str, int] = {}
+
+    def is_due(self, what: str) -> bool:
+        """Whether `what` was not said within the interval; saying yes counts as saying it."""
+        now_ns = self._clock.monotonic_ns()
+        last_ns = self._said_ns.get(what)
+        if last_ns is not None and now_ns - last_ns < self._interval_ns:
+            return False
+        self._said_ns[what] = now_ns
+        return True

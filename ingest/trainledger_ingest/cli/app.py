@@ -1,0 +1,58 @@
+"""The command line of the analysis side. `trainledger.cli` hands over every command but `run` and `agent`.
+
+Exit status: 0 done, 1 failed with one line on stderr (what, where, how to mend), 2 wrong use.
+"""
+
+import os
+import sys
+
+import typer
+from typer.exceptions import Abort, Exit, TyperException
+
+from trainledger_schemas.errors import TrainledgerError, UsageError
+
+from . import admin, costs, daemons, queries, runs
+from .output import stderr_line
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="trainledger",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="The ledger of machine-learning training.",
+)
+runs.register(app)
+queries.register(app)
+costs.register(app)
+daemons.register(app)
+app.add_typer(admin.app, name="admin")
+
+
+def main(argv: list[str]) -> int:
+    """Run one command (its name first) and return the exit status."""
+    try:
+        result = app(args=argv, prog_name="trainledger", standalone_mode=False)
+    except Exit as end:
+        return end.exit_code
+    except Abort:
+        return 130
+    except TyperException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except UsageError as error:
+        return _fail(str(error), 2)
+    except TrainledgerError as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, status: int) -> int:
+    stderr_line("trainledger: " + " ".join(message.split()))
+    return status

@@ -1,0 +1,36 @@
+"""How a command gets its session."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from trainledger_schemas.clock import SystemClock
+
+from ..embedded import open_session
+from ..session import Session
+from ..settings import IngestSettings
+from .output import stderr_line
+
+__all__ = ["read_settings", "session", "utc_now"]
+
+
+def read_settings(home: Path | None = None) -> IngestSettings:
+    """The settings of this call."""
+    return IngestSettings.from_env(os.environ, home=home)
+
+
+@contextmanager
+def session(home: Path | None = None) -> Iterator[Session]:
+    """A session that covers everything written before now; closed at the end."""
+    opened = open_session(read_settings(home), say=stderr_line)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def utc_now() -> datetime:
+    """The time of this call."""
+    return datetime.fromtimestamp(SystemClock().wall_ns() / 1e9, tz=UTC)

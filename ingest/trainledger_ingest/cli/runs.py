@@ -1,0 +1,116 @@
+"""`ls`, `show`, `logs` and `compare`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from trainledger_schemas.clock import SystemClock
+from trainledger_schemas.errors import UsageError
+
+from ..reports.comparison import compare_runs
+from ..reports.description import describe_run
+from ..reports.listing import RunChoice, list_runs, ls_cells, short_id
+from ..reports.logs import follow_log, print_log, read_log
+from ..run_lookup import find_run
+from .opening import session, utc_now
+from .output import cell_text, print_json, print_rows, print_table, stderr_line, table_rows
+
+__all__ = ["register"]
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON array of objects.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Comma-separated values.")]
+Parquet = Annotated[Path | None, typer.Option("--parquet", help="Write to this file.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Id, the unique beginning of one, or name.")]
+
+_LS_COLUMNS = ("run", "name", "project", "experiment", "team", "state", "started", "duration", "cost")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("ls", help="List runs.")(ls)
+    app.command("show", help="Show one run: state, parameters, results, usage, cost.")(show)
+    app.command("logs", help="Print what a run wrote to stdout and stderr.")(logs)
+    app.command("compare", help="Show what differs between runs.")(compare)
+
+
+def ls(
+    project: Annotated[str | None, typer.Option(help="Only this project.")] = None,
+    team: Annotated[str | None, typer.Option(help="Only this team.")] = None,
+    state: Annotated[str | None, typer.Option(help="Only this state.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Started since: 2026-11-01, 2026-11-01T10:00 or 7d.")
+    ] = None,
+    sort: Annotated[str, typer.Option(help="Column of view runs; -column for descending.")] = "-started_at",
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most this many.")] = 1000,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    parquet: Parquet = None,
+) -> None:
+    """List runs, newest first."""
+    choice = RunChoice(project, team, state, since, sort, limit)
+    with session() as opened:
+        table = list_runs(opened, choice, now=utc_now())
+    if as_json or as_csv or parquet is not None:
+        print_rows(table, as_json=as_json, as_csv=as_csv, parquet=parquet)
+        return
+    if not table.num_rows:
+        stderr_line("no runs; `trainledger run -- CMD` or `import trainledger` in a script records one")
+    rows = [ls_cells(row) for row in table_rows(table)]
+    print_table(_LS_COLUMNS, rows, right=("duration", "cost"))
+
+
+def show(run: RunArgument, as_json: Json = False) -> None:
+    """Show one run."""
+    with session() as opened:
+        run_id = find_run(opened, run, say=stderr_line)
+        picture = describe_run(opened, run_id)
+    if as_json:
+        print_json([picture.row])
+        return
+    print_table(("", picture.title), picture.facts)
+    for section in picture.sections:
+        print_table(section.columns, section.rows, title="\n" + section.title)
+
+
+def logs(
+    run: RunArgument,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on as lines come, until the run ends.")
+    ] = False,
+    grep: Annotated[str | None, typer.Option(help="Only lines that contain this text.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the output of a run."""
+    if follow and as_json:
+        raise UsageError("--follow prints lines without an end, --json one array: choose one")
+    with session() as opened:
+        run_id = find_run(opened, run, say=stderr_line)
+        if as_json:
+            print_json(table_rows(read_log(opened, run_id, grep=grep)))
+            return
+        seen = print_log(opened, run_id, grep=grep, write=typer.echo)
+    if follow:
+        follow_log(session, run_id, grep=grep, behind=seen, write=typer.echo, clock=SystemClock())
+
+
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN ...", help="Two or more runs.")],
+    as_json: Json = False,
+) -> None:
+    """Show the differences of runs in parameters, code, results and cost."""
+    if len(runs) < 2:
+        raise UsageError("compare needs at least two runs")
+    with session() as opened:
+        ids = [find_run(opened, run, say=stderr_line) for run in runs]
+        rows: list[dict[str, Any]] = compare_runs(opened, ids)
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        stderr_line("no differences in parameters, code, results or cost")
+        return
+    print_table(
+        ("what", "key", *(short_id(i) for i in ids)),
+        ([row["what"], row["key"], *(cell_text(row["values"][i]) for i in ids)] for row in rows),
+    )

@@ -1,0 +1,32 @@
+"""The derived tables, kept in step with the append tables: runs and their facts, node-hours and their prices.
+
+Each is a pure function of the append tables, written under a version that grows, so any refresh may be
+repeated, and a crash between a batch and its refresh is found by `catch_up`.
+"""
+
+from collections.abc import Callable, Iterable
+
+from .cost.tables import CostTables
+from .dirty import Dirty
+from .run_tables import RunTables
+from .storage.store import Store
+
+__all__ = ["Derivation"]
+
+
+class Derivation:
+    """Refreshes what a batch touched. One worker refreshes a run or a node: the owner of its partition."""
+
+    def __init__(self, store: Store, generation: str) -> None:
+        self.runs = RunTables(store, generation)
+        self.costs = CostTables(store, generation)
+
+    def refresh(self, dirty: Dirty) -> None:
+        """Compute anew what these events can change."""
+        self.runs.refresh(dirty.run_ids)
+        self.costs.refresh(dirty.node_hours, prices_changed=dirty.prices)
+
+    def catch_up(self) -> None:
+        """Compute anew everything that is older than its events."""
+        self.runs.refresh(self.runs.stale())
+        self.costs.refresh(self.costs.stale(), prices_changed=self.costs.prices_are_stale())

@@ -1,0 +1,144 @@
+"""One node without servers: agent, worker and tables in one process. The composition root of `up` and one-shots.
+
+The home folder has one owner, under a lock that names it:
+
+    <home>/spool/       the log (trainledger_schemas.spool)
+    <home>/tables/      chDB
+    <home>/pending/     intents of the worker
+    <home>/home.lock    JSON {"pid", "kind"} of the owner
+    <home>/api.sock     where `up` answers
+
+`open_session` finds the right way for a command: a cluster's ClickHouse if one is set, the API of a live `up`,
+or this process as owner for as long as the command takes. One-shots wait for each other.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import pyarrow as pa
+
+from trainledger.node.daemon import NodeAgent
+from trainledger_schemas.clock import Clock, SystemClock
+from trainledger_schemas.errors import HomeLockedError, RetryableError
+from trainledger_schemas.events import TOPIC_ADMIN
+
+from .admin_events import admin_fields
+from .cluster_session import ClusterSession
+from .derive import Derivation
+from .home_lock import HomeLock
+from .rebuild import rebuild_generation, verify_generation
+from .remote_session import RemoteSession
+from .session import Session
+from .settings import IngestSettings
+from .sources.spool import SpoolSource
+from .storage.chdb import ChdbStore
+from .storage.migrate import migrate
+from .worker import Worker
+
+__all__ = ["Embedded", "open_session"]
+
+VIEWS = "trainledger"
+ONE_SHOT_WAIT_S = 120.0
+UP_WAIT_S = 30.0
+POLL_S = 0.1
+
+
+class Embedded:
+    """Owner of a home: reads journals, takes events in, answers queries.
+
+    All steps of agent and worker run under one lock, so that an API thread may drain while the loop of `up`
+    goes on; queries run beside them.
+    """
+
+    views = VIEWS
+
+    def __init__(self, settings: IngestSettings, *, kind: str, lock: HomeLock, clock: Clock) -> None:
+        self._lock = lock
+        self._kind = kind
+        self._clock = clock
+        self._settings = settings
+        self._turn = RLock()
+        self._agent = NodeAgent.open(settings.home, settings.node_folder, kind=kind, clock=clock)
+        self._store = ChdbStore.open(
+            settings.home / "tables", database=VIEWS, memory_bytes_max=settings.engine_memory_bytes
+        )
+        self._schema = migrate(self._store)
+        self._derivation = Derivation(self._store, self._schema.generation)
+        self._worker = self._new_worker(self._schema.generation, self._derivation)
+        self._derivation.catch_up()
+
+    @classmethod
+    def open(
+        cls, settings: IngestSettings, *, kind: str, clock: Clock | None = None, wait_s: float = 0.0
+    ) -> "Embedded":
+        """Take the home; raises HomeLockedError if another process has it for longer than `wait_s`."""
+        lock = HomeLock.acquire(settings.home, kind=kind, wait_s=wait_s, clock=clock or SystemClock())
+        try:
+            return cls(settings, kind=kind, lock=lock, clock=clock or SystemClock())
+        except BaseException:
+            lock.release()
+            raise
+
+    def step(self) -> int:
+        """One round of agent and worker; returns how many records came into the tables."""
+        with self._turn:
+            self._agent.step()
+            return self._worker.step(0.0)
+
+    def drain(self) -> None:
+        """Bring everything written before the call into the tables, the open hour's bill included."""
+        with self._turn:
+            if self._kind == "up":
+                self._agent.drain()
+            else:
+                self._agent.one_shot()
+            self._worker.drain()
+
+    def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
+        return self._store.query(sql, parameters)
+
+    def user_query(self, sql: str) -> pa.Table:
+        return self._store.user_query(sql)
+
+    def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
+        with self._turn:
+            self._agent.spool.append(event_type, admin_fields(event_type, fields), key=b"admin")
+            self._agent.spool.sync()
+            self._worker.drain()
+
+    def run_cost(self, run_id: str) -> dict[str, Any]:
+        """What a run has cost so far; None while any part is unpriced or nobody watched it."""
+        rows = self._store.rows(
+            f"SELECT cost, currency FROM {VIEWS}.runs WHERE run_id = {{id:UUID}}", {"id": run_id}
+        )
+        row = rows[0] if rows else {"cost": None, "currency": None}
+        return {"cost": None if row["cost"] is None else str(row["cost"]), "currency": row["currency"]}
+
+    def rebuild(self) -> list[dict[str, Any]]:
+        with self._turn:
+            self._worker.drain()
+            outcome = rebuild_generation(self._store, self._schema, worker_for=self._rebuild_worker)
+            self._schema = outcome.schema
+            self._derivation = Derivation(self._store, outcome.schema.generation)
+            self._worker.close()
+            self._worker = self._new_worker(outcome.schema.generation, self._derivation)
+            return outcome.rows
+
+    def verify(self) -> list[dict[str, Any]]:
+        with self._turn:
+            self._worker.drain()
+            return verify_generation(self._store, self._schema, self._new_source())
+
+    def close(self) -> None:
+        """Write what is pending, then let go of everything. A second call does nothing."""
+        with self._turn:
+            if self._lock.held:
+                self._agent.close(leaving=self._kind == "up")
+                if self._kind == "up":
+                    self._worker.drain()
+                self._worker.close()
+                self._store.close()
+                self._lock.release()

@@ -1,0 +1,214 @@
+"""One run at a glance."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from ..curves import CURVE_BUCKETS, sparkline
+from ..session import Session
+from .listing import RUN_COLUMNS, money_text
+from .times import duration_text
+
+__all__ = ["Picture", "Section", "describe_run"]
+
+METRICS_SHOWN_MAX = 60
+PARAMS_SHOWN_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A titled table of text cells."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What `show` prints: `row` is the row of view runs, the rest is for people."""
+
+    row: dict[str, Any]
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    sections: tuple[Section, ...]
+
+
+def describe_run(session: Session, run_id: str) -> Picture:
+    """Collect everything to show of a run that exists."""
+    columns = ", ".join(
+        "toString(r.run_id) AS run_id" if c == "run_id" else f"r.{c} AS {c}" for c in RUN_COLUMNS
+    )
+    row = _rows(
+        session, f"SELECT {columns} FROM {session.views}.runs AS r WHERE r.run_id = {{id:UUID}}", run_id
+    )[0]
+    sections = [
+        _results(session, run_id),
+        _params(session, run_id),
+        _writers(session, run_id),
+        _usage(session, run_id),
+        _code(session, run_id),
+    ]
+    return Picture(row, row["name"] or run_id, _facts(row), tuple(s for s in sections if s.rows))
+
+
+def _facts(row: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    facts = [
+        ("run", row["run_id"]),
+        ("state", f"{row['state']} ({row['state_reason']})"),
+        ("project", row["project"]),
+        ("experiment", row["experiment"] or "-"),
+        ("team", row["team"] or "-"),
+        ("user", row["user"] or "-"),
+        ("started", _moment(row["started_at"])),
+        ("ended", _moment(row["ended_at"])),
+        ("duration", duration_text(row["duration_s"])),
+        ("attempts, ranks, nodes", f"{row['attempts']}, {row['ranks']}, {row['nodes']}"),
+        ("cost", money_text(row["cost"], row["currency"]) if row["cost"] is not None else _why_no_cost()),
+        ("tags", ", ".join(row["tags"]) or "-"),
+    ]
+    return tuple(facts)
+
+
+def _why_no_cost() -> str:
+    return "unknown: no price for its node-hours, or no agent watched them; see `trainledger cost --by run`"
+
+
+def _results(session: Session, run_id: str) -> Section:
+    rows = _rows(
+        session,
+        f"SELECT key, points, last, last_step, min, max, best, best_step, goal FROM {session.views}.metric_summary "
+        f"WHERE run_id = {{id:UUID}} ORDER BY key LIMIT {METRICS_SHOWN_MAX}",
+        run_id,
+    )
+    curves = _curves(session, run_id)
+    cells = tuple(
+        (
+            row["key"],
+            curves.get(row["key"], ""),
+            _number(row["last"]),
+            str(row["last_step"]),
+            _number(row["min"]),
+            _number(row["max"]),
+            f"{_number(row['best'])} at {row['best_step']} ({row['goal']})" if row["goal"] else "-",
+            str(row["points"]),
+        )
+        for row in rows
+    )
+    return Section("results", ("metric", "course", "last", "step", "min", "max", "best", "points"), cells)
+
+
+def _curves(session: Session, run_id: str) -> dict[str, str]:
+    # For a repeated step the point of the highest attempt, then the latest, as in every curve.
+    rows = _rows(
+        session,
+        f"SELECT key, toInt32(least((step - low) * {CURVE_BUCKETS} / (high - low + 1), {CURVE_BUCKETS - 1})) "
+        f"AS bucket, "
+        f"avgIf(value, isFinite(value)) AS mean FROM (SELECT key, step, argMax(value, tuple(attempt, at)) AS value "
+        f"FROM {session.views}.metrics WHERE run_id = {{id:UUID}} GROUP BY key, step) AS p "
+        f"ANY INNER JOIN (SELECT key, first_step AS low, last_step AS high FROM {session.views}.metric_summary "
+        f"WHERE run_id = {{id:UUID}} ORDER BY key LIMIT {METRICS_SHOWN_MAX}) AS s USING (key) GROUP BY key, bucket",
+        run_id,
+    )
+    buckets: dict[str, list[float | None]] = {}
+    for row in rows:
+        values = buckets.setdefault(row["key"], [None] * CURVE_BUCKETS)
+        values[max(0, min(row["bucket"], CURVE_BUCKETS - 1))] = row["mean"]
+    return {key: sparkline([v for v in values if v is not None]) for key, values in buckets.items()}
+
+
+def _params(session: Session, run_id: str) -> Section:
+    rows = _rows(
+        session,
+        f"SELECT key, value, set_at FROM {session.views}.params WHERE run_id = {{id:UUID}} AND is_current "
+        f"ORDER BY key LIMIT {PARAMS_SHOWN_MAX}",
+        run_id,
+    )
+    return Section("parameters", ("key", "value"), tuple((row["key"], row["value"]) for row in rows))
+
+
+def _writers(session: Session, run_id: str) -> Section:
+    rows = _rows(
+        session,
+        "SELECT attempt, rank, node_id, pid, state, exit_code, signal, started_at, gap_points "
+        f"FROM {session.views}.run_writers WHERE run_id = {{id:UUID}} ORDER BY attempt, rank, started_at LIMIT 200",
+        run_id,
+    )
+    cells = tuple(
+        (
+            str(row["attempt"]),
+            _text(row["rank"]),
+            row["node_id"],
+            str(row["pid"]),
+            row["state"],
+            _text(row["exit_code"]),
+            _text(row["signal"]),
+            _moment(row["started_at"]),
+            str(row["gap_points"]),
+        )
+        for row in rows
+    )
+    names = ("attempt", "rank", "node", "pid", "state", "exit", "signal", "started", "lost points")
+    return Section("processes", names, cells)
+
+
+def _usage(session: Session, run_id: str) -> Section:
+    rows = _rows(
+        session,
+        "SELECT attempt, rank, cpu_seconds, mem_peak_bytes, observed_s "
+        f"FROM {session.views}.run_usage WHERE run_id = {{id:UUID}} ORDER BY attempt, rank",
+        run_id,
+    )
+    cells = tuple(
+        (
+            str(row["attempt"]),
+            _text(row["rank"]),
+            f"{row['cpu_seconds']:.2f} s",
+            f"{row['mem_peak_bytes'] / 2**20:.0f} MiB",
+            duration_text(row["observed_s"]),
+        )
+        for row in rows
+    )
+    return Section("usage", ("attempt", "rank", "CPU", "memory peak", "observed"), cells)
+
+
+def _code(session: Session, run_id: str) -> Section:
+    rows = _rows(
+        session,
+        "SELECT attempt, repository, commit, branch, dirty, entry_point, arrayStringConcat(argv, ' ') AS command, "
+        f"python, length(packages) AS packages, os FROM {session.views}.provenance WHERE run_id = {{id:UUID}} "
+        "ORDER BY attempt DESC LIMIT 1",
+        run_id,
+    )
+    if not rows:
+        return Section("code and environment", ("what", "value"), ())
+    row = rows[0]
+    dirty = {None: "unknown", True: "with local changes", False: "clean"}[row["dirty"]]
+    cells = (
+        ("repository", _text(row["repository"])),
+        ("commit", f"{_text(row['commit'])} on {_text(row['branch'])}, {dirty}"),
+        ("command", row["command"]),
+        ("python", f"{_text(row['python'])}, {row['packages']} packages"),
+        ("system", _text(row["os"])),
+    )
+    return Section("code and environment", ("what", "value"), cells)
+
+
+def _rows(session: Session, sql: str, run_id: str) -> list[dict[str, Any]]:
+    table: pa.Table = session.query(sql, {"id": run_id})
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"
+
+
+def _moment(value: datetime | None) -> str:
+    return "-" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,106 @@
+"""Runs in a list."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from trainledger_schemas.errors import UsageError
+
+from ..session import Session
+from .times import duration_text, parse_time
+
+__all__ = ["RUN_COLUMNS", "RunChoice", "list_runs", "ls_cells", "money_text", "short_id"]
+
+RUN_COLUMNS = (
+    "run_id",
+    "project",
+    "experiment",
+    "name",
+    "team",
+    "user",
+    "state",
+    "state_reason",
+    "attempts",
+    "ranks",
+    "nodes",
+    "started_at",
+    "ended_at",
+    "last_seen_at",
+    "duration_s",
+    "eta_s",
+    "gpu_hours",
+    "cost",
+    "currency",
+    "payer_evidence",
+    "grade",
+    "tags",
+)
+STATES = ("running", "finished", "failed", "killed", "crashed", "lost", "retracted")
+
+
+@dataclass(frozen=True, slots=True)
+class RunChoice:
+    """Which runs, in which order (a column of view runs, - before it for descending), how many at most."""
+
+    project: str | None = None
+    team: str | None = None
+    state: str | None = None
+    since: str | None = None
+    sort: str = "-started_at"
+    limit: int = 1000
+
+
+def list_runs(session: Session, choice: RunChoice, *, now: datetime) -> pa.Table:
+    """The chosen rows of view runs; raises UsageError for an unknown column, state or time."""
+    column = choice.sort.removeprefix("-")
+    if column not in RUN_COLUMNS:
+        raise UsageError(f"cannot sort by {column!r}; the columns are {', '.join(RUN_COLUMNS)}")
+    if choice.state is not None and choice.state not in STATES:
+        raise UsageError(f"no state {choice.state!r}; the states are {', '.join(STATES)}")
+    wanted: dict[str, object] = {}
+    conditions = ["1"]
+    for name in ("project", "team", "state"):
+        value = getattr(choice, name)
+        if value is not None:
+            conditions.append(f"{name} = {{{name}:String}}")
+            wanted[name] = value
+    if choice.since is not None:
+        conditions.append("started_at >= {since:DateTime64(6)}")
+        wanted["since"] = parse_time(choice.since, now=now).strftime("%Y-%m-%d %H:%M:%S.%f")
+    direction = "DESC" if choice.sort.startswith("-") else "ASC"
+    columns = ", ".join(
+        "toString(run_id) AS run_id" if c == "run_id" else f"r.{c} AS {c}" for c in RUN_COLUMNS
+    )
+    return session.query(
+        f"SELECT {columns} FROM (SELECT * FROM {session.views}.runs WHERE {' AND '.join(conditions)}) AS r "
+        f"ORDER BY r.{column} {direction} NULLS LAST, r.run_id LIMIT {int(choice.limit)}",
+        wanted,
+    )
+
+
+def ls_cells(row: dict[str, Any]) -> list[str]:
+    """One run as the cells of the printed list."""
+    started = row["started_at"]
+    return [
+        short_id(str(row["run_id"])),
+        row["name"] or "-",
+        row["project"],
+        row["experiment"] or "-",
+        row["team"] or "-",
+        row["state"],
+        started.strftime("%Y-%m-%d %H:%M:%S") if started else "-",
+        duration_text(row["duration_s"]),
+        money_text(row["cost"], row["currency"]),
+    ]
+
+
+def short_id(run_id: str) -> str:
+    """The first 8 characters: enough for a person, and for commands while they are unique."""
+    return run_id[:8]
+
+
+def money_text(amount: Any, currency: str | None) -> str:
+    """Money to four places, for one run; reports to the cent are made by `cost`."""
+    return "-" if amount is None else f"{amount:.4f} {currency}"

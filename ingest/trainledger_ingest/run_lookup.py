@@ -1,0 +1,43 @@
+"""Finding the run that a person means: a whole id, the unique beginning of one, or a name."""
+
+import re
+from collections.abc import Callable
+
+from trainledger_schemas.errors import NotFoundError, UsageError
+
+from .session import Session
+
+__all__ = ["find_run"]
+
+_ID_PART = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{0,35}")
+CANDIDATES_SHOWN_MAX = 5
+
+
+def find_run(session: Session, reference: str, *, say: Callable[[str], None]) -> str:
+    """The id of the run that `reference` names.
+
+    A name wins over the beginning of an id. A name that several runs bear means the newest, told through
+    `say`. Raises NotFoundError, or UsageError for the beginning of several ids.
+    """
+    named = session.query(
+        f"SELECT toString(run_id) AS id FROM {session.views}.runs WHERE name = {{name:String}} "
+        "ORDER BY started_at DESC, run_id",
+        {"name": reference},
+    )["id"].to_pylist()
+    if len(named) > 1:
+        say(f"{len(named)} runs are named {reference!r}; this is the newest, {named[0]}")
+    if named:
+        return str(named[0])
+    matching: list[str] = []
+    if _ID_PART.fullmatch(reference):
+        matching = session.query(
+            f"SELECT toString(run_id) AS id FROM {session.views}.runs "
+            "WHERE startsWith(toString(run_id), {part:String}) ORDER BY started_at DESC LIMIT 50",
+            {"part": reference.lower()},
+        )["id"].to_pylist()
+    if len(matching) > 1:
+        shown = ", ".join(matching[:CANDIDATES_SHOWN_MAX])
+        raise UsageError(f"{len(matching)} runs begin with {reference!r}: {shown}; give more of the id")
+    if not matching:
+        raise NotFoundError(f"no run has the id or name {reference!r}; `trainledger ls` lists the runs")
+    return str(matching[0])

@@ -1,0 +1,178 @@
+"""How a run stands follows from the evidence alone, whatever the order in which it arrives."""
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainledger_ingest.run_evidence import RunEvent
+from trainledger_ingest.run_state import judge_run
+
+RUN = "00000000-0000-4000-8000-000000000001"
+SECOND_US = 1_000_000
+
+
+def started(writer: str, at_s: int, **body: Any) -> RunEvent:
+    defaults = {"role": "sdk", "joined": "new", "project": "p", "tags": [], "config": []}
+    return RunEvent(at_s * 10, "run_started", writer, "node-1", at_s * SECOND_US, defaults | body)
+
+
+def exited(writer: str, at_s: int, status: str, cause: str, **body: Any) -> RunEvent:
+    return RunEvent(
+        at_s * 10 + 1,
+        "run_exited",
+        writer,
+        "node-1",
+        at_s * SECOND_US,
+        {"status": status, "cause": cause} | body,
+    )
+
+
+def gone(writer: str, at_s: int, evidence: str = "lock_free") -> RunEvent:
+    return RunEvent(at_s * 10 + 2, "writer_gone", writer, "node-1", at_s * SECOND_US, {"evidence": evidence})
+
+
+CASES = {
+    "nothing ended it": ([started("a", 1)], "running"),
+    "an explicit finish": ([started("a", 1), exited("a", 2, "finished", "finish"), gone("a", 3)], "finished"),
+    "an exception": ([started("a", 1), exited("a", 2, "failed", "exception"), gone("a", 3)], "failed"),
+    "gone without a word": ([started("a", 1), gone("a", 3)], "crashed"),
+    "interrupted": ([started("a", 1), exited("a", 2, "killed", "exception", signal=2)], "killed"),
+    "an exit whose status only the wrapper saw": (
+        [
+            started("w", 1, role="wrapper"),
+            started("a", 2, joined="wrapper", parent_writer="w"),
+            exited("a", 3, "finished", "exit"),
+            exited("w", 4, "failed", "exit_code", exit_code=3),
+            gone("a", 5),
+            gone("w", 5),
+        ],
+        "failed",
+    ),
+    "an explicit finish beats the wrapper's exit code": (
+        [
+            started("w", 1, role="wrapper"),
+            started("a", 2, joined="wrapper", parent_writer="w"),
+            exited("a", 3, "finished", "finish"),
+            exited("w", 4, "failed", "exit_code", exit_code=1),
+        ],
+        "finished",
+    ),
+    "the wrapper saw a signal": (
+        [
+            started("w", 1, role="wrapper"),
+            started("a", 2, joined="wrapper", parent_writer="w"),
+            gone("a", 3),
+            exited("w", 4, "killed", "signal", signal=15),
+        ],
+        "killed",
+    ),
+    "a child that left by os._exit never decides": (
+        [
+            started("a", 1),
+            started("c", 2, joined="parent", parent_writer="a"),
+            gone("c", 3),
+            exited("a", 4, "finished", "finish"),
+        ],
+        "finished",
+    ),
+    "one failed rank fails the run": (
+        [
+            started("r0", 1, rank=0, joined="environment"),
+            started("r1", 1, rank=1, joined="environment"),
+            exited("r1", 5, "failed", "exception"),
+        ],
+        "failed",
+    ),
+    "one rank still running keeps the run running": (
+        [
+            started("r0", 1, rank=0, joined="environment"),
+            started("r1", 1, rank=1, joined="environment"),
+            exited("r1", 5, "finished", "finish"),
+        ],
+        "running",
+    ),
+    "a second attempt that finished heals a crashed first": (
+        [
+            started("a", 1, rank=0, joined="environment"),
+            gone("a", 5),
+            started("b", 6, rank=0, joined="environment"),
+            exited("b", 9, "finished", "finish"),
+        ],
+        "finished",
+    ),
+}
+
+
+@pytest.mark.parametrize(("events", "state"), CASES.values(), ids=CASES.keys())
+def test_state_follows_the_strongest_evidence(events: list[RunEvent], state: str) -> None:
+    assert judge_run(RUN, events).run.state == state
+
+
+@given(st.sampled_from(sorted(CASES)), st.integers(0, 2**32))
+def test_the_order_of_events_changes_nothing(case: str, seed: int) -> None:
+    events = CASES[case][0]
+    shuffled = list(events)
+    random.Random(seed).shuffle(shuffled)
+    first, second = judge_run(RUN, events), judge_run(RUN, shuffled)
+    assert (first.run, first.params) == (second.run, second.params)
+
+
+def test_attempts_count_a_rank_that_starts_again() -> None:
+    events = [
+        started("a0", 1, rank=0, joined="environment"),
+        started("a1", 1, rank=1, joined="environment"),
+        gone("a0", 5),
+        started("b0", 6, rank=0, joined="environment"),
+        started("b1", 7, rank=1, joined="environment"),
+    ]
+    picture = judge_run(RUN, events)
+    assert picture.run.attempts == 2
+    assert {w.evidence.writer_id: w.evidence.attempt for w in picture.writers} == {
+        "a0": 1,
+        "a1": 1,
+        "b0": 2,
+        "b1": 2,
+    }
+    assert picture.run.ranks == 2
+
+
+def test_two_unranked_processes_at_once_are_one_attempt_and_one_after_the_other_two() -> None:
+    together = [started("a", 1, joined="environment"), started("b", 2, joined="environment"), gone("a", 9)]
+    after = [started("a", 1, joined="environment"), gone("a", 2), started("b", 3, joined="environment")]
+    assert judge_run(RUN, together).run.attempts == 1
+    assert judge_run(RUN, after).run.attempts == 2
+
+
+def test_parameters_keep_every_change_and_mark_the_newest() -> None:
+    config = [{"key": "lr", "value": "0.1", "number": 0.1}]
+    change = RunEvent(
+        99,
+        "params_changed",
+        "a",
+        "node-1",
+        2 * SECOND_US,
+        {"changes": [{"key": "lr", "value": "0.2", "number": 0.2}]},
+    )
+    params = judge_run(RUN, [started("a", 1, config=config), change]).params
+    assert [(p.key, p.number, p.is_current) for p in params] == [("lr", 0.1, False), ("lr", 0.2, True)]
+
+
+def test_a_process_that_only_describes_another_is_no_writer() -> None:
+    seen = RunEvent(50, "writer_seen", "capture", "node-1", SECOND_US, {"parent_writer": "a", "alive": True})
+    facts = RunEvent(51, "provenance", "capture", "node-1", SECOND_US, {"commit": "abc", "argv": []})
+    picture = judge_run(RUN, [started("a", 1), seen, facts, gone("capture", 2)])
+    assert [w.evidence.writer_id for w in picture.writers] == ["a"]
+    assert picture.run.state == "running"
+    assert picture.provenance[0].body["commit"] == "abc"
+
+
+def test_what_the_training_says_of_itself_beats_the_wrappers_defaults() -> None:
+    events = [
+        started("w", 1, role="wrapper", project="folder", team=None),
+        started("a", 2, joined="wrapper", parent_writer="w", project="vision", team="blue"),
+    ]
+    run = judge_run(RUN, events).run
+    assert (run.project, run.team) == ("vision", "blue")
