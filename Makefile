@@ -1,0 +1,49 @@
+# Everything runs in .venv, which any target makes when it is missing. Python 3.11 or newer, Debian or alike.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SEEDS ?= 40
+
+.PHONY: install demo test test-kafka faults bench lint format types docs build clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "no venv module: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/python demo/demo.py
+
+test: $(STAMP) lint types
+	$(BIN)/pytest -q -m "not kafka"
+
+test-kafka: $(STAMP) kafka-jars
+	$(BIN)/pytest -q -m kafka
+
+faults: $(STAMP)
+	$(BIN)/python -m tests.faults.rounds --rounds $(SEEDS)
+
+bench: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(BIN)/python -m bench
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+build: $(STAMP)
+	$(BIN)/pip wheel --quiet --no-deps -w dist .
+
+include deploy/kafka/kafka.mk

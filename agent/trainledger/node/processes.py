@@ -1,0 +1,194 @@
+"""Who used the CPU: each run's processes, other people's processes, and the system, by window.
+
+A run's process is a live writer of the collector or a descendant of one; a descendant that has a writer of its
+own belongs to that. A process that its parent left behind (a daemon that forked twice) stays with the writer it
+was seen under. All other processes of people are `untracked`, by owner; what is left of the node's busy time is
+`system`: kernel, daemons, and processes of root that belong to no run.
+
+Guarantees: a microsecond is counted for one holder; a holder's time never shrinks. Limits: 10 ms clock ticks;
+memory is the sum of resident sizes, in which pages that processes share count more than once; what a process
+used between its last look and its end is known only when its parent waits for it.
+"""
+
+import os
+import pwd
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from trainledger.node.process_table import ProcessTable, Spent
+
+__all__ = ["ProcessSampler", "WriterProcess", "is_person", "owner_name"]
+
+MICROSECONDS = 1_000_000
+NOBODY = 65534
+# How often a process's owner is asked for again: sshd and su start as root and then become somebody.
+OWNER_LOOKS = 3
+
+
+class WriterProcess(Protocol):
+    """What is needed of a live writer; pid 0 is a process that was not found."""
+
+    @property
+    def run_id(self) -> bytes: ...
+    @property
+    def writer_id(self) -> bytes: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def uid(self) -> int: ...
+    @property
+    def start_ticks(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    kind: str
+    run_id: bytes | None = None
+    writer_id: bytes | None = None
+    uid: int | None = None
+
+
+_SYSTEM = _Holder("system")
+
+
+def is_person(uid: int, also: Iterable[int] = ()) -> bool:
+    """Whether a user id is somebody's, not a service's; `also`: ids that ran a writer (root never counts)."""
+    # 61184 to 65535 are systemd's dynamic service users, nobody, and ids that are none.
+    ordinary = 1000 <= uid < 61184 or uid > 65535
+    return uid != 0 and (ordinary or uid in also)
+
+
+def owner_name(uid: int) -> str:
+    """The name of a user id, or the number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+class ProcessSampler:
+    """Adds up CPU time and peak memory of holders; `take` ends a window."""
+
+    def __init__(self, table: ProcessTable, *, name_of: Callable[[int], str] = owner_name) -> None:
+        self._table = table
+        self._name_of = name_of
+        self._tick_us = MICROSECONDS // os.sysconf("SC_CLK_TCK")
+        self._page_bytes = os.sysconf("SC_PAGE_SIZE")
+        self._holders: dict[tuple[int, int], _Holder] = {}
+        self._owners: dict[tuple[int, int], tuple[int, int]] = {}
+        self._writer_uids: set[int] = set()
+        self._cpu_ticks: dict[_Holder, int] = {}
+        self._peak_pages: dict[_Holder, int] = {}
+        self._watched: list[int] = []
+        table.look()
+        self._assign({})
+
+    def has_new(self, writers: Sequence[WriterProcess]) -> bool:
+        """Whether a writer is not yet seen as one, or one is gone: `look` is due."""
+        seen = {(holder.run_id, holder.writer_id) for holder in self._holders.values() if holder.writer_id}
+        return any(
+            (writer.run_id, writer.writer_id) not in seen
+            for writer in writers
+            if (known := self._table.known.get(writer.pid)) is None or known.start_ticks == writer.start_ticks
+            if writer.pid > 0
+        )
+
+    def look(self, writers: Sequence[WriterProcess]) -> None:
+        """Look at all processes: finds new ones and who belongs to whom."""
+        before = self._holders
+        spent = self._table.look()
+        self._assign(_by_process(writers))
+        self._count(spent, before)
+        self._weigh()
+
+    def look_at_runs(self) -> None:
+        """Look only at the known processes of runs: cheap enough for each second."""
+        self._count(self._table.look_at(self._watched), self._holders)
+        self._weigh(only_runs=True)
+
+    def take(self, busy_us: int) -> list[dict[str, object]]:
+        """The usage of the window as fields of a `process_usage` event; `busy_us`: CPU time of the node in it."""
+        holders = {holder for holder in self._holders.values() if holder.kind == "run"} | set(self._cpu_ticks)
+        holders.discard(_SYSTEM)
+        usage = [self._usage(holder, self._cpu_ticks.get(holder, 0) * self._tick_us) for holder in holders]
+        usage.sort(key=lambda item: (str(item["kind"]), str(item["owner"]), item["writer_id"] or b""))
+        used_us = sum(ticks for holder, ticks in self._cpu_ticks.items() if holder != _SYSTEM) * self._tick_us
+        usage.append(self._usage(_SYSTEM, max(0, busy_us - used_us)))
+        self._cpu_ticks.clear()
+        self._peak_pages.clear()
+        return usage
+
+    def _assign(self, writers: dict[tuple[int, int], _Holder]) -> None:
+        self._writer_uids.update(holder.uid for holder in writers.values() if holder.uid)
+        live = set(writers.values())
+        assigned: dict[tuple[int, int], _Holder] = {}
+        owners: dict[tuple[int, int], tuple[int, int]] = {}
+        for reading in self._table.known.values():
+            mark = (reading.pid, reading.start_ticks)
+            uid, looks = self._owners.get(mark, (0, 0))
+            if looks < OWNER_LOOKS:
+                uid = self._table.owner_of(reading.pid) or 0
+            owners[mark] = (uid, looks + 1)
+            holder = writers.get(mark) or next(
+                (
+                    found
+                    for ancestor in self._table.ancestors(reading)
+                    if (found := writers.get((ancestor.pid, ancestor.start_ticks)))
+                ),
+                None,
+            )
+            if holder is None and (old := self._holders.get(mark)) in live:
+                holder = old
+            if holder is None:
+                is_untracked = is_person(uid, self._writer_uids)
+                holder = _Holder("untracked", uid=uid) if is_untracked else _SYSTEM
+            assigned[mark] = holder
+        self._holders = assigned
+        self._owners = owners
+        self._watched = self._choose_watched()
+
+    def _choose_watched(self) -> list[int]:
+        """Processes of runs, and the parents that will wait for them."""
+        watched = {pid for (pid, _), holder in self._holders.items() if holder.kind == "run"}
+        parents = {self._table.known[pid].parent for pid in watched}
+        return sorted(watched | (parents & self._table.known.keys()))
+
+    def _count(self, spent: list[Spent], before: dict[tuple[int, int], _Holder]) -> None:
+        for item in spent:
+            mark = (item.pid, item.start_ticks)
+            now, old = self._holders.get(mark), before.get(mark)
+            # A process that was a run's at either end was a run's in between: it begins with its first look,
+            # and what it used up to the moment when its journal closed is still the run's.
+            holder = now if now and now.kind == "run" and not (old and old.kind == "run") else old or now
+            if holder is not None:
+                self._cpu_ticks[holder] = self._cpu_ticks.get(holder, 0) + item.ticks
+
+    def _weigh(self, *, only_runs: bool = False) -> None:
+        sums: dict[_Holder, int] = {}
+        for mark, holder in self._holders.items():
+            reading = self._table.known.get(mark[0])
+            if reading is None or reading.start_ticks != mark[1] or (only_runs and holder.kind != "run"):
+                continue
+            sums[holder] = sums.get(holder, 0) + reading.resident
+        for holder, pages in sums.items():
+            self._peak_pages[holder] = max(self._peak_pages.get(holder, 0), pages)
+
+    def _usage(self, holder: _Holder, cpu_us: int) -> dict[str, object]:
+        return {
+            "kind": holder.kind,
+            "run_id": holder.run_id,
+            "writer_id": holder.writer_id,
+            "owner": None if holder.uid is None else self._name_of(holder.uid),
+            "cpu_us": cpu_us,
+            "memory_peak_bytes": self._peak_pages.get(holder, 0) * self._page_bytes,
+        }
+
+
+def _by_process(writers: Sequence[WriterProcess]) -> dict[tuple[int, int], _Holder]:
+    """Live writers by process; of two journals of one process, the one that was opened last."""
+    return {
+        (writer.pid, writer.start_ticks): _Holder("run", writer.run_id, writer.writer_id, writer.uid)
+        for writer in writers
+        if writer.pid > 0
+    }
