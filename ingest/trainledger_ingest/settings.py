@@ -5,7 +5,7 @@ Every field: meaning, unit, default and why. The variables of the SDK and the ag
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainledger_schemas.errors import SettingsError
@@ -48,6 +48,10 @@ class IngestSettings:
             clickhouse=environ.get("TRAINLEDGER_CLICKHOUSE") or None,
             engine_memory_bytes=_megabytes(environ.get("TRAINLEDGER_ENGINE_MEMORY_MB")),
         )
+
+    def with_journals(self, folder: Path) -> "IngestSettings":
+        """The same with another folder of journals."""
+        return replace(self, node_folder=folder.absolute())
 
     @property
     def api_socket(self) -> Path:

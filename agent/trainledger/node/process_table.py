@@ -71,6 +71,7 @@ class ProcessTable:
         self._proc = str(proc)
         self.known: dict[int, Reading] = {}
         self._kernel: set[int] = set()
+        self._unsettled: list[Reading] = []
         self._began = False
 
     def look(self) -> list[Spent]:
@@ -87,12 +88,15 @@ class ProcessTable:
             self._began = True
             self.known = readings
             return []
-        return self._advance(readings, set(self.known))
+        # Dead processes whose time was found with nobody may turn up now: this look sees all ancestors, and a
+        # parent may have been read just before it waited. After that they were waited for by nobody.
+        late, self._unsettled = self._unsettled, []
+        return self._advance(readings, set(self.known), late)
 
     def look_at(self, pids: Iterable[int]) -> list[Spent]:
         """See only these of the known processes: cheap, and enough between two calls of `look`."""
         wanted = [pid for pid in pids if pid in self.known]
-        return self._advance({reading.pid: reading for reading in self._read(wanted)}, set(wanted))
+        return self._advance({reading.pid: reading for reading in self._read(wanted)}, set(wanted), [])
 
     def owner_of(self, pid: int) -> int | None:
         """The user id that the process runs as, or None when it is gone."""
@@ -125,7 +129,9 @@ class ProcessTable:
             if reading is not None:
                 yield reading
 
-    def _advance(self, readings: dict[int, Reading], looked_at: set[int]) -> list[Spent]:
+    def _advance(
+        self, readings: dict[int, Reading], looked_at: set[int], late: list[Reading]
+    ) -> list[Spent]:
         """Compare with the look before; `looked_at`: pids that are gone when they have no reading."""
         before = self.known
         gone = [before[pid] for pid in looked_at if not _is_same(before[pid], readings.get(pid))]
@@ -134,7 +140,7 @@ class ProcessTable:
             for pid, reading in readings.items()
             if pid in before and _is_same(before[pid], reading)
         }
-        spent = self._settle(gone, growth)
+        spent = self._settle(gone, growth, late)
         for pid, reading in readings.items():
             old = before.get(pid)
             if pid in growth and old is not None:
@@ -148,20 +154,18 @@ class ProcessTable:
         self.known = known
         return spent
 
-    def _settle(self, gone: list[Reading], growth: dict[int, int]) -> list[Spent]:
+    def _settle(self, gone: list[Reading], growth: dict[int, int], late: list[Reading]) -> list[Spent]:
         """Take what dead processes were counted for out of `growth`; give them what they used after that."""
         # From the top down: when a parent and its child are both gone, the parent's total holds the child's.
-        gone.sort(key=lambda reading: sum(1 for _ in self.ancestors(reading)))
         heirs: dict[int, list[Reading]] = {}
-        for dead in gone:
-            counted = dead.own + dead.children
-            for ancestor in self.ancestors(dead):
-                room = growth.get(ancestor.pid)
-                if room is None or room + ROUNDING_TICKS < counted or room <= 0:
-                    continue
-                growth[ancestor.pid] = room - min(counted, room)
-                heirs.setdefault(ancestor.pid, []).append(dead)
-                break
+        for dead in sorted([*late, *gone], key=lambda reading: sum(1 for _ in self.ancestors(reading))):
+            waited_by = self._waited_by(dead, growth)
+            if waited_by is not None:
+                room = growth[waited_by]
+                growth[waited_by] = room - min(dead.own + dead.children, room)
+                heirs.setdefault(waited_by, []).append(dead)
+            elif dead in gone:
+                self._unsettled.append(dead)
         spent = []
         for pid, children in heirs.items():
             rest = growth[pid]
@@ -171,6 +175,14 @@ class ProcessTable:
                 growth[pid] = 0
                 spent.append(Spent(busiest.pid, busiest.start_ticks, rest))
         return spent
+
+    def _waited_by(self, dead: Reading, growth: dict[int, int]) -> int | None:
+        """The nearest ancestor whose children's time grew by at least what the dead one had."""
+        for ancestor in self.ancestors(dead):
+            room = growth.get(ancestor.pid, 0)
+            if room > 0 and room + ROUNDING_TICKS >= dead.own + dead.children:
+                return ancestor.pid
+        return None
 
 
 def _is_same(one: Reading, other: Reading | None) -> bool:

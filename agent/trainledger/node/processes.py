@@ -12,7 +12,7 @@ used between its last look and its end is known only when its parent waits for i
 
 import os
 import pwd
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,22 +81,18 @@ class ProcessSampler:
         self._cpu_ticks: dict[_Holder, int] = {}
         self._peak_pages: dict[_Holder, int] = {}
         self._watched: list[int] = []
+        self._looked_for: set[tuple[int, bytes]] = set()
         table.look()
         self._assign({})
 
     def has_new(self, writers: Sequence[WriterProcess]) -> bool:
-        """Whether a writer is not yet seen as one, or one is gone: `look` is due."""
-        seen = {(holder.run_id, holder.writer_id) for holder in self._holders.values() if holder.writer_id}
-        return any(
-            (writer.run_id, writer.writer_id) not in seen
-            for writer in writers
-            if (known := self._table.known.get(writer.pid)) is None or known.start_ticks == writer.start_ticks
-            if writer.pid > 0
-        )
+        """Whether there is a writer that the last `look` did not know of: the next one is due at once."""
+        return any((writer.pid, writer.writer_id) not in self._looked_for for writer in writers)
 
     def look(self, writers: Sequence[WriterProcess]) -> None:
         """Look at all processes: finds new ones and who belongs to whom."""
         before = self._holders
+        self._looked_for = {(writer.pid, writer.writer_id) for writer in writers}
         spent = self._table.look()
         self._assign(_by_process(writers))
         self._count(spent, before)
@@ -122,6 +118,8 @@ class ProcessSampler:
     def _assign(self, writers: dict[tuple[int, int], _Holder]) -> None:
         self._writer_uids.update(holder.uid for holder in writers.values() if holder.uid)
         live = set(writers.values())
+        # A process left behind by its parent: the chain above it no longer leads to the writer it belongs to.
+        left_behind = {mark: holder for mark, holder in self._holders.items() if holder in live}
         assigned: dict[tuple[int, int], _Holder] = {}
         owners: dict[tuple[int, int], tuple[int, int]] = {}
         for reading in self._table.known.values():
@@ -130,16 +128,10 @@ class ProcessSampler:
             if looks < OWNER_LOOKS:
                 uid = self._table.owner_of(reading.pid) or 0
             owners[mark] = (uid, looks + 1)
-            holder = writers.get(mark) or next(
-                (
-                    found
-                    for ancestor in self._table.ancestors(reading)
-                    if (found := writers.get((ancestor.pid, ancestor.start_ticks)))
-                ),
-                None,
-            )
-            if holder is None and (old := self._holders.get(mark)) in live:
-                holder = old
+            holder = None
+            if writers:
+                chain = [(item.pid, item.start_ticks) for item in (reading, *self._table.ancestors(reading))]
+                holder = _first(chain, writers) or _first(chain, left_behind)
             if holder is None:
                 is_untracked = is_person(uid, self._writer_uids)
                 holder = _Holder("untracked", uid=uid) if is_untracked else _SYSTEM
@@ -183,6 +175,12 @@ class ProcessSampler:
             "cpu_us": cpu_us,
             "memory_peak_bytes": self._peak_pages.get(holder, 0) * self._page_bytes,
         }
+
+
+def _first(
+    chain: Iterable[tuple[int, int]], holders: Mapping[tuple[int, int], _Holder]
+) -> _Holder | None:
+    return next((found for mark in chain if (found := holders.get(mark))), None)
 
 
 def _by_process(writers: Sequence[WriterProcess]) -> dict[tuple[int, int], _Holder]:

@@ -1,0 +1,57 @@
+"""Who is on the node's resources: said when it changes, and again each 5 minutes.
+
+On the host every run with a live process is present without a claim (denominator 0): it pays by its CPU time.
+An event replaces the one before it as a whole, so a reader that begins in the middle knows all after one key
+frame.
+"""
+
+from collections.abc import Sequence
+
+from trainledger.node.host import HOST_DEVICE
+from trainledger.node.processes import WriterProcess, owner_name
+from trainledger.node.sampler import Fields
+from trainledger_schemas.clock import Clock
+
+__all__ = ["AllocationLog"]
+
+EVIDENCE = "process tree"
+
+
+class AllocationLog:
+    """Makes `allocation` events; `observe` as often as the writers are known."""
+
+    def __init__(self, *, clock: Clock, key_frame_s: float) -> None:
+        self._clock = clock
+        self._key_frame_ns = round(key_frame_s * 1e9)
+        self._said: list[dict[str, object]] | None = None
+        self._said_ns = 0
+
+    def observe(self, writers: Sequence[WriterProcess]) -> Fields | None:
+        """The fields of an event when the holders changed or a key frame is due, else None."""
+        holders = _holders(writers)
+        now_ns = self._clock.monotonic_ns()
+        is_changed = holders != self._said
+        if not is_changed and now_ns - self._said_ns < self._key_frame_ns:
+            return None
+        self._said, self._said_ns = holders, now_ns
+        return {"at_us": self._clock.wall_ns() // 1000, "key_frame": not is_changed, "holders": holders}
+
+
+def _holders(writers: Sequence[WriterProcess]) -> list[dict[str, object]]:
+    """One holder a run; of a run whose processes have several owners, the lowest user id."""
+    owners: dict[bytes, int] = {}
+    for writer in writers:
+        owners[writer.run_id] = min(writer.uid, owners.get(writer.run_id, writer.uid))
+    return [
+        {
+            "resource": HOST_DEVICE,
+            "kind": "run",
+            "run_id": run_id,
+            "writer_id": None,
+            "owner": owner_name(uid),
+            "numerator": 0,
+            "denominator": 0,
+            "evidence": EVIDENCE,
+        }
+        for run_id, uid in sorted(owners.items())
+    ]

@@ -1,0 +1,101 @@
+"""Measures the node: each second a sample, each 10 s a `hardware` and a `process_usage` event.
+
+Guarantees: usage windows of a boot never overlap, whatever the wall clock does, and follow one another without
+a hole while the sampler lives; a window is as long as the time that really passed, so a clock that is set
+forward does not stretch one. `flush` ends the open window early: what it returns holds everything up to that
+moment. The sampler only measures; what it returns is for the caller to spool.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from trainledger.node.host import HostReader, HostSampler, StatWindow
+from trainledger.node.node_settings import SamplingSettings
+from trainledger.node.process_table import ProcessTable
+from trainledger.node.processes import ProcessSampler, WriterProcess
+from trainledger_schemas.clock import Clock
+
+__all__ = ["Fields", "NodeEvent", "NodeSampler"]
+
+Fields = Mapping[str, object]
+NodeEvent = tuple[str, Fields]
+
+SECOND_NS = 1_000_000_000
+
+
+class NodeSampler:
+    """Samples host and processes; `tick` as often as the loop turns, `flush` when an answer is wanted."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        settings: SamplingSettings,
+        *,
+        reader: HostReader | None = None,
+        processes: ProcessSampler | None = None,
+    ) -> None:
+        self._clock = clock
+        self._settings = settings
+        self.reader = reader or HostReader()
+        self._host = HostSampler(self.reader)
+        self._processes = processes or ProcessSampler(ProcessTable())
+        self._stats = StatWindow()
+        now_ns = clock.monotonic_ns()
+        self._sampled_ns = now_ns
+        self._window_ns = now_ns
+        self._window_busy_us = self._host.sample(now_ns, self._stats).busy_us
+        self._window_end_us = clock.wall_ns() // 1000
+        self._scanned_ns = now_ns
+        self._scan_cost_ns = 0
+
+    def tick(self, now_ns: int, writers: Sequence[WriterProcess]) -> list[NodeEvent]:
+        """Take a sample if one is due; the events of a window that is full. `now_ns`: monotonic."""
+        if now_ns - self._sampled_ns < self._settings.sample_interval_s * SECOND_NS:
+            return []
+        if now_ns - self._window_ns >= self._settings.window_s * SECOND_NS:
+            return self.flush(now_ns, writers)
+        self._sample(now_ns)
+        if self._processes.has_new(writers) or (writers and now_ns >= self._next_scan_ns()):
+            self._scan(now_ns, writers)
+        elif writers:
+            self._processes.look_at_runs()
+        return []
+
+    def flush(self, now_ns: int, writers: Sequence[WriterProcess]) -> list[NodeEvent]:
+        """End the window now and return its events; none when no time has passed since the last one."""
+        elapsed_us = (now_ns - self._window_ns) // 1000
+        end_us = self._clock.wall_ns() // 1000
+        start_us = max(self._window_end_us, end_us - elapsed_us)
+        if elapsed_us <= 0 or start_us >= end_us:
+            return []  # or the wall clock was set back: the window stays open until it is past its begin again
+        self._sample(now_ns)
+        self._scan(now_ns, writers)
+        busy_us = self._busy_us - self._window_busy_us
+        self._window_busy_us = self._busy_us
+        self._window_ns = now_ns
+        self._window_end_us = end_us
+        window = {"start_us": start_us, "end_us": end_us}
+        usage = self._processes.take(max(0, busy_us))
+        return [
+            ("hardware", {**window, "stats": self._stats.take()}),
+            ("process_usage", {**window, "cores": self.reader.cores, "usage": usage}),
+        ]
+
+    def close(self) -> None:
+        """Close the files of the host."""
+        self.reader.close()
+
+    def _sample(self, now_ns: int) -> None:
+        self._sampled_ns = now_ns
+        self._busy_us = self._host.sample(now_ns, self._stats).busy_us
+
+    def _scan(self, now_ns: int, writers: Sequence[WriterProcess]) -> None:
+        begin_ns = self._clock.monotonic_ns()
+        self._processes.look(writers)
+        self._scan_cost_ns = self._clock.monotonic_ns() - begin_ns
+        self._scanned_ns = now_ns
+
+    def _next_scan_ns(self) -> int:
+        rest_ns = max(
+            self._settings.scan_interval_s * SECOND_NS, self._scan_cost_ns / self._settings.scan_share_max
+        )
+        return self._scanned_ns + round(min(rest_ns, self._settings.window_s * SECOND_NS))

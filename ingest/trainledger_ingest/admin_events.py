@@ -1,0 +1,36 @@
+"""Events of the administrator: from plain fields, as commands and the API carry them, to the Avro record.
+
+Ids travel as UUID text in JSON and become 16 bytes here. Times and who did it are filled in where they are
+missing.
+"""
+
+import getpass
+from collections.abc import Mapping
+from typing import Any
+
+from trainledger_schemas.clock import Clock
+from trainledger_schemas.errors import UsageError
+from trainledger_schemas.ids import id_bytes
+
+__all__ = ["ADMIN_TYPES", "admin_record"]
+
+ADMIN_TYPES = frozenset({"price_set", "dead_skipped"})
+_ID_FIELDS = frozenset({"price_id"})
+
+
+def admin_record(event_type: str, fields: Mapping[str, Any], *, clock: Clock) -> dict[str, Any]:
+    """The record of an event of topic admin, without its envelope; raises UsageError for an unknown type."""
+    if event_type not in ADMIN_TYPES:
+        raise UsageError(f"no event {event_type!r}; there are {', '.join(sorted(ADMIN_TYPES))}")
+    record: dict[str, Any] = {"at_us": clock.wall_ns() // 1000, "set_by": user_name()}
+    for name, value in fields.items():
+        record[name] = id_bytes(value) if name in _ID_FIELDS and isinstance(value, str) else value
+    return record
+
+
+def user_name() -> str:
+    """Who runs this command; the user's number where it has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

@@ -1,0 +1,112 @@
+"""`up`, `sync`, `ingest` and `doctor`."""
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from ..api import ApiServer
+from ..embedded import Embedded, check_installation, open_session
+from ..ingest_daemon import run_ingest
+from .opening import read_settings
+from .output import print_json, print_table, stderr_line
+
+__all__ = ["register"]
+
+IDLE_S = 0.2
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON array of objects.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("up", help="Run agent, tables and local API until Ctrl-C.")(up)
+    app.command("sync", help="Read pending journals once, and exit.")(sync)
+    app.command("ingest", help="Run a worker from Kafka into the tables until Ctrl-C.")(ingest)
+    app.command("doctor", help="Show effective settings and check that each part works.")(doctor)
+
+
+def up(
+    home: Annotated[Path | None, typer.Option(help="Folder of spool and tables.")] = None,
+    no_page: Annotated[bool, typer.Option("--no-page", help="No web page (there is none yet).")] = False,
+) -> None:
+    """Run agent, worker and local API in this process. Ends clean on Ctrl-C or SIGTERM."""
+    del no_page
+    settings = read_settings(home)
+    stop = stop_on_signals()
+    embedded = Embedded.open_up(settings)
+    try:
+        api = ApiServer(settings.api_socket, embedded, drain=embedded.drain, run_cost=embedded.run_cost)
+        try:
+            typer.echo(f"ready: journals {settings.node_folder}, home {settings.home}; Ctrl-C ends")
+            sys.stdout.flush()
+            while not stop.is_set():
+                if embedded.step() == 0:
+                    stop.wait(IDLE_S)
+        finally:
+            api.close()
+    finally:
+        embedded.close()
+
+
+def sync(
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Journals; default the node's folder.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Read everything that is pending into the tables."""
+    settings = read_settings()
+    if folder is not None:
+        settings = settings.with_journals(folder)
+    session = open_session(settings, say=stderr_line)
+    try:
+        table = session.query(
+            f"SELECT count() AS runs, sum(points) AS points FROM (SELECT run_id, sum(points) AS points "
+            f"FROM {session.views}.metric_summary GROUP BY run_id)"
+        )
+    finally:
+        session.close()
+    rows = table.to_pylist()
+    if as_json:
+        print_json(rows)
+    else:
+        typer.echo(f"up to date: {rows[0]['points']} points of {rows[0]['runs']} runs with metrics")
+
+
+def ingest(
+    home: Annotated[Path | None, typer.Option(help="Embedded tables here instead of a ClickHouse server.")] = None,
+    group: Annotated[str, typer.Option(help="Consumer group; workers of one group share partitions.")] = "trainledger",
+    once: Annotated[bool, typer.Option("--once", help="Read to the present end, then exit.")] = False,
+    metrics: Annotated[str | None, typer.Option(help="HOST:PORT for Prometheus text.")] = None,
+) -> None:
+    """Consume Kafka into ClickHouse (TRAINLEDGER_CLICKHOUSE) or into embedded tables (--home)."""
+    run_ingest(read_settings(home), group=group, once=once, metrics=metrics, stop=stop_on_signals(), say=stderr_line)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Check the installation; exit status 1 if a part does not work."""
+    checks = check_installation(read_settings())
+    if as_json:
+        print_json(check.as_row() for check in checks)
+    else:
+        print_table(("part", "state", "detail"), ((c.part, c.state, c.detail) for c in checks))
+    if any(check.state == "broken" for check in checks):
+        raise typer.Exit(1)
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGINT and SIGTERM set; a second one ends the process at once."""
+    stop = threading.Event()
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        if stop.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        stop.set()
+
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
+    return stop

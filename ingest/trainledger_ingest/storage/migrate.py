@@ -1,0 +1,191 @@
+"""Creates and upgrades the tables and the public views.
+
+The tables live in a database of their generation, `<database>_g1`; a rebuild fills `<database>_g2` and then
+turns the views, which live in `<database>`, over to it. Numbered files in `migrations/` are applied once to
+each generation and recorded in `<database>.schema_migrations`; the files in `views/` are applied in the order
+of their names each time. Statements end with `;` at the end of a line.
+
+A crash anywhere is mended by the next call: what is not recorded is applied again, and CREATE TABLE does
+nothing where the table exists (later migrations must say IF EXISTS or IF NOT EXISTS themselves).
+"""
+
+import re
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+from trainledger_schemas.errors import FatalStoreError
+
+from .store import Store
+
+__all__ = [
+    "APPEND_TABLES",
+    "Schema",
+    "Tables",
+    "create_tables",
+    "create_views",
+    "current_generation",
+    "migrate",
+]
+
+APPEND_TABLES = (
+    "points",
+    "text_points",
+    "log_lines",
+    "run_events",
+    "node_events",
+    "hardware_stats",
+    "run_usage_windows",
+    "admin_events",
+    "dead_letters",
+)
+
+# Tokens older than this many inserts are forgotten; a table gets one insert a partition and second at most.
+DEDUPLICATION_WINDOW = 10_000
+_VIEWS_MARK = "views"
+_TABLE_SETTINGS = {
+    "fsync_after_insert": 1,
+    "fsync_part_directory": 1,
+    # Parts that a merge replaced are kept until the merged one is surely on disk.
+    "old_parts_lifetime": 480,
+    "min_rows_to_fsync_after_merge": 1,
+    "min_compressed_bytes_to_fsync_after_merge": 1,
+    "lightweight_mutation_projection_mode": "'rebuild'",
+    
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Qualified names of the tables of one generation."""
+
+    generation: str
+
+    def name(self, table: str) -> str:
+        """`table` with its database."""
+        return f"{self.generation}.{table}"
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Databases: `generation` holds the tables, `views_database` the public views."""
+
+    generation: str
+    views_database: str
+
+    @property
+    def number(self) -> int:
+        """The number of the generation."""
+        return int(self.generation.rsplit("_g", 1)[1])
+
+    @property
+    def tables(self) -> Tables:
+        """Names of the tables."""
+        return Tables(self.generation)
+
+
+def migrate(store: Store, *, generation: int | None = None) -> Schema:
+    """Bring tables and views of a generation (default: the current one) up to date. Idempotent.
+
+    With a number, the public views are turned over to that generation. Raises FatalStoreError when a statement
+    is refused."""
+    number = generation or current_generation(store)
+    schema = create_tables(store, generation=number)
+    create_views(store, schema)
+    return schema
+
+
+def current_generation(store: Store) -> int:
+    """The generation that the public views show; 1 before the first migration."""
+    _prepare(store)
+    rows = store.rows(
+        f"SELECT argMax(generation, applied_at) AS number, count() AS n "
+        f"FROM {store.database}.schema_migrations WHERE name = {{mark:String}}",
+        {"mark": _VIEWS_MARK},
+    )
+    return int(str(rows[0]["number"])) if int(str(rows[0]["n"])) else 1
+
+
+def create_tables(store: Store, *, generation: int) -> Schema:
+    """Create or upgrade the tables of a generation; the views stay as they are."""
+    _prepare(store)
+    schema = Schema(f"{store.database}_g{generation}", store.database)
+    store.command(f"CREATE DATABASE IF NOT EXISTS {schema.generation}")
+    done = {
+        str(row["name"])
+        for row in store.rows(
+            f"SELECT name FROM {store.database}.schema_migrations WHERE generation = {{g:UInt32}}",
+            {"g": generation},
+        )
+    }
+    for entry in _sql_files("migrations"):
+        if entry.name not in done:
+            for statement in _statements(entry, schema, _settings_text(store)):
+                store.command(re.sub(r"\ACREATE TABLE (?!IF\b)", "CREATE TABLE IF NOT EXISTS ", statement))
+            _record(store, generation, entry.name)
+    return schema
+
+
+def create_views(store: Store, schema: Schema) -> None:
+    """(Re)create the public views over a generation."""
+    for entry in _sql_files("views"):
+        for statement in _statements(entry, schema, ""):
+            store.command(statement)
+    if current_generation(store) != schema.number or not _has_views_mark(store):
+        _record(store, schema.number, _VIEWS_MARK)
+
+
+def _prepare(store: Store) -> None:
+    store.command(f"CREATE DATABASE IF NOT EXISTS {store.database}")
+    store.command(
+        f"CREATE TABLE IF NOT EXISTS {store.database}.schema_migrations "
+        "(generation UInt32, name String, applied_at DateTime64(6, 'UTC')) ENGINE = MergeTree "
+        f"ORDER BY (generation, name) SETTINGS {_settings_text(store)}"
+    )
+
+
+def _record(store: Store, generation: int, name: str) -> None:
+    store.command(
+        f"INSERT INTO {store.database}.schema_migrations "
+        "SELECT {g:UInt32}, {name:String}, now64(6, 'UTC')",
+        {"g": generation, "name": name},
+    )
+
+
+def _has_views_mark(store: Store) -> bool:
+    return bool(
+        store.rows(
+            f"SELECT 1 AS found FROM {store.database}.schema_migrations WHERE name = {{mark:String}} LIMIT 1",
+            {"mark": _VIEWS_MARK},
+        )
+    )
+
+
+def _settings_text(store: Store) -> str:
+    # Without a token an identical block would be dropped by its content, so the window is 0 where there are none.
+    window = DEDUPLICATION_WINDOW if store.capabilities.insert_tokens else 0
+    pairs = {**_TABLE_SETTINGS, "non_replicated_deduplication_window": window}
+    return ", ".join(f"{name} = {value}" for name, value in pairs.items())
+
+
+def _sql_files(folder: str) -> list[Traversable]:
+    found = [
+        entry
+        for entry in (resources.files("trainledger_ingest.storage") / folder).iterdir()
+        if entry.name.endswith(".sql")
+    ]
+    if not found:
+        raise FatalStoreError(f"the package has no SQL files in storage/{folder}; install it again")
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def _statements(entry: Traversable, schema: Schema, settings: str) -> list[str]:
+    text = entry.read_text(encoding="utf-8")
+    for placeholder, value in (
+        ("{generation}", schema.generation),
+        ("{views}", schema.views_database),
+        ("{table_settings}", settings),
+    ):
+        text = text.replace(placeholder, value)
+    parts = [re.sub(r"(?m)^--.*\n?", "", part).strip() for part in re.split(r"(?m);[ \t]*$", text)]
+    return [part for part in parts if part]
