@@ -92,7 +92,7 @@ def check_user_sql(
         raise UserQueryError("only one statement at a time; send them one by one without ';' between")
     if statement is not None and statement.count == 1 and not statement.is_read_only:
         raise UserQueryError(
-            "only SELECT is allowed: this database is read-only here (also no INTO OUTFILE, SET, USE and KILL)"
+            "only SELECT is allowed: the tables are read-only here (also no INTO OUTFILE, SET, USE, KILL)"
         )
     root = _parse_tree(engine.explain_ast(sql, parameters))
     if root.kind not in _ROOT_KINDS:
@@ -118,7 +118,7 @@ def _check_text(sql: str) -> None:
 
 
 def _not_a_select(kind: str, views: frozenset[str]) -> str:
-    if kind.startswith("Describe") or kind.startswith("Show") or kind.startswith("Exists"):
+    if kind.startswith(("Describe", "Show", "Exists")):
         known = ", ".join(sorted(views))
         return f"only SELECT is allowed; to see columns: SELECT * FROM runs LIMIT 1; the views are: {known}"
     if kind.startswith("Explain"):
@@ -179,7 +179,9 @@ def _every_node(node: _Node) -> Iterator[_Node]:
 
 
 def _not_understood(line: str) -> UserQueryError:
-    return UserQueryError(f"this form of query is not allowed (near {line.strip()[:60]!r})")
+    return UserQueryError(
+        f"this form of query is not allowed (near {line.strip()[:60]!r}); leave out FORMAT, INTO and SETTINGS"
+    )
 
 
 # -- the walk ----------------------------------------------------------------------------------------
@@ -334,7 +336,7 @@ class _Walk:
     def _check_table_function(self, name: str) -> None:
         if name.lower() not in _TABLE_FUNCTIONS:
             raise UserQueryError(
-                f"the table function {name[:80]!r} is not allowed; only numbers, zeros and generate_series are"
+                f"the table function {name[:80]!r} is not allowed; numbers, zeros and generate_series are"
             )
 
     def _check_in(self, node: _Node) -> None:
@@ -370,8 +372,8 @@ _COMBINATORS = (
 
 
 def _find_function(name: str, functions: Mapping[str, EngineFunction]) -> EngineFunction | None:
-    """The engine's entry for `name`: as written, in any case where the engine ignores case (or might: refusing
-    more is safe), through its alias, or an aggregate with combinator endings such as `sumIf`."""
+    """The engine's entry for `name`: as written, in any case where the engine ignores case, through
+    its alias, or an aggregate with combinator endings such as `sumIf`."""
     found = functions.get(name) or functions.get(name.lower())
     if found is None:
         for ending in _COMBINATORS:

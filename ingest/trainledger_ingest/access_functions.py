@@ -117,7 +117,6 @@ _DENIED = frozenset(
         "iceberghash",
         "kqlparametercast",
         "servertimezone",
-        "servertimezone",
         "throwif",
     }
 )

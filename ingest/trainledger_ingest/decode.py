@@ -34,7 +34,9 @@ def decode_record(record: SourceRecord) -> Decoded:
 
 def envelope_of(decoded: Decoded) -> Envelope:
     """The envelope of an event of any type."""
-    envelope: Envelope = decoded.envelope if isinstance(decoded, DecodedMetrics) else decoded.record["envelope"]
+    envelope: Envelope = (
+        decoded.envelope if isinstance(decoded, DecodedMetrics) else decoded.record["envelope"]
+    )
     return envelope
 
 

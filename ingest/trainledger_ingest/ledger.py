@@ -75,7 +75,7 @@ class Ledger:
     def read(self, partition: TopicPartition) -> PartitionState:
         """All that is known of a partition."""
         rows = self._rows(
-            f"SELECT count() AS n, max(end) AS end, argMax(topic_id, end) AS topic_id FROM {self._table} "
+            f"SELECT count() AS n, max(end) AS newest, argMax(topic_id, end) AS newest_id FROM {self._table} "
             "WHERE topic = {topic:String} AND partition = {number:UInt16}",
             partition,
         )
@@ -85,16 +85,16 @@ class Ledger:
             self._highest(partition, "producer_ids", "producer_seqs"),
             self._highest(partition, "journal_ids", "journal_ends"),
         )
-        return PartitionState(int(str(rows[0]["end"])), str(rows[0]["topic_id"]), admission)
+        return PartitionState(int(str(rows[0]["newest"])), str(rows[0]["newest_id"]), admission)
 
     def end(self, partition: TopicPartition) -> int | None:
         """Where the newest row of a partition ends; None without one."""
         rows = self._rows(
-            f"SELECT count() AS n, max(end) AS end FROM {self._table} "
+            f"SELECT count() AS n, max(end) AS newest FROM {self._table} "
             "WHERE topic = {topic:String} AND partition = {number:UInt16}",
             partition,
         )
-        return int(str(rows[0]["end"])) if int(str(rows[0]["n"])) else None
+        return int(str(rows[0]["newest"])) if int(str(rows[0]["n"])) else None
 
     def append(self, row: LedgerRow, *, token: str | None) -> None:
         """Write a row; a repeat is harmless to every reader, because only maxima are read."""

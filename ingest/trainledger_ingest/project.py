@@ -23,7 +23,7 @@ from .arrow_columns import clip_us, constant, place_columns
 from .dead_letters import DeadLetter
 from .decode import envelope_of
 from .dirty import Dirty
-from .project_points import project_points, project_texts, uuid_order
+from .project_points import project_points, project_texts
 
 __all__ = ["dirty_of", "event_rows", "json_body", "month_of", "project"]
 
@@ -117,9 +117,7 @@ def project(batch: Sequence[Admitted], *, month: int) -> dict[str, pa.Table]:
         if rows:
             columns = {
                 name: pa.array(values, kind)
-                for (name, kind), values in zip(
-                    _COLUMNS[table].items(), zip(*rows, strict=True), strict=True
-                )
+                for (name, kind), values in zip(_COLUMNS[table].items(), zip(*rows, strict=True), strict=True)
             }
             place = place_columns(batch[0].record, np.array(offsets, np.uint64), np.array(idx, np.uint32))
             months = constant(len(rows), month, pa.uint32())

@@ -138,9 +138,7 @@ class _Columns:
         small = np.uint16 if len(pairs) < 1 << 16 else np.uint32
         self.code = np.concatenate(
             [
-                np.repeat(
-                    np.array([code_of[uuid_order(s.run_id), key] for key in s.keys], small), s.rows
-                )
+                np.repeat(np.array([code_of[uuid_order(s.run_id), key] for key in s.keys], small), s.rows)
                 for s in shapes
             ]
         )

@@ -20,7 +20,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import fastavro
 import numpy as np
@@ -35,6 +35,7 @@ __all__ = ["DecodedMetrics", "PointBlock", "decode_metrics", "encode_metrics"]
 Longs = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 
+_Number = TypeVar("_Number", np.int64, np.float64)
 _ID_BYTES = 16
 _VARINT_BYTES_MAX = 10
 
@@ -173,7 +174,8 @@ def _encode_differences(column: Longs) -> bytes:
     limits = np.left_shift(np.uint64(1), shifts[1:])
     length = (zigzag[:, None] >= limits).sum(axis=1)
     matrix[np.arange(len(matrix)), length] &= 0x7F
-    return matrix[np.arange(width) <= length[:, None]].tobytes()
+    used: npt.NDArray[np.uint8] = matrix[np.arange(width) <= length[:, None]]
+    return used.tobytes()
 
 
 def _decode_varints(data: npt.NDArray[np.uint8], count: int) -> tuple[Longs, int]:
@@ -313,7 +315,7 @@ class _Body:
         return part
 
 
-def _join(parts: list[Any], kind: Any) -> Any:
+def _join(parts: list[npt.NDArray[_Number]], kind: type[_Number]) -> npt.NDArray[_Number]:
     if len(parts) == 1:
         return parts[0]
     return np.concatenate(parts) if parts else np.empty(0, kind)

@@ -10,18 +10,21 @@ A stretch that does not check is stepped over and counted in `skipped`, once; a 
 the newest segment is a record still being written and is left alone.
 """
 
+import os
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import FatalSourceError, RetryableSourceError
-from .spool import FRAME_BYTES_MAX, Frame, scan_frames, segment_base
+from .spool import Corruption, Frame, scan_frames, segment_base
 
 __all__ = ["SEGMENT_BYTES_MAX", "SegmentFile", "SpoolReader", "list_segments", "load_segment"]
 
 # A compressed segment is inflated as a whole; this bounds what a damaged one can ask for.
 SEGMENT_BYTES_MAX = 256 * 1024 * 1024
 _TRIES_MAX = 10
+# Read beyond what is asked for, so that frames and not payloads fill a read.
+_READ_AHEAD_BYTES = 256 * 1024
 _GZIP_WINDOW_BITS = 31
 
 
@@ -76,6 +79,7 @@ class _Window:
     start: int
     data: bytes
     reaches_end: bool
+    scan_from: int = 0
 
 
 @dataclass(slots=True)
@@ -162,7 +166,7 @@ class SpoolReader:
 
     def _take(self, window: _Window, request: _Request, is_newest: bool) -> bool:
         """Add what is wanted of a window; False when it ended before anything was decided."""
-        for item in scan_frames(window.data):
+        for item in scan_frames(window.data, window.scan_from):
             if isinstance(item, Corruption):
                 if item.is_tail and not window.reaches_end:
                     return bool(request.frames)
@@ -186,24 +190,24 @@ class SpoolReader:
 
     def _window(self, segment: SegmentFile, request: _Request, *, whole: bool) -> _Window:
         if segment.compressed:
-            return self._inflate(segment)
+            return self._inflate(segment, request)
         with open(segment.path, "rb") as file:
             status = os.fstat(file.fileno())
-            start = 0
-            place = self._place
-            # A rewritten segment is another file: byte positions of the old one mean nothing in it.
-            if place and place.path == segment.path and place.inode == status.st_ino:
-                start = place.byte if place.offset <= request.offset else 0
+            start = self._resume_byte(segment, status.st_ino, request)
             size = status.st_size - start if whole else request.room + _READ_AHEAD_BYTES
             data = os.pread(file.fileno(), max(0, size), start)
         return _Window(segment, status.st_ino, start, data, start + len(data) >= status.st_size)
 
-    def _inflate(self, segment: SegmentFile) -> _Window:
+    def _inflate(self, segment: SegmentFile, request: _Request) -> _Window:
         inode = segment.path.stat().st_ino
         kept = self._inflated
         if kept is None or kept.segment != segment or kept.inode != inode:
             kept = self._inflated = _Window(segment, inode, 0, load_segment(segment), True)
+        return replace(kept, scan_from=self._resume_byte(segment, inode, request))
+
+    def _resume_byte(self, segment: SegmentFile, inode: int, request: _Request) -> int:
         place = self._place
-        if place and place.path == segment.path and place.inode == inode and place.offset <= request_floor(place):
-            return kept
-        return kept
+        # A rewritten segment is another file: byte positions of the old one mean nothing in it.
+        if place is None or place.path != segment.path or place.inode != inode:
+            return 0
+        return place.byte if place.offset <= request.offset else 0

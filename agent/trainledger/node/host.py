@@ -281,4 +281,6 @@ def _is_whole_disk(name: bytes, names: set[bytes]) -> bool:
     if name.startswith((b"loop", b"ram", b"zram", b"dm-", b"md", b"sr", b"fd")):
         return False
     stem = name.rstrip(b"0123456789")
+    if stem == name:
+        return True
     return not (stem in names or (stem.endswith(b"p") and stem[:-1] in names))

@@ -47,7 +47,10 @@ def load_identity(
     """
     spool.mkdir(parents=True, exist_ok=True)
     host = socket.gethostname() or "localhost"
-    bound_to = {"machine": machine_digest() if machine is None else machine, "folder": spool.stat().st_ino}
+    bound_to: dict[str, str | int] = {
+        "machine": machine_digest() if machine is None else machine,
+        "folder": spool.stat().st_ino,
+    }
     producer_id = _stored_producer(spool / PRODUCER_FILE, bound_to)
     if producer_id is None:
         producer_id = ids()

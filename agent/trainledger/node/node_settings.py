@@ -1,15 +1,28 @@
 """Settings of the node agent: each with its unit, default, range and reason.
 
 Built once in a composition root and passed down in parts. The environment is read by `trainledger.settings`
-alone; what is here are the values that the agent's parts work with, and the few facts about the machine that
-other modules must not ask for themselves.
+for the SDK and here for the agent; no other module of the agent asks it.
+
+| variable | unit, range | default | why |
+|---|---|---|---|
+| TRAINLEDGER_NODE | text up to 253 characters | the host name | name of the node in events and bills |
+| TRAINLEDGER_KAFKA | see `parse_kafka` | none | where the spool is published; unset: embedded |
+| TRAINLEDGER_HOME, TRAINLEDGER_DIR | folders | as in `trainledger.settings` | spool and journals |
 """
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
 
+from trainledger.placement import NODE_FOLDER
+from trainledger.settings import Settings
 from trainledger_schemas.errors import SettingsError
 
-__all__ = ["AgentSettings", "KafkaSettings", "SamplingSettings"]
+__all__ = ["AgentSettings", "KafkaSettings", "SamplingSettings", "parse_kafka"]
+
+NODE_ID_CHARACTERS_MAX = 253
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +100,10 @@ class KafkaSettings:
                 f"security protocol {self.security_protocol!r} is unknown; use PLAINTEXT, SSL, SASL_PLAINTEXT"
                 " or SASL_SSL"
             )
+        if self.security_protocol.startswith("SASL") and not self.sasl_username:
+            raise SettingsError(
+                f"{self.security_protocol} needs a user name: TRAINLEDGER_KAFKA=sasl_ssl://user:..."
+            )
         _in_range("in_flight_bytes_max", self.in_flight_bytes_max, 1 << 20, 256 << 20)
         _in_range("records_in_flight_max", self.records_in_flight_max, 100, 1_000_000)
         _in_range("batch_bytes_max", self.batch_bytes_max, 16 << 10, 4 << 20)
@@ -102,6 +119,9 @@ class AgentSettings:
     """What the node agent as a whole is told.
 
     node_id             name of the node in events and bills; empty: the host name. TRAINLEDGER_NODE.
+    home                holds the spool; TRAINLEDGER_HOME.
+    node_folder         the journals to read: TRAINLEDGER_DIR, else the node's folder where an agent was
+                        installed, else the user's. The same rule as where the SDK writes.
     sampling, kafka     see above; kafka None: the spool is not published.
     loop_interval_s     0.05 to 1, default 0.2: how often the loop wakes; spooled data is fsynced within it.
     poll_interval_s     0.1 to 10, default 1: how often journals are read. Shorter makes more, smaller events.
@@ -110,6 +130,8 @@ class AgentSettings:
     """
 
     node_id: str = ""
+    home: Path = Path("~/.local/state/trainledger")
+    node_folder: Path = NODE_FOLDER
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     kafka: KafkaSettings | None = None
     loop_interval_s: float = 0.2
@@ -118,10 +140,63 @@ class AgentSettings:
     drop_interval_s: float = 10.0
 
     def __post_init__(self) -> None:
+        if len(self.node_id) > NODE_ID_CHARACTERS_MAX:
+            raise SettingsError(f"TRAINLEDGER_NODE is longer than {NODE_ID_CHARACTERS_MAX} characters")
         _in_range("loop_interval_s", self.loop_interval_s, 0.05, 1)
         _in_range("poll_interval_s", self.poll_interval_s, 0.1, 10)
         _in_range("lock_wait_s", self.lock_wait_s, 0, 600)
         _in_range("drop_interval_s", self.drop_interval_s, 1, 600)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "AgentSettings":
+        """Read the environment (this process's by default); raises SettingsError for what cannot be used."""
+        environ = os.environ if environ is None else environ
+        shared = Settings.from_env(environ)
+        users_own = shared.state_home / "trainledger" / "journals"
+        return cls(
+            node_id=environ.get("TRAINLEDGER_NODE", "").strip(),
+            home=shared.home,
+            node_folder=shared.dir or (NODE_FOLDER if NODE_FOLDER.is_dir() else users_own),
+            kafka=parse_kafka(shared.kafka) if shared.kafka else None,
+        )
+
+
+def parse_kafka(text: str) -> KafkaSettings:
+    """Read `host:port,host:port`, or the same with protocol, user and options as an address:
+
+    `sasl_ssl://user:password@host:port,host:port?mechanism=SCRAM-SHA-512&cafile=/etc/ca.pem`. The scheme is the
+    security protocol in small letters with `_` or `-`; options are mechanism, password_file, cafile, certfile and
+    keyfile; user and password are percent-encoded. Raises SettingsError, never with the password in it.
+    """
+    if "://" not in text:
+        return KafkaSettings(text.strip())
+    try:
+        parts = urlsplit(text.replace("_", "-", 1) if "_" in text.partition("://")[0] else text)
+        options = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
+    except ValueError as error:
+        raise SettingsError("TRAINLEDGER_KAFKA cannot be read as an address; write host:port") from error
+    unknown = options.keys() - {"mechanism", "password_file", "cafile", "certfile", "keyfile"}
+    if unknown:
+        raise SettingsError(f"TRAINLEDGER_KAFKA has unknown options: {', '.join(sorted(unknown))}")
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = credentials.partition(":")
+    if "password_file" in options:
+        try:
+            password = Path(options["password_file"]).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SettingsError(f"the Kafka password file cannot be read: {error}") from error
+    else:
+        password = unquote(password)
+    return KafkaSettings(
+        hosts,
+        security_protocol=parts.scheme.upper().replace("-", "_"),
+        sasl_mechanism=options.get("mechanism", "SCRAM-SHA-512"),
+        sasl_username=unquote(user),
+        sasl_password=password,
+        ssl_cafile=options.get("cafile", ""),
+        ssl_certfile=options.get("certfile", ""),
+        ssl_keyfile=options.get("keyfile", ""),
+    )
 
 
 def _in_range(name: str, value: float, lowest: float, highest: float) -> None:

@@ -129,9 +129,7 @@ class ProcessTable:
             if reading is not None:
                 yield reading
 
-    def _advance(
-        self, readings: dict[int, Reading], looked_at: set[int], late: list[Reading]
-    ) -> list[Spent]:
+    def _advance(self, readings: dict[int, Reading], looked_at: set[int], late: list[Reading]) -> list[Spent]:
         """Compare with the look before; `looked_at`: pids that are gone when they have no reading."""
         before = self.known
         gone = [before[pid] for pid in looked_at if not _is_same(before[pid], readings.get(pid))]

@@ -177,9 +177,7 @@ class ProcessSampler:
         }
 
 
-def _first(
-    chain: Iterable[tuple[int, int]], holders: Mapping[tuple[int, int], _Holder]
-) -> _Holder | None:
+def _first(chain: Iterable[tuple[int, int]], holders: Mapping[tuple[int, int], _Holder]) -> _Holder | None:
     return next((found for mark in chain if (found := holders.get(mark))), None)
 
 

@@ -42,7 +42,8 @@ class NodeSampler:
         now_ns = clock.monotonic_ns()
         self._sampled_ns = now_ns
         self._window_ns = now_ns
-        self._window_busy_us = self._host.sample(now_ns, self._stats).busy_us
+        self._busy_us = self._host.sample(now_ns, self._stats).busy_us
+        self._window_busy_us = self._busy_us
         self._window_end_us = clock.wall_ns() // 1000
         self._scanned_ns = now_ns
         self._scan_cost_ns = 0
@@ -52,7 +53,9 @@ class NodeSampler:
         if now_ns - self._sampled_ns < self._settings.sample_interval_s * SECOND_NS:
             return []
         if now_ns - self._window_ns >= self._settings.window_s * SECOND_NS:
-            return self.flush(now_ns, writers)
+            events = self.flush(now_ns, writers)
+            if events:
+                return events
         self._sample(now_ns)
         if self._processes.has_new(writers) or (writers and now_ns >= self._next_scan_ns()):
             self._scan(now_ns, writers)

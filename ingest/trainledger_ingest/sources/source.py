@@ -66,7 +66,9 @@ class Source(Protocol):
         first one. Sorted by offset within a partition."""
 
     def seek(self, position: LogPosition) -> None:
-        """Read on from here."""
+        """Read on from here. Until its first `seek` after an epoch, whether a partition gives records is open.
+
+        Raises FatalSourceError, here or at the next `poll`, when the log has no such offset."""
 
     def begin(self, partition: TopicPartition) -> int:
         """The oldest offset that can be read."""

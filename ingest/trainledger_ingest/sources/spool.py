@@ -40,7 +40,7 @@ class SpoolSource:
         new_id: IdSource = random_id,
     ) -> None:
         self._readers = {TopicPartition(topic, 0): SpoolReader(folder, topic) for topic in topics}
-        self._positions = dict.fromkeys(self._readers, 0)
+        self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._durable_end = durable_end
         self._clock = clock or SystemClock()
@@ -54,7 +54,7 @@ class SpoolSource:
         return 1
 
     def poll(self, timeout_s: float) -> list[SourceRecord]:
-        """See `Source.poll`; at most about POLL_BYTES_MAX of each topic."""
+        """See `Source.poll`; at most about POLL_BYTES_MAX of each topic. A topic is read from its first `seek` on."""
         give_up_ns = self._clock.monotonic_ns() + round(timeout_s * 1e9)
         while True:
             found = [record for partition in sorted(self._readers) for record in self._read(partition)]
@@ -101,15 +101,13 @@ class SpoolSource:
         """See `Source.close`; files are open only within `poll`."""
 
     def _read(self, partition: TopicPartition) -> list[SourceRecord]:
-        if partition in self._paused:
+        if partition in self._paused or partition not in self._positions:
             return []
         position, end = self._positions[partition], self.end(partition)
         frames = self._readers[partition].read(position, end=end, bytes_max=POLL_BYTES_MAX)
         if frames:
             self._positions[partition] = frames[-1].offset + 1
-        return [
-            SourceRecord(partition.topic, 0, frame.offset, frame.key, frame.payload) for frame in frames
-        ]
+        return [SourceRecord(partition.topic, 0, frame.offset, frame.key, frame.payload) for frame in frames]
 
 
 def _read_or_make_log_id(folder: Path, new_id: IdSource) -> str:

@@ -1,7 +1,7 @@
 """Gives Arrow results back the types that the engine's Arrow output loses.
 
-ClickHouse writes DateTime as uint32, enumerations as int8 or int16, 128- and 256-bit integers and IP addresses
-as bytes. `restore_types` turns them into UTC timestamps, strings, Decimals of scale 0 and strings. It works
+ClickHouse writes DateTime as uint32, enumerations as int8 or int16, 128- and 256-bit integers and IP
+addresses as bytes. `restore_types` turns them into UTC timestamps, strings, Decimals of scale 0 and strings. It works
 on plain columns and on arrays of them; inside tuples and maps the engine's own form stays.
 """
 
@@ -21,7 +21,7 @@ _WIDE_INTEGER = re.compile(r"^(U?)Int(128|256)$")
 
 
 def needs_types(schema: pa.Schema) -> bool:
-    """True when some column may have lost its type, so that the engine's column types are worth asking for."""
+    """True when some column may have lost its type, so that the engine must be asked for the types."""
     return any(_is_ambiguous(field.type) for field in schema)
 
 

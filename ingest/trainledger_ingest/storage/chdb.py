@@ -6,8 +6,8 @@ that a token could make a retry report success and store nothing. Count rows aft
 
 Limits: one folder per process (the engine is process-wide; `for_database` opens further databases in it).
 Never fork after opening: a forked child keeps the folder's lock for ever and its queries hang. Queries run in
-worker threads, so signals are handled while one runs; the interpreter must not end while a query runs, which is
-why `close()` ends running queries and waits for them.
+worker threads, so signals are handled while one runs; the interpreter must not end while a query runs, which
+is why `close()` ends running queries and waits for them.
 
 Layout of the folder: `config/` (written at each opening), `data/` (the engine's), `tmp/` (inserts on their
 way, emptied at opening), `backups/`.

@@ -2,8 +2,9 @@
 
 The engine would otherwise load any `config.xml` of the working directory, and its own defaults give up rows
 that were acknowledged (`old_parts_lifetime` is 0, merges are not fsynced). So both files are always ours:
-`config.xml` (memory, durability of parts, backups inside the folder only) and `users.xml` (one user, `default`,
-which the engine always logs in as; grants on the product's databases and nothing that reads files or networks).
+`config.xml` (memory, durability of parts, backups inside the folder only) and `users.xml` (one user,
+`default`, which the engine always logs in as; grants on the product's databases and nothing that reads files
+or networks).
 """
 
 import os
@@ -48,7 +49,8 @@ _USERS = """<clickhouse>
     <profile>default</profile>
     <quota>default</quota>
     <grants>
-      <query>GRANT SELECT, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP, TRUNCATE, OPTIMIZE, SHOW ON {prefix}*.*</query>
+      <query>GRANT SELECT, INSERT, ALTER, DROP, TRUNCATE, OPTIMIZE, SHOW ON {prefix}*.*</query>
+      <query>GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW ON {prefix}*.*</query>
       <query>GRANT BACKUP ON {prefix}*.*</query>
       <query>GRANT TABLE ENGINE ON MergeTree</query>
       <query>GRANT TABLE ENGINE ON ReplacingMergeTree</query>

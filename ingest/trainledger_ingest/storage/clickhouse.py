@@ -1,12 +1,13 @@
 """The store on a ClickHouse server, over HTTP.
 
-Guarantees: one insert is one block; with `token`, a repeat of the same insert is dropped by the server as long
-as its dedup window remembers it (the window is set in the tables' DDL). Not guaranteed: that a remembered token
-means stored rows. With the rows deleted and the record kept, a repeat answers OK and stores nothing, so count
-after every retry.
+Guarantees: one insert is one block; with `token`, a repeat of the same insert is dropped by the server as
+long as its dedup window remembers it (the window is set in the tables' DDL). Not guaranteed: that a remembered
+token means stored rows. With the rows deleted and the record kept, a repeat answers OK and stores nothing, so
+count after every retry.
 
-Limits: `fsync` is up to the server's tables; a call without an answer raises RetryableStoreError. Every setting
-that matters is sent with the call. The calls share one connection pool and no session, so they run in parallel.
+Limits: `fsync` is up to the server's tables; a call without an answer raises RetryableStoreError. Every
+setting that matters is sent with the call. The calls share one connection pool and no session, so they run in
+parallel.
 """
 
 from collections.abc import Iterator, Mapping
@@ -117,7 +118,9 @@ class ClickHouseStore:
             self._client.raw_insert(
                 table,
                 column_names=block.column_names,
-                insert_block=sink.getvalue().to_pybytes(),
+                # A generator, because the driver itself would send plain bytes a second time after a lost
+                # reply, and without a token that stores the rows twice.
+                insert_block=_once(sink.getvalue().to_pybytes()),
                 settings=settings,
                 fmt="ArrowStream",
             )
@@ -224,6 +227,10 @@ def _target(url: str) -> dict[str, Any]:
         "username": unquote(parts.username) if parts.username else "default",
         "password": unquote(parts.password or ""),
     }
+
+
+def _once(body: bytes) -> Iterator[bytes]:
+    yield body
 
 
 def _row_settings() -> dict[str, object]:

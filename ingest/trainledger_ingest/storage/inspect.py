@@ -14,8 +14,8 @@ _SYNTAX_ERROR = 62
 _READONLY = 164
 
 FUNCTIONS_SQL = (
-    "SELECT name, alias_to, categories, toBool(is_aggregate) AS is_aggregate, toBool(case_insensitive) AS any_case, "
-    "toBool(origin = 'System') AS is_builtin FROM system.functions"
+    "SELECT name, alias_to, categories, toBool(is_aggregate) AS is_aggregate, "
+    "toBool(case_insensitive) AS any_case, toBool(origin = 'System') AS is_builtin FROM system.functions"
 )
 
 

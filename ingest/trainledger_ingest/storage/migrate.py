@@ -51,7 +51,6 @@ _TABLE_SETTINGS = {
     "min_rows_to_fsync_after_merge": 1,
     "min_compressed_bytes_to_fsync_after_merge": 1,
     "lightweight_mutation_projection_mode": "'rebuild'",
-    
 }
 
 

@@ -157,6 +157,7 @@ _USER_HINTS: Mapping[int, str] = {
 _PREFIXES = re.compile(r"^(?:(?:Error:|Code: \d+\.|DB::Exception:|HTTP driver:|HTTPDriver)\s*)+")
 _TAILS = (
     re.compile(r"\s*\(version [^()]*(?:\([^()]*\)[^()]*)*\)\s*$"),
+    re.compile(r"\s*\(for url [^()]*\)\s*$"),
     re.compile(r"\s*\([A-Z][A-Z0-9_]{3,}\)\s*$"),
     re.compile(r"\s*Stack trace:.*$", re.DOTALL),
     re.compile(r"[.:]?\s*While executing \w+\.?\s*$"),

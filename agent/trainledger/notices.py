@@ -1,0 +1,52 @@
+"""What the SDK tells a person: at most one line on stderr for each kind of trouble, and never an exception.
+
+A training loop may meet the same trouble a million times a minute; it is told once, and the counts come again
+when the run ends. Limit: NOTICES_MAX different lines a process, then one last line and silence.
+"""
+
+import sys
+
+__all__ = ["NOTICES_MAX", "Notices"]
+
+NOTICES_MAX = 100
+
+
+class Notices:
+    """Lines said so far in this process, and counts of what was left out."""
+
+    __slots__ = ("_said", "counts")
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+        self.counts: dict[str, int] = {}
+
+    def say(self, text: str) -> None:
+        """Write one line on stderr; a closed or missing stderr is no trouble of the training."""
+        stream = sys.stderr
+        if stream is None:
+            return
+        try:
+            stream.write(f"trainledger: {text}\n")
+            stream.flush()
+        except (OSError, ValueError):
+            return
+
+    def once(self, about: str, text: str) -> None:
+        """Say `text` unless something was said about the same thing before."""
+        if about in self._said or len(self._said) > NOTICES_MAX:
+            return
+        self._said.add(about)
+        if len(self._said) > NOTICES_MAX:
+            self.say("more kinds of trouble than can be told; nothing more is said until the run ends")
+        else:
+            self.say(text)
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Add to a count that is told when the run ends."""
+        self.counts[what] = self.counts.get(what, 0) + number
+
+    def sum_up(self) -> None:
+        """Say the counts in one line, if there are any, and start them again at nothing."""
+        counts, self.counts = self.counts, {}
+        if counts:
+            self.say("not recorded: " + ", ".join(f"{number} {what}" for what, number in sorted(counts.items())))

@@ -1,0 +1,59 @@
+"""Who this process is, as the kernel sees it: what an agent outside needs to find it again.
+
+Read anew in each process: a forked child has a pid and a start of its own. Where /proc is missing the
+numbers are 0, which readers take for unknown.
+"""
+
+import os
+import pwd
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["ProcessFacts", "cpu_us", "read_process_facts", "read_start_ticks"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFacts:
+    """A process: (boot, pid namespace, pid, start) names it uniquely for ever."""
+
+    pid: int
+    uid: int
+    start_ticks: int
+    pid_namespace: int
+    user: str
+    host: str
+
+
+def read_start_ticks(pid: int) -> int:
+    """When a process started, in clock ticks since boot; 0 when it cannot be seen."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        # The second field is the program's name in brackets and may hold anything: count behind the last one.
+        return int(stat[stat.rindex(b")") + 2 :].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def read_process_facts() -> ProcessFacts:
+    """The facts of the calling process."""
+    uid = os.geteuid()
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = str(uid)
+    try:
+        pid_namespace = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        pid_namespace = 0
+    pid = os.getpid()
+    return ProcessFacts(pid, uid, read_start_ticks(pid), pid_namespace, user, os.uname().nodename)
+
+
+def cpu_us() -> int:
+    """CPU time of this process and its ended children so far, microseconds."""
+    total = 0.0
+    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+        usage = resource.getrusage(who)
+        total += usage.ru_utime + usage.ru_stime
+    return round(total * 1e6)

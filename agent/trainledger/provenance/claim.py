@@ -1,0 +1,123 @@
+"""The provenance claim: what was found, as one JSON object that fits one journal record."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from trainledger_schemas.clock import Clock
+from trainledger_schemas.journal import CONTROL_OVERHEAD_BYTES, RECORD_BYTES_MAX
+
+from ..redaction import redact, redact_argv
+from .code import capture_code
+from .environment import ask_interpreter, describe_system, read_packages
+from .programs import Programs, UnavailableError
+from .request import Request
+from .settings import GIT_BUDGET_S
+
+__all__ = ["CLAIM_BYTES_MAX", "Capture", "fit"]
+
+# Room for the frame and for padding.
+CLAIM_BYTES_MAX = RECORD_BYTES_MAX - CONTROL_OVERHEAD_BYTES - 64
+_ARGV_BYTES_MAX = 64 << 10
+
+
+class Capture:
+    """Fills a claim step by step, so that what was found stands when time runs out in the middle."""
+
+    def __init__(self, request: Request, *, environment: Mapping[str, str], clock: Clock) -> None:
+        self._request = request
+        self._programs = Programs(environment, clock=clock, budget_s=GIT_BUDGET_S)
+        self._done: list[str] = []
+        self._claim: dict[str, Any] = {
+            "type": "provenance",
+            "at_us": clock.wall_ns() // 1000,
+            "vcs": None,
+            "repository": None,
+            "commit": None,
+            "branch": None,
+            "dirty": None,
+            "entry_point": None if request.entry_point is None else redact(request.entry_point),
+            "argv": redact_argv(request.argv),
+            "python": request.python,
+            "packages": {},
+            "os": None,
+            "reasons": [],
+        }
+
+    def run(self) -> None:
+        """Find everything; what cannot be found becomes a reason. Blocks for seconds."""
+        for name, step in self._steps():
+            step()
+            self._done.append(name)
+
+    def cut_short(self, why: str) -> None:
+        """Say that the steps that are not done were given up."""
+        missing = [name for name, _ in self._steps() if name not in self._done]
+        self._claim["reasons"].append(f"{', '.join(missing)}: {why}")
+
+    def claim(self) -> dict[str, Any]:
+        """What was found so far, cut to what fits one record."""
+        return fit(self._claim)
+
+    def _steps(self) -> tuple[tuple[str, Callable[[], None]], ...]:
+        # The quick ones first.
+        return (("os", self._find_system), ("code", self._find_code), ("packages", self._find_packages))
+
+    def _find_system(self) -> None:
+        self._claim["os"] = describe_system()
+
+    def _find_code(self) -> None:
+        folder = self._request.code_folder
+        facts = capture_code(folder if folder.is_dir() else self._request.cwd, self._programs)
+        for name in ("vcs", "repository", "commit", "branch", "dirty"):
+            self._claim[name] = getattr(facts, name)
+        self._claim["reasons"] += facts.reasons
+
+    def _find_packages(self) -> None:
+        sys_path = self._request.sys_path
+        try:
+            if sys_path is None:
+                sys_path = self._ask_interpreter()
+        except UnavailableError as error:
+            self._claim["reasons"].append(f"packages: {redact(str(error))}")
+            return
+        packages, reasons = read_packages(sys_path, self._request.cwd)
+        self._claim["packages"] = packages
+        self._claim["reasons"] += reasons
+
+    def _ask_interpreter(self) -> tuple[str, ...]:
+        executable = self._request.python_executable
+        if executable is None:
+            raise UnavailableError("the command is not a Python interpreter that could be asked")
+        path, python = ask_interpreter(executable, self._request.cwd, self._programs)
+        self._claim["python"] = self._claim["python"] or python
+        return tuple(path)
+
+
+def fit(claim: dict[str, Any], bytes_max: int = CLAIM_BYTES_MAX) -> dict[str, Any]:
+    """`claim` cut to `bytes_max` bytes of JSON: command line first, then packages; each cut is a reason."""
+    if _size(claim) <= bytes_max:
+        return claim
+    cut = dict(claim, reasons=list(claim["reasons"]))
+    argv, room = cut["argv"], min(_ARGV_BYTES_MAX, bytes_max // 4)
+    kept: list[str] = []
+    for argument in argv:
+        room -= len(json.dumps(argument)) + 1
+        if room < 0:
+            cut["reasons"].append(
+                f"argv: the last {len(argv) - len(kept)} of {len(argv)} arguments did not fit"
+            )
+            break
+        kept.append(argument)
+    cut["argv"] = kept
+    packages = list(cut["packages"].items())
+    while _size(cut) > bytes_max and packages:
+        packages = packages[: len(packages) * 3 // 4]
+        cut["packages"] = dict(packages)
+    if len(packages) < len(claim["packages"]):
+        cut["reasons"].append(f"packages: only {len(packages)} of {len(claim['packages'])} fit one record")
+    return cut
+
+
+def _size(claim: Mapping[str, Any]) -> int:
+    return len(json.dumps(claim))

@@ -1,0 +1,247 @@
+"""Which code ran: repository, commit, branch, and whether tracked files differ.
+
+Guarantees: git runs as the user and changes nothing (no index refresh, no lock); no hook, filter, file system
+monitor or other program that the repository names is run, and nothing is fetched; addresses come from the
+configuration and not from `git remote -v`, because that one applies `insteadOf`, with which CI injects tokens.
+Each fact that could not be had has a reason in words.
+
+Limits: changes inside submodules are not looked at (git would run programs that they name); a changed file
+under a filter other than Git LFS counts as changed.
+"""
+
+import hashlib
+import os
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..redaction import redact
+from .programs import Programs, UnavailableError
+
+__all__ = ["CodeFacts", "capture_code"]
+
+_SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=false")
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_LFS_POINTER_BYTES_MAX = 1024
+_LFS_FILES_MAX = 100
+_HASH_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class CodeFacts:
+    """The fields of a provenance claim that concern code; None is not known, with a reason."""
+
+    vcs: str | None = None
+    repository: str | None = None
+    commit: str | None = None
+    branch: str | None = None
+    dirty: bool | None = None
+    reasons: list[str] = field(default_factory=list)
+
+
+def capture_code(folder: Path, programs: Programs) -> CodeFacts:
+    """The facts of the repository that holds `folder`; never raises."""
+    kind = _find_vcs(folder)
+    facts = CodeFacts(vcs=kind)
+    try:
+        if kind == "git":
+            _capture_git(folder, programs, facts)
+        elif kind == "svn":
+            _capture_svn(folder, programs, facts)
+        else:
+            facts.reasons.append("code: the folder is in no git or svn repository, so no commit is known")
+    except UnavailableError as error:
+        facts.reasons.append(redact(f"code: {error}"))
+    return facts
+
+
+def _find_vcs(folder: Path) -> str | None:
+    for place in (folder, *folder.parents):
+        if (place / ".git").exists():
+            return "git"
+        if (place / ".svn").is_dir():
+            return "svn"
+    return None
+
+
+def _capture_git(folder: Path, programs: Programs, facts: CodeFacts) -> None:
+    git = _open_git(folder, programs, facts)
+    facts.repository = str(git.top)
+    try:
+        _read_remote(git, facts)
+    except UnavailableError as error:
+        facts.reasons.append(redact(f"repository address: {error}"))
+    # --ignore-submodules=dirty: a look into a submodule would run the filters that it configures.
+    status = git.run(
+        "status",
+        "--porcelain=v2",
+        "--branch",
+        "-z",
+        "--no-renames",
+        "--ignore-submodules=dirty",
+        "--untracked-files=no",
+    )
+    changed = _read_status(status, facts)
+    facts.dirty = _is_dirty(git, changed, facts)
+    if (git.top / ".gitmodules").exists():
+        facts.reasons.append(
+            "dirty: changes inside submodules were not looked at, only which commit they are at"
+        )
+
+
+class _Git:
+    """git in one work tree, with every program of the repository switched off."""
+
+    def __init__(self, top: Path, programs: Programs, options: tuple[str, ...]) -> None:
+        self.top = top
+        self._programs = programs
+        self._options = options
+
+    def run(self, *arguments: str) -> bytes:
+        return self._programs.run(["git", *self._options, *arguments], self.top)
+
+    def without(self, options: list[str]) -> "_Git":
+        return _Git(self.top, self._programs, (*self._options, *options))
+
+
+def _open_git(folder: Path, programs: Programs, facts: CodeFacts) -> _Git:
+    options: tuple[str, ...] = _SAFE
+    find_top = ("rev-parse", "--show-toplevel")
+    try:
+        found = programs.run(["git", *options, *find_top], folder)
+    except UnavailableError as error:
+        if "dubious ownership" not in str(error):
+            raise
+        # Usual in containers that run as root on mounted folders. Only this git may look, and with the
+        # repository's programs switched off there is nothing of its owner's that could run as us.
+        options = (*options, "-c", "safe.directory=*")
+        found = programs.run(["git", *options, *find_top], folder)
+        facts.reasons.append("code: the repository belongs to another user")
+    git = _Git(Path(os.fsdecode(found.rstrip(b"\n"))), programs, options)
+    return git.without(_switch_off_filters(git))
+
+
+def _switch_off_filters(git: _Git) -> list[str]:
+    """Options that empty every configured filter; `status` would run them on files that were touched."""
+    options: list[str] = []
+    for key, _ in _read_config(git, r"^filter\..*\.(clean|smudge|process|required)$"):
+        if "=" in key:
+            raise UnavailableError(
+                f"git was not asked: {key} cannot be switched off because of the = in its name"
+            )
+        value = "false" if key.endswith(".required") else ""
+        options += ["-c", f"{key}={value}"]
+    return options
+
+
+def _read_config(git: _Git, pattern: str) -> Iterator[tuple[str, str]]:
+    try:
+        found = git.run("config", "-z", "--get-regexp", pattern)
+    except UnavailableError as error:
+        if error.exit_code == 1:  # git's answer when nothing matches
+            return
+        raise
+    for entry in os.fsdecode(found).split("\0"):
+        if entry:
+            key, _, value = entry.partition("\n")
+            yield key, value
+
+
+def _read_remote(git: _Git, facts: CodeFacts) -> None:
+    urls: dict[str, str] = {}
+    for key, value in _read_config(git, r"^remote\..*\.url$"):
+        urls.setdefault(key.removeprefix("remote.").removesuffix(".url"), value)
+    if not urls:
+        facts.reasons.append("repository address: no remote is configured; the folder is given instead")
+        return
+    name = "origin" if "origin" in urls else min(urls)
+    facts.repository = _clean_address(urls[name])
+
+
+def _clean_address(url: str) -> str:
+    """An address without anything secret: no user and password, no query, no helper's command line."""
+    helper, double_colon, _ = url.partition("::")
+    if double_colon and helper.isalnum():
+        return f"{helper}::"
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return redact(url)  # git@host:path, or a folder
+    authority, slash, path = rest.split("?", 1)[0].split("#", 1)[0].partition("/")
+    user, at, host = authority.rpartition("@")
+    # In ssh the user is part of the address (git@); in http it may be the token itself.
+    kept_user = (
+        redact(user.partition(":")[0]) + at if scheme in ("ssh", "git+ssh", "ssh+git", "svn+ssh") else ""
+    )
+    return f"{scheme}://{kept_user}{redact(host + slash + path)}"
+
+
+def _read_status(status: bytes, facts: CodeFacts) -> list[tuple[str, bytes, str]]:
+    """Fill commit and branch; returns the changed entries as (state, path, blob id in the index)."""
+    changed: list[tuple[str, bytes, str]] = []
+    for entry in status.split(b"\0"):
+        if entry.startswith(b"# branch.oid "):
+            commit = entry[13:].decode("ascii", "replace")
+            facts.commit = None if commit == "(initial)" else commit
+        elif entry.startswith(b"# branch.head "):
+            branch = os.fsdecode(entry[14:])
+            facts.branch = None if branch == "(detached)" else redact(branch)
+        elif entry[:2] in (b"1 ", b"u "):
+            fields = entry.split(b" ", 8 if entry[:1] == b"1" else 10)
+            blob = fields[7].decode("ascii", "replace")
+            changed.append((fields[1].decode("ascii", "replace"), fields[-1], blob))
+    if facts.commit is None:
+        facts.reasons.append("commit: the repository has no commit yet")
+    if facts.branch is None:
+        facts.reasons.append("branch: HEAD is detached")
+    return changed
+
+
+def _is_dirty(git: _Git, changed: list[tuple[str, bytes, str]], facts: CodeFacts) -> bool:
+    """Whether tracked files differ. A touched LFS file looks changed while its filter is off: compare it."""
+    doubtful = [(path, blob) for state, path, blob in changed if state == ".M"]
+    if len(doubtful) < len(changed) or not doubtful:
+        return bool(changed)
+    if len(doubtful) > _LFS_FILES_MAX:
+        return True
+    for path, blob in doubtful:
+        try:
+            pointer = git.run("cat-file", "blob", blob)[:_LFS_POINTER_BYTES_MAX]
+            if not pointer.startswith(_LFS_POINTER) or not _matches_pointer(git.top, path, pointer):
+                return True
+        except (UnavailableError, OSError) as error:
+            facts.reasons.append(f"dirty: a changed file could not be compared: {redact(str(error))}")
+            return True
+    return False
+
+
+def _matches_pointer(top: Path, path: bytes, pointer: bytes) -> bool:
+    digest = hashlib.sha256()
+    with open(os.fsencode(top) + b"/" + path, "rb") as file:
+        while block := file.read(_HASH_BYTES):
+            digest.update(block)
+    return b"oid sha256:" + digest.hexdigest().encode("ascii") in pointer
+
+
+def _capture_svn(folder: Path, programs: Programs, facts: CodeFacts) -> None:
+    options = ("--xml", "--non-interactive", "--config-option", "servers:global:http-timeout=5")
+    info = _parse_xml(programs.run(["svn", "info", *options, "."], folder))
+    entry = info.find("./entry")
+    url = info.findtext("./entry/url")
+    facts.repository = None if url is None else _clean_address(url)
+    facts.commit = None if entry is None else entry.get("revision")
+    relative = info.findtext("./entry/relative-url") or ""
+    facts.branch = redact(relative.removeprefix("^/")) or None
+    root = info.findtext("./entry/wc-info/wcroot-abspath") or str(folder)
+    status = _parse_xml(programs.run(["svn", "status", "-q", *options, "."], Path(root)))
+    states = {(item.get("item"), item.get("props")) for item in status.iter("wc-status")}
+    facts.dirty = any(
+        item not in ("external", "normal", "none") or props == "modified" for item, props in states
+    )
+
+
+def _parse_xml(text: bytes) -> ElementTree.Element:
+    try:
+        return ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise UnavailableError(f"svn: its answer could not be read: {error}") from error

@@ -1,0 +1,57 @@
+"""Run a version control program, bounded in time and output, with nothing of the repository run beside it."""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from trainledger_schemas.clock import Clock
+from trainledger_schemas.errors import TrainledgerError
+
+from .settings import OUTPUT_BYTES_MAX
+
+__all__ = ["Programs", "UnavailableError"]
+
+
+class UnavailableError(TrainledgerError):
+    """A fact could not be had; the message says which program said what, `exit_code` is its own if it ended."""
+
+    def __init__(self, message: str, *, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Programs:
+    """Programs that share one budget of time; each call fails with UnavailableError once it is spent."""
+
+    def __init__(self, environment: Mapping[str, str], *, clock: Clock, budget_s: float) -> None:
+        self._environment = dict(environment)
+        self._clock = clock
+        self._end_ns = clock.monotonic_ns() + round(budget_s * 1e9)
+        self._budget_s = budget_s
+
+    def run(self, command: Sequence[str], folder: Path) -> bytes:
+        """The standard output of a command that succeeded in `folder`; blocks until it ends or the budget does."""
+        left_s = (self._end_ns - self._clock.monotonic_ns()) / 1e9
+        if left_s <= 0:
+            raise UnavailableError(f"{command[0]} was not run: {self._budget_s:g} s were used up before")
+        try:
+            done = subprocess.run(
+                list(command),
+                cwd=folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=left_s,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise UnavailableError(f"{command[0]} is not installed, or {folder} is gone") from error
+        except subprocess.TimeoutExpired as error:
+            raise UnavailableError(f"{command[0]} took more than {self._budget_s:g} s") from error
+        except OSError as error:
+            raise UnavailableError(f"{command[0]} could not be run: {error.strerror}") from error
+        if done.returncode:
+            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            what = said[0][:300] if said else f"exit {done.returncode}"
+            raise UnavailableError(f"{command[0]}: {what}", exit_code=done.returncode)
+        return done.stdout[:OUTPUT_BYTES_MAX]

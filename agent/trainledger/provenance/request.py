@@ -1,0 +1,77 @@
+"""What the starter of a capture tells: which run, where to write, and what it knows of the training process.
+
+UTF-8 JSON on stdin; the first three keys must be there, the others may be absent or null, unknown ones are
+ignored:
+
+    run_id             UUID text
+    parent_journal     UUID text of the starter's journal
+    uid_folder         <node folder>/<uid>, where the capture makes a journal of its own
+    append_by_write    true where journals are appended by write calls
+    cwd                folder of the training process
+    main_file          the script, if there is one; its folder says which repository
+    entry_point        script or module, as people name it
+    argv               command line (redacted again here)
+    sys_path           module path of the training process
+    python             version and implementation, e.g. "3.11.7 CPython"
+    python_executable  an interpreter to ask for the last two when they are not known
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainledger_schemas.errors import UsageError
+from trainledger_schemas.ids import id_bytes
+
+__all__ = ["Request", "parse_request"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """See the module."""
+
+    run_id: bytes
+    parent_journal: bytes
+    uid_folder: Path
+    append_by_write: bool
+    cwd: Path
+    main_file: str | None
+    entry_point: str | None
+    argv: tuple[str, ...]
+    sys_path: tuple[str, ...] | None
+    python: str | None
+    python_executable: str | None
+
+    @property
+    def code_folder(self) -> Path:
+        """Where to look for the repository: beside the script, else where the training runs."""
+        return self.cwd if self.main_file is None else (self.cwd / self.main_file).resolve().parent
+
+
+def parse_request(text: bytes) -> Request:
+    """Read a request; raises UsageError when it is none."""
+    try:
+        told: dict[str, Any] = json.loads(text)
+        sys_path = told.get("sys_path")
+        return Request(
+            run_id=id_bytes(told["run_id"]),
+            parent_journal=id_bytes(told["parent_journal"]),
+            uid_folder=Path(told["uid_folder"]),
+            append_by_write=bool(told.get("append_by_write")),
+            cwd=Path(told.get("cwd") or "/"),
+            main_file=_text(told.get("main_file")),
+            entry_point=_text(told.get("entry_point")),
+            argv=tuple(str(argument) for argument in told.get("argv") or ()),
+            sys_path=None if sys_path is None else tuple(str(entry) for entry in sys_path),
+            python=_text(told.get("python")),
+            python_executable=_text(told.get("python_executable")),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"not a capture request: {error!r}; `init` and `trainledger run` write it"
+        ) from error
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

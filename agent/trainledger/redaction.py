@@ -1,0 +1,90 @@
+"""Secrets are taken out before anything is written: by the name of a value and by the form of the value.
+
+Guarantees: the forms listed below and values under secret names do not reach a journal. It cannot know a
+secret that looks like a plain word under a plain name. Pure functions; texts of any length in linear time.
+"""
+
+import re
+from collections.abc import Sequence
+
+__all__ = ["REDACTED", "clean_url", "is_secret_name", "redact", "redact_argv"]
+
+REDACTED = "[redacted]"
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_SECRET_WORDS = frozenset(
+    "secret secrets password passwd passphrase pwd credential credentials apikey authorization bearer cookie".split()
+)
+_SECRET_PAIRS = frozenset(
+    [("api", "key"), ("access", "key"), ("private", "key"), ("secret", "key"), ("account", "key"), ("auth", "key")]
+)
+# "token" is a secret in `hf_token` and a plain word of the field in `max_tokens` or `pad_token_id`.
+_TOKEN_OWNERS = frozenset(
+    "auth access api bearer bot csrf deploy gh git github gitlab hf hub huggingface id jwt login oauth personal "
+    "push refresh secret security session slack user wandb write read registry pypi npm".split()
+)
+_TOKEN_FIELD_WORDS = frozenset("ids num count length max min pad eos bos unk sep cls mask per type".split())
+
+_VALUE_FORMS = re.compile(
+    r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^\0]*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"
+    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
+    r"|\bgh[pousr]_[A-Za-z0-9]{20,255}|\bgithub_pat_[A-Za-z0-9_]{20,255}|\bglpat-[A-Za-z0-9_-]{16,255}"
+    r"|\bhf_[A-Za-z0-9]{20,255}|\bsk-[A-Za-z0-9_-]{20,255}|\bxox[abprs]-[A-Za-z0-9-]{10,255}"
+    r"|\bpypi-[A-Za-z0-9_-]{32,255}|\bnpm_[A-Za-z0-9]{30,255}|\bAIza[0-9A-Za-z_-]{30,64}"
+    r"|\beyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,4096}"
+)
+_URL_USER = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^\s/@'\"]{1,1024}@")
+_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{12,4096}")
+_ASSIGNMENT = re.compile(
+    r"""(?x)(?P<name>[A-Za-z_][A-Za-z0-9_.-]{0,80})(?P<sign>["']?\s{0,4}[=:]\s{0,4})
+    (?P<value>"[^"\n]{1,4096}"|'[^'\n]{1,4096}'|[^\s"',;&)}\]]{1,4096})"""
+)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a value under this name is taken for a secret: `hf_token` and `DB_PASSWORD`, not `max_tokens`."""
+    words = [word.lower() for word in _WORD.findall(name[-256:])]
+    if any(word in _SECRET_WORDS for word in words):
+        return True
+    if any(pair in _SECRET_PAIRS for pair in zip(words, words[1:], strict=False)):
+        return True
+    if "token" not in words or _TOKEN_FIELD_WORDS.intersection(words) or words[-1] == "id":
+        return False
+    return words[-1] == "token" and (len(words) == 1 or bool(_TOKEN_OWNERS.intersection(words)))
+
+
+def clean_url(url: str) -> str:
+    """`url` without user name and password."""
+    return _URL_USER.sub(r"\1", url)
+
+
+def redact(text: str) -> str:
+    """`text` with secrets replaced by REDACTED; equal to `text` when there is none."""
+    text = _VALUE_FORMS.sub(REDACTED, text)
+    text = _URL_USER.sub(rf"\1{REDACTED}@", text)
+    text = _BEARER.sub(rf"\1 {REDACTED}", text)
+    return _ASSIGNMENT.sub(_redact_assignment, text)
+
+
+def redact_argv(argv: Sequence[str]) -> list[str]:
+    """A command line without secrets: `--api-key X`, `--api-key=X`, `KEY=X`, and values by their form."""
+    cleaned: list[str] = []
+    secret_follows = False
+    for argument in argv:
+        if secret_follows and not argument.startswith("--"):
+            cleaned.append(REDACTED)
+            secret_follows = False
+            continue
+        name, equals, _ = argument.partition("=")
+        if equals and len(name) <= 128 and is_secret_name(name):
+            cleaned.append(f"{name}={REDACTED}")
+        else:
+            cleaned.append(redact(argument))
+        secret_follows = not equals and argument.startswith("-") and is_secret_name(argument)
+    return cleaned
+
+
+def _redact_assignment(match: "re.Match[str]") -> str:
+    if match["value"].startswith(REDACTED) or not is_secret_name(match["name"]):
+        return match[0]
+    return f"{match['name']}{match['sign']}{REDACTED}"

@@ -1,0 +1,174 @@
+"""Every TRAINLEDGER_* variable of the SDK, once, with unit, default, range and reason.
+
+| variable | unit, range | default | why |
+|---|---|---|---|
+| TRAINLEDGER_DIR | folder | none: see placement | where journals go |
+| TRAINLEDGER_HOME | folder | $XDG_STATE_HOME/trainledger | spool, tables and the local API's socket |
+| TRAINLEDGER_PROJECT | text | name of the repository or folder | project of runs that name none |
+| TRAINLEDGER_EXPERIMENT, _TEAM, _NAME | text | none | the same for these |
+| TRAINLEDGER_TAGS | texts with commas | none | tags of runs that name none |
+| TRAINLEDGER_RUN_ID | UUID, or any text | none: a new run | the run to join; set by `trainledger run` and `init` |
+| TRAINLEDGER_PARENT | pid:journal[:marks] | none | who set the run id; set with it, not by hand |
+| TRAINLEDGER_WRAPPED | 1 | none | set by `trainledger run` for the command it wraps |
+| TRAINLEDGER_RANK, _LOCAL_RANK, _WORLD_SIZE | number >= 0 | from the launcher | when no known launcher set them |
+| TRAINLEDGER_MODE | on, disabled | on | `disabled` records nothing and creates nothing |
+| TRAINLEDGER_FINISH_WAIT_S | s, 0 to 3,600 | 0 | wait for the agent: for pods and spot nodes |
+| TRAINLEDGER_ALLOW_NETWORK_DISK | 0, 1 | 0 | a stalled file server would stall training |
+| TRAINLEDGER_CAPTURE | on, off | on | whether `init` captures code and environment |
+| TRAINLEDGER_BUDGET_MIB | MiB, 1 to 1,048,576 | 256 with an agent, 4,096 without | a journal's unread bytes |
+| TRAINLEDGER_KAFKA, _CLICKHOUSE | address | none | read by the agent and by ingest, listed here for checks |
+
+Nothing else in the SDK reads or writes the environment. Unknown names warn with the nearest known one; a value
+out of range warns and the default holds, because a typing error must not stop a training.
+"""
+
+import os
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .spelling import nearest_name
+
+__all__ = ["PARENT", "PREFIX", "RUN_ID", "VARIABLES", "WRAPPED", "Settings", "process_environment"]
+
+PREFIX = "TRAINLEDGER_"
+RUN_ID = "TRAINLEDGER_RUN_ID"
+PARENT = "TRAINLEDGER_PARENT"
+WRAPPED = "TRAINLEDGER_WRAPPED"
+
+VARIABLES = frozenset(
+    PREFIX + name
+    for name in (
+        "DIR HOME PROJECT EXPERIMENT TEAM NAME TAGS RUN_ID PARENT WRAPPED RANK LOCAL_RANK WORLD_SIZE MODE "
+        "FINISH_WAIT_S ALLOW_NETWORK_DISK CAPTURE BUDGET_MIB KAFKA CLICKHOUSE"
+    ).split()
+)
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"", "0", "false", "no", "off"})
+FINISH_WAIT_S_MAX = 3600.0
+BUDGET_MIB_MAX = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment says, checked; `warnings` are for the one who can print them."""
+
+    dir: Path | None = None
+    home: Path = Path("~/.local/state/trainledger")
+    state_home: Path = Path("~/.local/state")
+    project: str | None = None
+    experiment: str | None = None
+    team: str | None = None
+    name: str | None = None
+    tags: tuple[str, ...] = ()
+    run_id: str | None = None
+    parent: str | None = None
+    wrapped: bool = False
+    mode: str = "on"
+    finish_wait_s: float = 0.0
+    allow_network_disk: bool = False
+    capture: bool = True
+    budget_mib: int | None = None
+    # Addresses may hold a password: not printed.
+    kafka: str | None = field(default=None, repr=False)
+    clickhouse: str | None = field(default=None, repr=False)
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read and check the variables; never raises, see `warnings`."""
+        reader = _Reader(environ)
+        state_home = _state_home(environ)
+        return cls(
+            dir=reader.path("DIR"),
+            home=reader.path("HOME") or state_home / "trainledger",
+            state_home=state_home,
+            project=reader.text("PROJECT"),
+            experiment=reader.text("EXPERIMENT"),
+            team=reader.text("TEAM"),
+            name=reader.text("NAME"),
+            tags=tuple(tag.strip() for tag in (reader.text("TAGS") or "").split(",") if tag.strip()),
+            run_id=reader.text("RUN_ID"),
+            parent=reader.text("PARENT"),
+            wrapped=reader.switch("WRAPPED", default=False),
+            mode=reader.choice("MODE", ("on", "disabled")),
+            finish_wait_s=reader.number("FINISH_WAIT_S", 0.0, FINISH_WAIT_S_MAX) or 0.0,
+            allow_network_disk=reader.switch("ALLOW_NETWORK_DISK", default=False),
+            capture=reader.switch("CAPTURE", default=True),
+            budget_mib=_whole(reader.number("BUDGET_MIB", 1, BUDGET_MIB_MAX)),
+            kafka=reader.text("KAFKA"),
+            clickhouse=reader.text("CLICKHOUSE"),
+            warnings=tuple(reader.warnings + reader.unknown_names()),
+        )
+
+
+def process_environment() -> MutableMapping[str, str]:
+    """The environment of this process; `init` exports the run in it and `finish` takes it back."""
+    return os.environ
+
+
+def _state_home(environ: Mapping[str, str]) -> Path:
+    given = environ.get("XDG_STATE_HOME", "")
+    if given.startswith("/"):  # the XDG rules say: relative paths are to be ignored
+        return Path(given)
+    return Path(environ.get("HOME") or "~").expanduser() / ".local" / "state"
+
+
+def _whole(number: float | None) -> int | None:
+    return None if number is None else int(number)
+
+
+class _Reader:
+    """Takes values out of the environment and collects what was wrong with them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.warnings: list[str] = []
+
+    def text(self, name: str) -> str | None:
+        return self._environ.get(PREFIX + name, "").strip() or None
+
+    def path(self, name: str) -> Path | None:
+        text = self.text(name)
+        return None if text is None else Path(text).expanduser().absolute()
+
+    def switch(self, name: str, *, default: bool) -> bool:
+        text = self._environ.get(PREFIX + name)
+        if text is None:
+            return default
+        if text.strip().lower() not in _TRUE | _FALSE:
+            self.warnings.append(f"{PREFIX}{name}={text!r} is neither on nor off; taken as {default}")
+            return default
+        return text.strip().lower() in _TRUE
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> str:
+        text = (self.text(name) or choices[0]).lower()
+        if text not in choices:
+            self.warnings.append(
+                f"{PREFIX}{name}={text!r} is not one of {', '.join(choices)}; taken as {choices[0]}"
+            )
+            return choices[0]
+        return text
+
+    def number(self, name: str, low: float, high: float) -> float | None:
+        text = self.text(name)
+        if text is None:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            self.warnings.append(f"{PREFIX}{name}={text!r} is not a number from {low:g} to {high:g}; ignored")
+            return None
+        return value
+
+    def unknown_names(self) -> list[str]:
+        found = []
+        for name in sorted(self._environ):
+            if name.startswith(PREFIX) and name not in VARIABLES:
+                nearest = nearest_name(name, VARIABLES)
+                meant = f"; did you mean {nearest}?" if nearest else ""
+                found.append(f"{name} is not a known setting{meant}")
+        return found

@@ -1,0 +1,102 @@
+"""The claim fits its record and stands when time runs out."""
+
+import json
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trainledger.provenance.claim import CLAIM_BYTES_MAX, Capture, fit
+from trainledger.provenance.request import Request, parse_request
+from trainledger.provenance.settings import program_environment
+from trainledger_schemas.clock import SystemClock
+from trainledger_schemas.errors import UsageError
+from trainledger_schemas.ids import id_text, random_id
+from trainledger_schemas.journal import CLAIM, pack_control
+
+
+def request_for(folder: Path, **fields: Any) -> Request:
+    told = {
+        "run_id": id_text(random_id()),
+        "parent_journal": id_text(random_id()),
+        "uid_folder": str(folder),
+        "cwd": str(folder),
+        "sys_path": sys.path,
+        "argv": ["python", "train.py", "--api-key", "hunter2hunter2"],
+    }
+    return parse_request(json.dumps(told | fields).encode())
+
+
+def capture_of(request: Request) -> Capture:
+    return Capture(request, environment=program_environment(), clock=SystemClock())
+
+
+def test_claim_has_exactly_the_fields_of_its_schema(tmp_path: Path) -> None:
+    capture = capture_of(request_for(tmp_path, entry_point="train.py", python="3.11.7 CPython"))
+    capture.run()
+    claim = capture.claim()
+    schema = json.loads((resources.files("trainledger_schemas") / "avro" / "provenance.avsc").read_text())
+    fields = {field["name"] for field in schema["fields"]} - {"envelope", "run_id", "writer_id"}
+    assert set(claim) == fields | {"type"}
+    assert claim["type"] == "provenance"
+    assert claim["argv"] == ["python", "train.py", "--api-key", "[redacted]"]
+    assert claim["packages"]["pytest"] == pytest.__version__
+    assert (claim["entry_point"], claim["python"]) == ("train.py", "3.11.7 CPython")
+    assert "Linux" in claim["os"]
+
+
+def test_repository_is_the_scripts_and_not_the_folder_where_it_was_started(tmp_path: Path) -> None:
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    subprocess.run(["git", "init", "-q", "-b", "trunk", str(project)], check=True)
+    capture = capture_of(request_for(elsewhere, main_file="../project/train.py", sys_path=[]))
+    capture.run()
+    assert (capture.claim()["vcs"], capture.claim()["branch"]) == ("git", "trunk")
+
+
+def test_interpreter_is_asked_when_its_path_is_not_known(tmp_path: Path) -> None:
+    capture = capture_of(request_for(tmp_path, sys_path=None, python_executable=sys.executable))
+    capture.run()
+    assert capture.claim()["packages"]["pytest"] == pytest.__version__
+    assert capture.claim()["python"].startswith(".".join(map(str, sys.version_info[:3])))
+    unknown = capture_of(request_for(tmp_path, sys_path=None))
+    unknown.run()
+    assert unknown.claim()["packages"] == {}
+    assert any(reason.startswith("packages: ") for reason in unknown.claim()["reasons"])
+
+
+def test_what_was_found_stands_when_the_rest_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_out_of_time(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trainledger.provenance.claim.read_packages", run_out_of_time)
+    capture = capture_of(request_for(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        capture.run()
+    capture.cut_short("not found within 30 s")
+    assert "Linux" in capture.claim()["os"]
+    assert capture.claim()["reasons"][-1] == "packages: not found within 30 s"
+
+
+def test_claim_that_is_too_large_is_cut_and_says_so() -> None:
+    claim = {
+        "argv": ["x" * 1000] * 500,
+        "packages": {f"package-number-{number:06d}": "1.2.3.post20260101" for number in range(9000)},
+        "reasons": ["earlier"],
+    }
+    cut = fit(claim)
+    pack_control(CLAIM, json.dumps(cut).encode(), step=0, wall_ns=0)
+    assert len(json.dumps(cut)) <= CLAIM_BYTES_MAX + 500
+    assert 0 < len(cut["argv"]) < 500 and 1000 < len(cut["packages"]) < 9000
+    assert [reason.split(":")[0] for reason in cut["reasons"]] == ["earlier", "argv", "packages"]
+    assert claim["reasons"] == ["earlier"]
+    small = {"argv": [], "packages": {}, "reasons": []}
+    assert fit(small) is small
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"run_id": "x"}', b"\xff"])
+def test_what_is_no_request_is_refused(text: bytes) -> None:
+    with pytest.raises(UsageError, match="not a capture request"):
+        parse_request(text)

@@ -1,0 +1,125 @@
+"""A fresh installation for end-to-end tests: folders of its own, real processes, the real command."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+from typing import Any
+
+BIN = Path(sys.executable).parent
+COMMAND_TIMEOUT_S = 120
+
+
+class Installation:
+    """Journals and home in `folder`, and what a user runs against them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.journals = folder / "journals"
+        self.home = folder / "home"
+        self._scripts = 0
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("TRAINLEDGER_")} | {
+            "TRAINLEDGER_DIR": str(self.journals),
+            "TRAINLEDGER_HOME": str(self.home),
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def write_script(self, body: str) -> Path:
+        """A Python file with this text."""
+        self._scripts += 1
+        path = self.folder / f"script{self._scripts}.py"
+        path.write_text(textwrap.dedent(body), encoding="utf-8")
+        return path
+
+    def start(self, body: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a script."""
+        return subprocess.Popen(
+            [sys.executable, str(self.write_script(body)), *arguments],
+            cwd=self.folder,
+            env=self.environment | environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def script(self, body: str, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run a script to its end."""
+        return subprocess.run(
+            [sys.executable, str(self.write_script(body)), *arguments],
+            cwd=self.folder,
+            env=self.environment | environment,
+            text=True,
+            capture_output=True,
+            timeout=COMMAND_TIMEOUT_S,
+        )
+
+    def command(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run a trainledger command to its end."""
+        return subprocess.run(
+            [str(BIN / "trainledger"), *arguments],
+            cwd=self.folder,
+            env=self.environment | environment,
+            text=True,
+            capture_output=True,
+            timeout=COMMAND_TIMEOUT_S,
+        )
+
+    def json(self, *arguments: str, **environment: str) -> list[dict[str, Any]]:
+        """The answer of a command that must succeed."""
+        done = self.command(*arguments, "--json", **environment)
+        assert done.returncode == 0, f"{arguments}: exit {done.returncode}: {done.stderr[-2000:]}"
+        rows: list[dict[str, Any]] = json.loads(done.stdout)
+        return rows
+
+    def sql(self, query: str, **environment: str) -> list[dict[str, Any]]:
+        """The rows of a query."""
+        return self.json("sql", query, **environment)
+
+    def up(self) -> "Up":
+        """Start `up` and wait until it answers."""
+        return Up(self)
+
+
+class Up:
+    """A running `trainledger up`, as a context manager."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+        self.errors = installation.folder / "up.err"
+
+    def __enter__(self) -> "Up":
+        self.process = subprocess.Popen(
+            [str(BIN / "trainledger"), "up"],
+            cwd=self._installation.folder,
+            env=self._installation.environment,
+            stdout=subprocess.PIPE,
+            stderr=self.errors.open("w"),
+            text=True,
+        )
+        watchdog = threading.Timer(60, self.process.kill)
+        watchdog.start()
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        watchdog.cancel()
+        assert line.startswith("ready"), f"up said {line!r}: {self.errors.read_text()[-2000:]}"
+        return self
+
+    def stop(self) -> int:
+        """Ctrl-C, and the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        return self.process.wait(30)
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.stop()
+        finally:
+            self.process.kill()
+            self.process.wait()
+            if self.process.stdout is not None:
+                self.process.stdout.close()
