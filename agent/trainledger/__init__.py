@@ -1,0 +1,23 @@
+"""Record machine-learning training: `init`, `log`, `finish`, and `run`, the current run.
+
+A point is safe from the death of the process, SIGKILL and OOM included, when `log()` returns. Within a second
+the agent has fsynced it (file and folder); safe from power loss only then.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from .active_run import Run, current_run, init
+from .active_run import finish_current as finish
+from .active_run import log_current as log
+
+if TYPE_CHECKING:
+    run: Run | None
+
+__all__ = ["Run", "finish", "init", "log", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    # `trainledger.run` is whatever run is current when it is asked for.
+    if name == "run":
+        return current_run()
+    raise AttributeError(f"module 'trainledger' has no attribute {name!r}")

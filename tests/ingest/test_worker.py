@@ -20,7 +20,7 @@ from support.ingest_events import (
     price_fields,
     run_fields,
 )
-from support.ingest_store import FaultyStore, count_rows, emptied, fresh_store, points_of
+from support.ingest_store import Crash, FaultyStore, count_rows, emptied, fresh_store, points_of
 from trainledger_ingest.dead_letters import PoisonError
 from trainledger_ingest.dirty import Dirty
 from trainledger_ingest.ingest_settings import KafkaSourceSettings, WorkerSettings
@@ -214,6 +214,24 @@ def test_a_second_drain_and_a_new_worker_add_nothing(any_place: Place) -> None:
     any_place.worker().drain()
     any_place.expect_points(60)
     assert count_rows(any_place.store, any_place.schema, "ingest_ledger") == 2
+
+
+@pytest.mark.parametrize("insert", [5, 6], ids=["after the points", "after the texts"])
+def test_a_worker_that_dies_within_a_batch_is_followed_by_one_that_finishes_it(
+    any_place: Place, insert: int
+) -> None:
+    any_place.append_points(0, 30)
+    texts = [{"key": "note", "step": 1, "wall": START_US, "offset": 1250, "text": "hello"}]
+    any_place.append(
+        TOPIC_METRICS, any_place.producer.metrics([], texts=texts, source=(fixed_id(8), 0, 1300))
+    )
+    dying = any_place.worker(store=FaultyStore(any_place.store, crash_insert=insert, after=True))
+    with pytest.raises(Crash):
+        dying.drain()
+    any_place.append_points(30, 40)
+    any_place.worker().drain()
+    assert count_rows(any_place.store, any_place.schema, "text_points") == 1
+    any_place.expect_points(40)
 
 
 def test_a_batch_of_duplicates_alone_moves_the_ledger_and_stores_nothing(any_place: Place) -> None:

@@ -12,7 +12,12 @@ __all__ = ["Burner", "WriterStandIn", "burning", "start_ticks_of"]
 
 # Runs CODE, says what it and its ended children used in microseconds, and ends when its stdin does.
 WRAPPER = """
-import os, subprocess, sys, time, signal
+import os, subprocess, sys, time
+if len(sys.argv) > 2:
+    os.setuid(int(sys.argv[2]))
+def used_ticks(pid):
+    fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 def burn(seconds):
     end = time.process_time() + seconds
     while time.process_time() < end:
@@ -41,19 +46,19 @@ class WriterStandIn:
 
 
 class Burner:
-    """A process that runs `code` (with `burn(seconds)` and `child(seconds)`) once `go` is called."""
+    """A process that runs `code` (with `burn`, `child` and `used_ticks` of WRAPPER) once `go` is called."""
 
     def __init__(self, code: str, *, uid: int | None = None) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", WRAPPER, code],
+            # It changes its own user id: the interpreter may lie where another user cannot start it.
+            [sys.executable, "-I", "-S", "-c", WRAPPER, code, *([] if uid is None else [str(uid)])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            user=uid,
             cwd="/",
         )
         self.pid = self._process.pid
         self.uid = os.getuid() if uid is None else uid
-        assert self._line() == "begun"
+        assert self.line() == "begun"
 
     def go(self) -> None:
         assert self._process.stdin is not None
@@ -62,7 +67,7 @@ class Burner:
 
     def used_us(self) -> int:
         """What it says that it used; waits until it has."""
-        return int(self._line())
+        return int(self.line())
 
     def end(self) -> None:
         """Let it end, and wait for it as a parent does."""
@@ -74,13 +79,16 @@ class Burner:
 
     def writer(self, number: int) -> WriterStandIn:
         """This process as the writer `number` of run `number`."""
-        return WriterStandIn(bytes([number]) * 16, bytes([number + 100]) * 16, self.pid, self.uid, self.start_ticks)
+        return WriterStandIn(
+            bytes([number]) * 16, bytes([number + 100]) * 16, self.pid, self.uid, self.start_ticks
+        )
 
     @property
     def start_ticks(self) -> int:
         return start_ticks_of(self.pid)
 
-    def _line(self) -> str:
+    def line(self) -> str:
+        """The next line that it prints; waits for it."""
         assert self._process.stdout is not None
         return self._process.stdout.readline().decode().strip()
 

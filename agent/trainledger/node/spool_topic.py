@@ -103,8 +103,8 @@ class TopicLog:
     def sealed_below(self, below_offset: int) -> list[SegmentFile]:
         """The segments whose records are all below an offset; never the newest."""
         segments = self.sealed()
-        bases = [segment.base for segment in segments[1:]] + [self._base]
-        return [segment for segment, end in zip(segments, bases, strict=True) if end <= below_offset]
+        ends = [segment.base for segment in segments[1:]] + [self._base]
+        return [segment for segment, end in zip(segments, ends, strict=False) if end <= below_offset]
 
     def remove(self, segment: SegmentFile) -> None:
         """Delete a sealed segment."""

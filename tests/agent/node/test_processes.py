@@ -69,7 +69,7 @@ def test_seen_children_that_end_are_not_counted_again_with_their_parent() -> Non
         sampler = new_sampler()
         sampler.look([writer])
         burner.go()
-        assert burner._line() == "seen"
+        assert burner.line() == "seen"
         sampler.look([writer])  # the child lives, and is counted here
         used_us = burner.used_us()
         sampler.look([writer])  # its parent has its time now
@@ -85,7 +85,7 @@ def test_writer_inside_another_writers_tree_has_its_own_time() -> None:
         sampler = new_sampler()
         sampler.look([outer])
         burner.go()
-        inner_pid = int(burner._line())
+        inner_pid = int(burner.line())
         inner = WriterStandIn(b"i" * 16, b"w" * 16, inner_pid, os.getuid(), start_ticks_of(inner_pid))
         sampler.look([outer, inner])
         burner.used_us()
@@ -113,19 +113,19 @@ def test_last_part_of_a_writer_that_ended_comes_from_its_parent() -> None:
 def test_process_left_behind_by_its_parent_stays_with_its_run() -> None:
     code = (
         "middle = subprocess.Popen([sys.executable, '-I', '-S', '-c', 'import subprocess, sys\\n"
-        "kid = subprocess.Popen([sys.executable, \"-I\", \"-S\", \"-c\", sys.argv[1]])\\n"
-        "print(kid.pid, flush=True)\\ninput()', \"input()\\n\" + CHILD.format(0.4) + \"input()\\n\"],"
+        'kid = subprocess.Popen([sys.executable, "-I", "-S", "-c", sys.argv[1]])\\n'
+        'print(kid.pid, flush=True)\\ninput()\', "input()\\n" + CHILD.format(0.4) + "input()\\n"],'
         " stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
         "pid = int(middle.stdout.readline())\nprint(pid, flush=True)\nsys.stdin.readline()\n"
         "middle.kill()\nmiddle.wait()\nmiddle.stdin.write(b'\\n')\nmiddle.stdin.flush()\n"
-        "while int(open(f'/proc/{pid}/stat').read().split()[13]) < 39: time.sleep(0.01)\n"
+        "while used_ticks(pid) < 39: time.sleep(0.01)\n"
     )
     with burning(code) as burner:
         writer = burner.writer(1)
         sampler = new_sampler()
         sampler.look([writer])
         burner.go()
-        orphan = int(burner._line())
+        orphan = int(burner.line())
         try:
             sampler.look([writer])
             burner.go()
@@ -139,11 +139,8 @@ def test_process_left_behind_by_its_parent_stays_with_its_run() -> None:
 
 
 def test_other_peoples_processes_are_untracked_and_the_rest_is_system() -> None:
-    if os.getuid() != 0:
-        # Only root can start a process of somebody else; without that, our own are the other people's.
-        other = os.getuid()
-    else:
-        other = 23456
+    # Only root can start a process of somebody else; without that, our own are the other people's.
+    other = 23456 if os.getuid() == 0 else os.getuid()
     with burning("burn(0.4)", uid=other if os.getuid() == 0 else None) as burner:
         sampler = new_sampler()
         used_us = watch(sampler, burner, [])

@@ -1,0 +1,81 @@
+"""Which run a process writes for: a new one, the one of its parent or wrapper, or the one it was told.
+
+`init` exports TRAINLEDGER_RUN_ID with TRAINLEDGER_PARENT = pid:journal:mark, so that what it spawns joins; it
+never joins an id that its own process exported. The mark stands for name and group: a child that asks for
+others starts a run of its own, with `parent_run`.
+"""
+
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trainledger_schemas.ids import IdSource, id_bytes
+
+from .launch import Launch, run_id_of
+from .settings import Settings
+
+__all__ = ["Membership", "choose_run", "name_mark", "parent_variable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """The run to write for, why, and whose child this process is."""
+
+    run_id: bytes
+    joined: str
+    parent_journal: bytes = bytes(16)
+    parent_run: bytes | None = None
+
+
+def choose_run(
+    settings: Settings, launch: Launch, *, ids: IdSource, resume: str | None, mark: str | None, may_join_wrapper: bool
+) -> Membership:
+    """Decide; `mark` is None unless a name or group was asked for. Raises ValueError for a bad `resume`."""
+    if resume not in (None, "auto", "must"):
+        return Membership(id_bytes(str(resume)), "resume")
+    told = _told_run(settings.run_id)
+    pid, journal, parent_mark = _parent(settings.parent)
+    own = pid == os.getpid()
+    if told is not None and not own:
+        if settings.wrapped:
+            if may_join_wrapper:
+                return Membership(told, "wrapper", journal)
+            return Membership(ids(), "new", parent_run=told)
+        if pid is not None:
+            if mark is not None and mark != parent_mark:
+                return Membership(ids(), "new", parent_run=told)
+            return Membership(told, "parent", journal)
+        return Membership(told, "environment")
+    if launch.world_size is not None and launch.key is not None:
+        return Membership(run_id_of(launch.key), "environment")
+    return Membership(ids(), "new")
+
+
+def name_mark(name: str | None, group: str | None) -> str:
+    """What stands for a run's name and group in TRAINLEDGER_PARENT."""
+    return f"{zlib.crc32(f'{name}|{group}'.encode('utf-8', 'replace')):08x}"
+
+
+def parent_variable(journal_text: str, mark: str) -> str:
+    """The value of TRAINLEDGER_PARENT for what this process starts."""
+    return f"{os.getpid()}:{journal_text}:{mark}"
+
+
+def _told_run(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    try:
+        return id_bytes(text)
+    except ValueError:
+        return run_id_of(f"told {text}")
+
+
+def _parent(text: str | None) -> tuple[int | None, bytes, str | None]:
+    parts = (text or "").split(":")
+    try:
+        return int(parts[0]), id_bytes(parts[1]), parts[2] if len(parts) > 2 else None
+    except (ValueError, IndexError):
+        return None, bytes(16), None
+
+
