@@ -72,7 +72,9 @@ class Run:
     the process when the call returns. Never raises.
     """
 
-    def __init__(self, identity: dict[str, Any], membership: Membership, launch: Launch, place: Placement) -> None:
+    def __init__(
+        self, identity: dict[str, Any], membership: Membership, launch: Launch, place: Placement
+    ) -> None:
         self.id = id_text(membership.run_id)
         self.url: str | None = None
         self.project: str = identity["project"]
@@ -94,9 +96,13 @@ class Run:
     def define_metric(self, key: str, goal: str | None = None) -> None:
         """Say how a metric is to be read: goal `min` or `max` decides what `best` means."""
         if goal not in (None, "min", "max"):
-            self._notices.once(f"goal {goal}", f"goal {goal!r} is neither 'min' nor 'max'; the metric has no goal")
+            self._notices.once(
+                f"goal {goal}", f"goal {goal!r} is neither 'min' nor 'max'; the metric has no goal"
+            )
             goal = None
-        self._claim({"type": "metric_defined", "at_us": wall_ns() // 1000, "key": short_key(str(key)), "goal": goal})
+        self._claim(
+            {"type": "metric_defined", "at_us": wall_ns() // 1000, "key": short_key(str(key)), "goal": goal}
+        )
 
     def cost(self) -> str | None:
         """What this run has cost so far, as decimal text in its currency; None if unknown. At most 200 ms."""
@@ -105,7 +111,9 @@ class Run:
     def finish(self, status: str | None = None) -> None:
         """End the run in this process. `status`: finished (default), failed or killed. Returns at once."""
         if status is not None and status not in _STATUSES:
-            self._notices.once("status", f"status {status!r} is not one of {', '.join(_STATUSES)}; taken as failed")
+            self._notices.once(
+                "status", f"status {status!r} is not one of {', '.join(_STATUSES)}; taken as failed"
+            )
             status = "failed"
         self._end(exit_claim(status or "finished", "finish"))
 
@@ -134,7 +142,9 @@ class Run:
                     has_reader=self._place.reader is not None,
                 )
             except (OSError, ValueError) as error:
-                self._notices.once("journal", f"nothing is recorded: {self._place.folder} cannot be written: {error}")
+                self._notices.once(
+                    "journal", f"nothing is recorded: {self._place.folder} cannot be written: {error}"
+                )
                 self._place = Placement(None, (), False, None)
                 return None
             self._journal.append_claim(
@@ -239,7 +249,12 @@ def init(
     launch = detect_launch(process_environment())
     mark = name_mark(name, group) if name is not None or group is not None else None
     membership = choose_run(
-        settings, launch, ids=random_id, resume=resume, mark=mark, may_join_wrapper=not _state["joined_wrapper"]
+        settings,
+        launch,
+        ids=random_id,
+        resume=resume,
+        mark=mark,
+        may_join_wrapper=not _state["joined_wrapper"],
     )
     _state["joined_wrapper"] = _state["joined_wrapper"] or membership.joined == "wrapper"
     identity = {
@@ -356,7 +371,9 @@ def _after_fork_in_child() -> None:
         run._after_fork()
 
 
-def _claim_of_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> dict[str, Any]:
+def _claim_of_error(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> dict[str, Any]:
     if issubclass(kind, KeyboardInterrupt):
         return exit_claim("killed", "exception", message="KeyboardInterrupt", signal=2)
     if isinstance(error, SystemExit):
@@ -371,7 +388,9 @@ def _warn_unknown(unknown: Mapping[str, Any], notices: Notices) -> None:
     known = ("project", "experiment", "team", "name", "config", "tags", "group", "resume", "mode")
     for keyword in unknown:
         nearest = nearest_name(keyword, known)
-        notices.say(f"init() has no argument {keyword!r}" + (f"; did you mean {nearest!r}?" if nearest else ""))
+        notices.say(
+            f"init() has no argument {keyword!r}" + (f"; did you mean {nearest!r}?" if nearest else "")
+        )
 
 
 def _tags(tags: Any) -> list[str]:

@@ -12,7 +12,13 @@ __all__ = ["start_capture"]
 
 
 def start_capture(
-    run_id: bytes, journal_id: bytes, uid_folder: Path, *, append_by_write: bool, argv: list[str], main_file: str | None
+    run_id: bytes,
+    journal_id: bytes,
+    uid_folder: Path,
+    *,
+    append_by_write: bool,
+    argv: list[str],
+    main_file: str | None,
 ) -> int | None:
     """Start `python -m trainledger.provenance` in a session of its own; returns its pid, or None if it could not."""
     request = {

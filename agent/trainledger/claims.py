@@ -51,7 +51,9 @@ def started_claim(
     }
 
 
-def exit_claim(status: str, cause: str, *, message: str | None = None, code: int | None = None, signal: int | None = None) -> dict[str, Any]:
+def exit_claim(
+    status: str, cause: str, *, message: str | None = None, code: int | None = None, signal: int | None = None
+) -> dict[str, Any]:
     """How this process, or its part in the run, ended."""
     return {
         "type": "run_exited",

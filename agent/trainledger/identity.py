@@ -7,7 +7,6 @@ others starts a run of its own, with `parent_run`.
 
 import os
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trainledger_schemas.ids import IdSource, id_bytes
@@ -29,7 +28,13 @@ class Membership:
 
 
 def choose_run(
-    settings: Settings, launch: Launch, *, ids: IdSource, resume: str | None, mark: str | None, may_join_wrapper: bool
+    settings: Settings,
+    launch: Launch,
+    *,
+    ids: IdSource,
+    resume: str | None,
+    mark: str | None,
+    may_join_wrapper: bool,
 ) -> Membership:
     """Decide; `mark` is None unless a name or group was asked for. Raises ValueError for a bad `resume`."""
     if resume not in (None, "auto", "must"):
@@ -77,5 +82,3 @@ def _parent(text: str | None) -> tuple[int | None, bytes, str | None]:
         return int(parts[0]), id_bytes(parts[1]), parts[2] if len(parts) > 2 else None
     except (ValueError, IndexError):
         return None, bytes(16), None
-
-

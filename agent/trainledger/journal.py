@@ -46,7 +46,9 @@ class JournalWriter:
 
     write: Callable[[bytes], int]
 
-    def __init__(self, folder: Path, header: SegmentHeader, *, by_write: bool, budget_bytes: int, clock: Clock) -> None:
+    def __init__(
+        self, folder: Path, header: SegmentHeader, *, by_write: bool, budget_bytes: int, clock: Clock
+    ) -> None:
         self.folder = folder
         self.journal_id = header.journal_id
         self.pid = os.getpid()
@@ -171,7 +173,9 @@ class JournalWriter:
         number = self._next_number
         new = self.folder / (segment_name(number) + ".new")
         head = self._header_of(number) + b"".join(self._definitions)
-        size = max(self._segment_bytes(), HEADER_BYTES + len(head) + len(record) + RESERVE_BYTES + MIN_SEGMENT_BYTES)
+        size = max(
+            self._segment_bytes(), HEADER_BYTES + len(head) + len(record) + RESERVE_BYTES + MIN_SEGMENT_BYTES
+        )
         new.unlink(missing_ok=True)
         segment = self._open_segment(new, number, size)
         try:
@@ -229,7 +233,11 @@ class JournalWriter:
             raise ValueError(f"{used} bytes are unread, over the budget of {self._budget_bytes}")
 
     def _gap_record(self) -> bytes:
-        gap = {"rows": self._dropped_rows, "points": self._dropped_points, "reason": "no room on the disk or in the budget"}
+        gap = {
+            "rows": self._dropped_rows,
+            "points": self._dropped_points,
+            "reason": "no room on the disk or in the budget",
+        }
         return pack_control(GAP, json.dumps(gap).encode(), step=0, wall_ns=wall_ns())
 
 

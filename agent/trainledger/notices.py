@@ -49,4 +49,6 @@ class Notices:
         """Say the counts in one line, if there are any, and start them again at nothing."""
         counts, self.counts = self.counts, {}
         if counts:
-            self.say("not recorded: " + ", ".join(f"{number} {what}" for what, number in sorted(counts.items())))
+            self.say(
+                "not recorded: " + ", ".join(f"{number} {what}" for what, number in sorted(counts.items()))
+            )

@@ -22,12 +22,10 @@ NODE_FOLDER = Path("/var/lib/trainledger/journals")
 READER_LOCK = "reader.lock"
 
 NETWORK = frozenset(
-    "nfs nfs4 cifs smb3 smbfs ncpfs ceph lustre 9p afs gpfs beegfs glusterfs ocfs2 gfs2 pvfs2 orangefs panfs "
-    "fuse.sshfs fuse.glusterfs fuse.s3fs fuse.gcsfuse fuse.rclone fuse.mountpoint-s3 fuse.ceph fuse.juicefs "
-    "fuse.goofys fuse.blobfuse2 fuse.cephfs".split()
+    ["nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "ceph", "lustre", "9p", "afs", "gpfs", "beegfs", "glusterfs", "ocfs2", "gfs2", "pvfs2", "orangefs", "panfs", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.gcsfuse", "fuse.rclone", "fuse.mountpoint-s3", "fuse.ceph", "fuse.juicefs", "fuse.goofys", "fuse.blobfuse2", "fuse.cephfs"]
 )
 # Mapped appends are measured on these; all others (FUSE, virtiofs, btrfs, ZFS, unknown) take write calls.
-MAPPED = frozenset("ext2 ext3 ext4 xfs f2fs tmpfs overlay".split())
+MAPPED = frozenset(["ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs", "overlay"])
 
 # struct flock of 64-bit Linux: type, whence, start, length, pid.
 _FLOCK = struct.Struct("hhqqi4x")
@@ -76,7 +74,9 @@ def choose_folder(settings: Settings) -> Placement:
 def filesystem_type(path: Path) -> str:
     """The type of the file system that holds `path` or its nearest existing parent; "unknown" if not told."""
     try:
-        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        lines = (
+            Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        )
     except OSError:
         return "unknown"
     real = os.path.realpath(path)

@@ -13,17 +13,23 @@ REDACTED = "[redacted]"
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SECRET_WORDS = frozenset(
-    "secret secrets password passwd passphrase pwd credential credentials apikey authorization bearer cookie".split()
+    ["secret", "secrets", "password", "passwd", "passphrase", "pwd", "credential", "credentials", "apikey", "authorization", "bearer", "cookie"]
 )
 _SECRET_PAIRS = frozenset(
-    [("api", "key"), ("access", "key"), ("private", "key"), ("secret", "key"), ("account", "key"), ("auth", "key")]
+    [
+        ("api", "key"),
+        ("access", "key"),
+        ("private", "key"),
+        ("secret", "key"),
+        ("account", "key"),
+        ("auth", "key"),
+    ]
 )
 # "token" is a secret in `hf_token` and a plain word of the field in `max_tokens` or `pad_token_id`.
 _TOKEN_OWNERS = frozenset(
-    "auth access api bearer bot csrf deploy gh git github gitlab hf hub huggingface id jwt login oauth personal "
-    "push refresh secret security session slack user wandb write read registry pypi npm".split()
+    ["auth", "access", "api", "bearer", "bot", "csrf", "deploy", "gh", "git", "github", "gitlab", "hf", "hub", "huggingface", "id", "jwt", "login", "oauth", "personal", "push", "refresh", "secret", "security", "session", "slack", "user", "wandb", "write", "read", "registry", "pypi", "npm"]
 )
-_TOKEN_FIELD_WORDS = frozenset("ids num count length max min pad eos bos unk sep cls mask per type".split())
+_TOKEN_FIELD_WORDS = frozenset(["ids", "num", "count", "length", "max", "min", "pad", "eos", "bos", "unk", "sep", "cls", "mask", "per", "type"])
 
 _VALUE_FORMS = re.compile(
     r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^\0]*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"

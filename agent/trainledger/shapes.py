@@ -82,7 +82,9 @@ class RowWriter:
                 self._write_numbers(journal, converted.numbers, number)
                 self._learn(journal, data, converted.numbers)
         except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-            self._notices.once("row", f"a call of log() could not be recorded: {error}; give it a dict of numbers")
+            self._notices.once(
+                "row", f"a call of log() could not be recorded: {error}; give it a dict of numbers"
+            )
             self._notices.count("calls")
 
     def _reset(self) -> None:
@@ -147,7 +149,15 @@ class RowWriter:
             "now": wall_ns,
             "journal": journal,
             "slow": self.slow,
-            "refused": (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, struct.error),
+            "refused": (
+                KeyError,
+                TypeError,
+                ValueError,
+                ArithmeticError,
+                RuntimeError,
+                AttributeError,
+                struct.error,
+            ),
         }
         source = _SOURCE.format(
             head=shape << 16 | size >> 2,

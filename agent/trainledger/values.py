@@ -79,7 +79,10 @@ def settings_of(values: Mapping[Any, Any]) -> list[dict[str, Any]]:
 
 def setting_of(name: str, value: Any) -> dict[str, Any]:
     """One entry: plain text for strings, JSON otherwise, and the number where it is one."""
-    entry: dict[str, Any] = {"key": short_key(name), "value": _text(value if isinstance(value, str) else _json_text(value))}
+    entry: dict[str, Any] = {
+        "key": short_key(name),
+        "value": _text(value if isinstance(value, str) else _json_text(value)),
+    }
     if isinstance(value, bool | int | float) or hasattr(value, "__float__"):
         try:
             number = float(value)
@@ -93,7 +96,9 @@ def setting_of(name: str, value: Any) -> dict[str, Any]:
 def _number(key: str, value: Any, notices: Notices) -> float | None:
     try:
         if getattr(value, "ndim", 0) or (hasattr(value, "__len__") and len(value) > 1):
-            notices.once(f"array {key}", f"{key!r} is a whole array: log a scalar, such as its mean; it is skipped")
+            notices.once(
+                f"array {key}", f"{key!r} is a whole array: log a scalar, such as its mean; it is skipped"
+            )
             notices.count("arrays")
             return None
         return float(value)
@@ -101,7 +106,9 @@ def _number(key: str, value: Any, notices: Notices) -> float | None:
         notices.once("overflow", f"{key!r} is beyond the range of a double: recorded as infinity")
         return math.inf if value > 0 else -math.inf
     except Exception as error:  # a value of the user's may raise anything; training must not notice
-        notices.once(f"value {key}", f"{key!r} cannot be logged ({type(error).__name__}): log a number or text")
+        notices.once(
+            f"value {key}", f"{key!r} cannot be logged ({type(error).__name__}): log a number or text"
+        )
         notices.count("values that are no numbers")
         return None
 

@@ -5,20 +5,18 @@ of `environment`; with an outer wrapper, or a run id from whoever started us, th
 """
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from trainledger_schemas.clock import Clock
-from trainledger_schemas.ids import id_text, random_id
+from trainledger_schemas.ids import id_text
 
 from .child import ExitStatus, NotStartedError
 from .journal import JournalWriter
-from .notices import Notices
-from .placement import Placement, choose_folder
-from .settings import PARENT, RUN_ID, WRAPPED, Settings
-from .wrapper_claims import exit_claim, not_started_claim, started_claim
+from .settings import PARENT, RUN_ID, WRAPPED
+from .wrapper_claims import exit_claim, not_started_claim
 
 __all__ = ["WrappedRun", "open_wrapped_run"]
 

@@ -119,9 +119,7 @@ class _Wrapper:
             raw = stack.enter_context(RawMode(_STDIN))
             link = TerminalLink(_STDIN, streams.pty.near_fd, raw)
         channels = [] if streams is None else streams.channels
-        return Supervisor(
-            child, target, channels=channels, gate=self._gate, clock=self._clock, terminal=link
-        )
+        return Supervisor(child, target, channels=channels, gate=self._gate, clock=self._clock, terminal=link)
 
 
 def _fill_standard_descriptors() -> None:

@@ -90,4 +90,3 @@ def entry_point_of(command: Sequence[str]) -> str:
     if python_of(command) is not None and "-m" in command[:-1]:
         return f"-m {command[list(command).index('-m') + 1]}"
     return command[0]
-

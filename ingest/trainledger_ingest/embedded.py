@@ -12,33 +12,34 @@ The home folder has one owner, under a lock that names it:
 or this process as owner for as long as the command takes. One-shots wait for each other.
 """
 
-import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import asdict, replace
 from threading import RLock
 from typing import Any
 
 import pyarrow as pa
 
 from trainledger.node.daemon import NodeAgent
+from trainledger.node.node_settings import AgentSettings
 from trainledger_schemas.clock import Clock, SystemClock
-from trainledger_schemas.errors import HomeLockedError, RetryableError
-from trainledger_schemas.events import TOPIC_ADMIN
+from trainledger_schemas.errors import HomeLockedError, RetryableError, UsageError
 
-from .admin_events import admin_fields
-from .cluster_session import ClusterSession
+from .admin_events import admin_record
 from .derive import Derivation
 from .home_lock import HomeLock
+from .ingest_settings import WorkerSettings
 from .rebuild import rebuild_generation, verify_generation
 from .remote_session import RemoteSession
 from .session import Session
 from .settings import IngestSettings
 from .sources.spool import SpoolSource
 from .storage.chdb import ChdbStore
-from .storage.migrate import migrate
+from .storage.clickhouse import ClickHouseStore
+from .storage.migrate import Schema, migrate
+from .tables_session import TablesSession
 from .worker import Worker
 
-__all__ = ["Embedded", "open_session"]
+__all__ = ["Embedded", "make_topics", "open_session", "open_up"]
 
 VIEWS = "trainledger"
 ONE_SHOT_WAIT_S = 120.0
@@ -61,13 +62,18 @@ class Embedded:
         self._clock = clock
         self._settings = settings
         self._turn = RLock()
-        self._agent = NodeAgent.open(settings.home, settings.node_folder, kind=kind, clock=clock)
+        # Embedded, the spool is the log: publishing is the work of `trainledger agent`.
+        agent_settings = replace(AgentSettings.from_env(), kafka=None)
+        reader = "up" if kind == "up" else "one-shot"
+        self._agent = NodeAgent.open(
+            settings.home, settings.node_folder, kind=reader, settings=agent_settings, clock=clock
+        )
         self._store = ChdbStore.open(
             settings.home / "tables", database=VIEWS, memory_bytes_max=settings.engine_memory_bytes
         )
         self._schema = migrate(self._store)
         self._derivation = Derivation(self._store, self._schema.generation)
-        self._worker = self._new_worker(self._schema.generation, self._derivation)
+        self._worker = self._new_worker(self._schema, self._derivation)
         self._derivation.catch_up()
 
     @classmethod
@@ -105,7 +111,9 @@ class Embedded:
 
     def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
         with self._turn:
-            self._agent.spool.append(event_type, admin_fields(event_type, fields), key=b"admin")
+            self._agent.spool.append(
+                event_type, admin_record(event_type, fields, clock=self._clock), key=b"admin"
+            )
             self._agent.spool.sync()
             self._worker.drain()
 
@@ -120,11 +128,13 @@ class Embedded:
     def rebuild(self) -> list[dict[str, Any]]:
         with self._turn:
             self._worker.drain()
-            outcome = rebuild_generation(self._store, self._schema, worker_for=self._rebuild_worker)
+            outcome = rebuild_generation(
+                self._store, self._schema, source=self._new_source(), worker_for=self._new_worker
+            )
+            self._worker.close()
             self._schema = outcome.schema
             self._derivation = Derivation(self._store, outcome.schema.generation)
-            self._worker.close()
-            self._worker = self._new_worker(outcome.schema.generation, self._derivation)
+            self._worker = self._new_worker(outcome.schema, self._derivation)
             return outcome.rows
 
     def verify(self) -> list[dict[str, Any]]:
@@ -136,9 +146,81 @@ class Embedded:
         """Write what is pending, then let go of everything. A second call does nothing."""
         with self._turn:
             if self._lock.held:
-                self._agent.close(leaving=self._kind == "up")
                 if self._kind == "up":
+                    self._agent.drain()
                     self._worker.drain()
                 self._worker.close()
+                self._agent.close()
                 self._store.close()
                 self._lock.release()
+
+    def _new_source(self) -> SpoolSource:
+        return SpoolSource(self._settings.home / "spool", self._agent.spool.synced_end, clock=self._clock)
+
+    def _new_worker(self, schema: Schema, derivation: Derivation) -> Worker:
+        pending = self._settings.home / "pending" / schema.generation
+        pending.mkdir(parents=True, exist_ok=True)
+        return Worker(
+            self._new_source(),
+            self._store,
+            schema.tables,
+            clock=self._clock,
+            settings=WorkerSettings(pending=pending),
+            on_batch=derivation.refresh,
+        )
+
+
+def open_up(settings: IngestSettings) -> Embedded:
+    """Take the home as `up`: another `up` is refused at once, a one-shot is waited for."""
+    try:
+        HomeLock.acquire(settings.home, kind="up", wait_s=0.0, clock=SystemClock()).release()
+    except HomeLockedError:
+        if HomeLock.owner_kind(settings.home) in ("up", "ingest"):
+            raise
+    return Embedded.open(settings, kind="up", wait_s=UP_WAIT_S)
+
+
+def open_session(settings: IngestSettings, *, say: Callable[[str], None]) -> Session:
+    """The session that fits the settings; see the module. It covers everything written before the call."""
+    clock = SystemClock()
+    if settings.clickhouse is not None:
+        store = ClickHouseStore.open(settings.clickhouse, database=VIEWS)
+        return TablesSession(store, migrate(store), send=_no_log, release=lambda: None, say=say, clock=clock)
+    if settings.kafka is not None and (settings.home / "tables").is_dir():
+        return _kafka_fed_tables(settings, say, clock)
+    deadline_ns = clock.monotonic_ns() + int(ONE_SHOT_WAIT_S * 1e9)
+    while True:
+        try:
+            if HomeLock.owner_kind(settings.home) == "up":
+                return RemoteSession.open(settings.api_socket, views=VIEWS)
+            embedded = Embedded.open(settings, kind="one-shot", wait_s=1.0, clock=clock)
+        except (HomeLockedError, RetryableError):
+            # Somebody else was first, or `up` is starting or ending: look again who has it.
+            if clock.monotonic_ns() > deadline_ns:
+                raise
+            clock.sleep(POLL_S)
+            continue
+        embedded.drain()
+        return embedded
+
+
+def _kafka_fed_tables(settings: IngestSettings, say: Callable[[str], None], clock: Clock) -> Session:
+    lock = HomeLock.acquire(settings.home, kind="one-shot", wait_s=ONE_SHOT_WAIT_S, clock=clock)
+    store = ChdbStore.open(
+        settings.home / "tables", database=VIEWS, memory_bytes_max=settings.engine_memory_bytes
+    )
+    return TablesSession(store, migrate(store), send=_no_log, release=lock.release, say=say, clock=clock)
+
+
+def _no_log(event_type: str, _: Mapping[str, Any]) -> None:
+    raise UsageError(
+        f"{event_type} of a cluster is sent where its agents run; this version sets prices embedded"
+    )
+
+
+def make_topics(bootstrap_servers: str) -> list[dict[str, Any]]:
+    """Create the topics, or check them; a row a topic."""
+    # Loaded here: the Kafka client costs 0.3 s, and no other command of an embedded node needs it.
+    from trainledger.node.publisher import create_topics
+
+    return [asdict(state) for state in create_topics(bootstrap_servers)]

@@ -63,10 +63,14 @@ class TablesSession:
             self._clock.sleep(POLL_S)
 
     def rebuild(self) -> list[dict[str, Any]]:
-        raise UsageError("rebuild works on embedded tables; these are filled from Kafka by `trainledger ingest`")
+        raise UsageError(
+            "rebuild works on embedded tables; these are filled from Kafka by `trainledger ingest`"
+        )
 
     def verify(self) -> list[dict[str, Any]]:
-        raise UsageError("verify works on embedded tables; these are filled from Kafka by `trainledger ingest`")
+        raise UsageError(
+            "verify works on embedded tables; these are filled from Kafka by `trainledger ingest`"
+        )
 
     def close(self) -> None:
         self._store.close()

@@ -1,6 +1,7 @@
 """The numpy codec of metrics events, with fastavro as the oracle."""
 
 import io
+import itertools
 import struct
 from typing import Any
 
@@ -49,7 +50,7 @@ def blocks(draw: st.DrawFn) -> PointBlock:
 
 def delta(column: Any) -> list[int]:
     wide = [int(value) for value in column]
-    wrapped = [(b - a + (1 << 63)) % (1 << 64) - (1 << 63) for a, b in zip(wide, wide[1:], strict=False)]
+    wrapped = [(b - a + (1 << 63)) % (1 << 64) - (1 << 63) for a, b in itertools.pairwise(wide)]
     return [0, *wrapped] if wide else []
 
 

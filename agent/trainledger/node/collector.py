@@ -128,10 +128,10 @@ class Collector:
         current = _Pass()
         while True:
             current.report.complete = True
-            self._round(current)
+            found = self._round(current)
             self._spool.sync()
             self._cursors.save()
-            self._remove_read(current)
+            self._remove_read(found)
             if current.report.complete or not drain or self._clock.monotonic_ns() >= give_up_ns:
                 break
         # A journal whose turn did not come lives on as it was.
@@ -149,9 +149,9 @@ class Collector:
         self._spool.sync()
         self._cursors.save()
 
-    def _round(self, current: _Pass) -> None:
-        found, refused = find_journals(self._node_folder)
-        current.report.refused = refused
+    def _round(self, current: _Pass) -> list[tuple[int, bytes]]:
+        """Give each journal its turn; the journals that were found."""
+        found, current.report.refused = find_journals(self._node_folder)
         self._register(journal_id for _, journal_id in found)
         left = self._settings.pass_bytes_max
         for uid, journal_id in self._in_turn(found):
@@ -169,6 +169,7 @@ class Collector:
                 continue  # removed since it was listed
             except RefusedError:
                 current.report.refused += 1
+        return found
 
     def _register(self, found: Iterable[bytes]) -> None:
         """Note journals that are new, durably, before anything of them is spooled (see `cursor`)."""
@@ -318,13 +319,12 @@ class Collector:
         if age_ns > self._settings.empty_age_s_max * 1e9 and folder.remove()[0]:
             self._forget(folder.journal_id)
 
-    def _remove_read(self, current: _Pass) -> None:
+    def _remove_read(self, found: list[tuple[int, bytes]]) -> None:
         """Remove what is on disk in the spool and below the saved cursors."""
-        found, _ = find_journals(self._node_folder)
         is_changed = False
         for uid, journal_id in found:
             cursor = self._cursors.entries.get(journal_id)
-            if cursor is None or journal_id in self._stuck:
+            if cursor is None or journal_id in self._stuck or not self._has_removable(journal_id, cursor):
                 continue
             try:
                 with JournalFolder(self._node_folder, uid, journal_id) as folder:
@@ -332,12 +332,14 @@ class Collector:
                         is_changed |= self._remove_finished(folder)
                     else:
                         self._remove_segments(folder, cursor)
-            except FileNotFoundError:
-                continue
-            except RefusedError:
-                current.report.refused += 1
-        if is_changed or self._forget_removed({journal_id for _, journal_id in found}):
+            except (FileNotFoundError, RefusedError):
+                continue  # gone, or counted when it was visited
+        if self._forget_removed({journal_id for _, journal_id in found}) or is_changed:
             self._cursors.save()
+
+    def _has_removable(self, journal_id: bytes, cursor: JournalCursor) -> bool:
+        below, _ = split_position(cursor.position)
+        return cursor.finished or self._segments_from.get(journal_id, 0) < below
 
     def _remove_finished(self, folder: JournalFolder) -> bool:
         is_gone, removed = folder.remove()

@@ -49,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_once(home: Path, settings: AgentSettings, *, as_json: bool) -> int:
-    agent = NodeAgent.open(home, settings.node_folder, kind="one-shot", settings=settings, clock=SystemClock())
+    agent = NodeAgent.open(
+        home, settings.node_folder, kind="one-shot", settings=settings, clock=SystemClock()
+    )
     try:
         report = agent.one_shot()
         is_published = agent.publish(ONCE_PUBLISH_S)
@@ -126,7 +128,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--home", metavar="DIR", help="where the spool lies (default TRAINLEDGER_HOME)")
     parser.add_argument("--once", action="store_true", help="read what there is, publish it, and end")
-    parser.add_argument("--metrics", metavar="HOST:PORT", help="serve Prometheus text on http://HOST:PORT/metrics")
+    parser.add_argument(
+        "--metrics", metavar="HOST:PORT", help="serve Prometheus text on http://HOST:PORT/metrics"
+    )
     parser.add_argument("--json", action="store_true", help="with --once: the result as JSON")
     return parser
 

@@ -174,7 +174,10 @@ class NodeAgent:
         """Do what is due: read journals, sample, say. Returns soon; what was spooled is on disk then."""
         with self._turn:
             now_ns = self._clock.monotonic_ns()
-            if self._polled_ns is None or now_ns - self._polled_ns >= self._settings.poll_interval_s * SECOND_NS:
+            if (
+                self._polled_ns is None
+                or now_ns - self._polled_ns >= self._settings.poll_interval_s * SECOND_NS
+            ):
                 self._polled_ns = now_ns
                 self._count(self._collector.collect())
                 self._observe(now_ns)

@@ -233,7 +233,8 @@ def _find_record(segment: Segment, offset: int, shapes: ShapeTable) -> int | Non
     while offset < size_bytes:
         data = segment.read(offset, _SCAN_BYTES + RECORD_BYTES_MAX)
         words = np.frombuffer(data, "<u4", len(data) // 4)
-        for word in _plausible_words(words, sizes).tolist():
+        is_empty = not words.any()  # the preallocated rest, nearly always
+        for word in [] if is_empty else _plausible_words(words, sizes).tolist():
             start, size = word * 4, (int(words[word]) & 0xFFFF) * 4
             if start + size > len(data):
                 continue
@@ -250,7 +251,7 @@ def _plausible_words(words: Words, sizes: Words) -> npt.NDArray[np.intp]:
     """Where in the first _SCAN_BYTES a record may begin, by its head alone."""
     heads = words[: _SCAN_BYTES // 4]
     shape, size = heads >> 16, heads & 0xFFFF
-    is_row = (shape > 0) & (sizes[shape] == size)
+    is_row = (shape > 0) & (size > 0) & (sizes[shape] == size)
     is_control = (shape == 0) & (size * 4 >= CONTROL_OVERHEAD_BYTES)
     places = np.flatnonzero(is_control)
     places = places[places + 7 <= len(words)]

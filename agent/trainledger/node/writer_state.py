@@ -63,7 +63,7 @@ def probe_writer(folder: JournalFolder, header: SegmentHeader, *, boot_id: bytes
     try:
         fd = folder.open_file(LOCK_NAME)
     except (FileNotFoundError, RefusedError):
-        pid = find_process(header)
+        pid = find_process(header, folder.uid)
         return WriterState(True, pid, "") if pid else WriterState(False, 0, "process_gone")
     try:
         holder = lock_holder(fd)
@@ -71,7 +71,7 @@ def probe_writer(folder: JournalFolder, header: SegmentHeader, *, boot_id: bytes
         os.close(fd)
     if holder is None:
         return WriterState(False, 0, "lock_free")
-    return WriterState(True, holder or find_process(header), "")
+    return WriterState(True, holder or find_process(header, folder.uid), "")
 
 
 def live_writer(
@@ -103,13 +103,19 @@ def lock_holder(fd: int) -> int | None:
     return None if kind == fcntl.F_UNLCK else max(0, pid)
 
 
-def find_process(header: SegmentHeader) -> int:
-    """The pid, as this process sees it, of the process that a header names; 0 if it cannot be found."""
+def find_process(header: SegmentHeader, uid: int) -> int:
+    """The pid, as this process sees it, of the process of a user that a header names; 0 if there is none.
+
+    The header is the writer's word: a process of another user is never found by it.
+    """
     if not header.start_ticks:
         return 0
     if header.pid_namespace == _pid_namespace("self"):
-        return header.pid if read_start_ticks(header.pid) == header.start_ticks else 0
+        is_it = read_start_ticks(header.pid) == header.start_ticks and _owner_of(header.pid) == uid
+        return header.pid if is_it else 0
     for pid in _all_pids():
+        if _owner_of(pid) != uid:
+            continue
         if read_start_ticks(pid) == header.start_ticks and _innermost_pid(pid) == header.pid:
             namespace = _pid_namespace(str(pid))
             if namespace in (0, header.pid_namespace):  # 0: not allowed to look; start and pid must do
@@ -148,6 +154,13 @@ def _is_this_process(folder: JournalFolder, header: SegmentHeader) -> bool:
 def _all_pids() -> Iterator[int]:
     with suppress(OSError), os.scandir("/proc") as entries:
         yield from (int(entry.name) for entry in entries if entry.name.isdecimal())
+
+
+def _owner_of(pid: int) -> int:
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid
+    except OSError:
+        return -1
 
 
 def _innermost_pid(pid: int) -> int:

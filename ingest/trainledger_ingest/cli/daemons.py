@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from ..api import ApiServer
-from ..embedded import Embedded, check_installation, open_session
+from ..embedded import open_session, open_up
 from ..ingest_daemon import run_ingest
+from ..installation import check_installation
 from .opening import read_settings
 from .output import print_json, print_table, stderr_line
 
@@ -38,7 +39,7 @@ def up(
     del no_page
     settings = read_settings(home)
     stop = stop_on_signals()
-    embedded = Embedded.open_up(settings)
+    embedded = open_up(settings)
     try:
         api = ApiServer(settings.api_socket, embedded, drain=embedded.drain, run_cost=embedded.run_cost)
         try:
@@ -54,7 +55,9 @@ def up(
 
 
 def sync(
-    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Journals; default the node's folder.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Journals; default the node's folder.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Read everything that is pending into the tables."""
@@ -77,13 +80,16 @@ def sync(
 
 
 def ingest(
-    home: Annotated[Path | None, typer.Option(help="Embedded tables here instead of a ClickHouse server.")] = None,
-    group: Annotated[str, typer.Option(help="Consumer group; workers of one group share partitions.")] = "trainledger",
+    home: Annotated[
+        Path | None, typer.Option(help="Embedded tables here instead of a ClickHouse server.")
+    ] = None,
+    group: Annotated[
+        str, typer.Option(help="Consumer group; workers of one group share partitions.")
+    ] = "trainledger",
     once: Annotated[bool, typer.Option("--once", help="Read to the present end, then exit.")] = False,
-    metrics: Annotated[str | None, typer.Option(help="HOST:PORT for Prometheus text.")] = None,
 ) -> None:
     """Consume Kafka into ClickHouse (TRAINLEDGER_CLICKHOUSE) or into embedded tables (--home)."""
-    run_ingest(read_settings(home), group=group, once=once, metrics=metrics, stop=stop_on_signals(), say=stderr_line)
+    run_ingest(read_settings(home), group=group, once=once, stop=stop_on_signals(), say=stderr_line)
 
 
 def doctor(as_json: Json = False) -> None:

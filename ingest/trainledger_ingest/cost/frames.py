@@ -8,6 +8,7 @@ an allocation make no cut. An allocation is in force for its own boot only, unti
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from trainledger_ingest.cost.node_events import Allocation, AllocationHolder, Device, Devices
 from trainledger_ingest.cost.presence import Interval, LiveInterval, Presence
@@ -17,7 +18,7 @@ __all__ = ["Frame", "cut_frames"]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A range with constant facts. `boot_id` None: not watched. `holders` None: nobody said who holds what."""
+    """A range with constant facts. `boot_id` None: not watched; `holders` None: nobody said who holds."""
 
     start_us: int
     end_us: int
@@ -55,8 +56,8 @@ def cut_frames(
                     None if current is None else current.holders,
                 ),
             )
-    for item in presence.blind:
-        for part in _split(item, inventory.cuts()):
+    for blind in presence.blind:
+        for part in _split(blind, inventory.cuts()):
             _append(frames, Frame(part.start_us, part.end_us, None, inventory.at(part.start_us, None), None))
     return sorted(frames, key=lambda frame: frame.start_us)
 
@@ -78,7 +79,7 @@ def _append(frames: list[Frame], frame: Frame) -> None:
 def _split(item: Interval | LiveInterval, cuts: Sequence[int]) -> list[Interval]:
     start_us, end_us = item[0], item[1]
     edges = [start_us, *sorted({cut for cut in cuts if start_us < cut < end_us}), end_us]
-    return [Interval(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [Interval(a, b) for a, b in pairwise(edges)]
 
 
 class _Timeline:

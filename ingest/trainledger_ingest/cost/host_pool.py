@@ -1,7 +1,7 @@
 """The host's part of a node-hour: reservations, then measured CPU time, then idle; unwatched is unknown.
 
-Within a frame the host pool is `host_share_ppm` shares a microsecond. A reservation (cores of all cores) holds
-its part whether it is used or not; reservations of more than the host are scaled down together. In the
+Within a frame the host pool is `host_share_ppm` shares a microsecond. A reservation (cores of all cores)
+holds its part whether it is used or not; reservations of more than the host are scaled down together. In the
 rest, a holder pays CPU time / (cores x window) of each usage window and what is left is idle. CPU time beyond
 the capacity left is scaled down by largest remainder to whole microseconds. Time without a usage window is
 unknown; the reserved part stays with whoever reserved it.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from trainledger_ingest.cost.frames import Frame
 from trainledger_ingest.cost.money import largest_remainder
 from trainledger_ingest.cost.node_events import HOST, AllocationHolder, Holder, Kind, ProcessUsage
-from trainledger_ingest.cost.share_sum import LineKey, ShareSum, sort_key
+from trainledger_ingest.cost.share_sum import LineKey, sort_key
 from trainledger_ingest.cost.tally import Tally
 
 __all__ = ["HostPool", "UsageWindow", "trim_windows"]

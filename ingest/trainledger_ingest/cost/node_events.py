@@ -66,7 +66,7 @@ class _Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePresent(_Event):
-    """The node is there, at `wall_us`, which is `boot_us` after its boot. The only event that makes presence."""
+    """The node is there at `wall_us`, `boot_us` after its boot. The only event that makes presence."""
 
     boot_us: int
     leaving: bool = False

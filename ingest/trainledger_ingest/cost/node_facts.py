@@ -61,7 +61,7 @@ def _event(row: Mapping[str, Any], body: Mapping[str, Any], attempts: Mapping[st
     }
     match row["type"]:
         case "node_present":
-            return NodePresent(boot_us=int(row["boot_us"]), leaving=bool(body["leaving"]), **stamp)
+            return NodePresent(boot_us=int(body["boot_us"]), leaving=bool(body["leaving"]), **stamp)
         case "process_usage":
             usage = tuple((_holder(item, attempts), int(item["cpu_us"])) for item in body["usage"])
             return ProcessUsage(

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
-from trainledger_schemas.errors import InvariantError
-
 from trainledger_ingest.cost.device_pool import DevicePool
 from trainledger_ingest.cost.frames import Frame, cut_frames
 from trainledger_ingest.cost.host_pool import HostPool, trim_windows
@@ -36,6 +34,7 @@ from trainledger_ingest.cost.policy import WHOLE_PPM, CostPolicy
 from trainledger_ingest.cost.presence import Interval, covered_us, find_presence
 from trainledger_ingest.cost.share_sum import LineKey
 from trainledger_ingest.cost.tally import Tally
+from trainledger_schemas.errors import InvariantError
 
 __all__ = ["SHARES_PER_US", "Line", "NodeHour", "deal_node_hour"]
 

@@ -8,8 +8,7 @@ to deal again when events arrive, however late and in whatever order.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-from trainledger_schemas.errors import InvariantError
+from itertools import pairwise
 
 from trainledger_ingest.cost.node_events import (
     HOUR_US,
@@ -24,6 +23,7 @@ from trainledger_ingest.cost.node_events import (
 )
 from trainledger_ingest.cost.policy import CostPolicy
 from trainledger_ingest.cost.presence import CLOCK_STEP_US, Interval, PresenceMode, boot_spans
+from trainledger_schemas.errors import InvariantError
 
 __all__ = ["HOURS_TOUCHED_MAX", "NodeStream", "cut_stream", "hours_touched", "normalise"]
 
@@ -130,7 +130,7 @@ def _deciding_presence(events: Sequence[NodeEvent], hour: Interval, policy: Cost
     """Node events whose span to a neighbour meets the hour, and the node's last one."""
     kept: list[NodeEvent] = []
     for group in _boots(events):
-        for before, after in zip(group, group[1:], strict=False):
+        for before, after in pairwise(group):
             spans = boot_spans([before, after])
             if any(span.start_us < hour.end_us and span.end_us > hour.start_us for span in spans):
                 kept += [before, after]

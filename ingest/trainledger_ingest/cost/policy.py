@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from trainledger_schemas.errors import SettingsError
-
 from trainledger_ingest.cost.presence import PresenceRule
+from trainledger_schemas.errors import SettingsError
 
 __all__ = ["ALLOCATION_AGE_US_MAX", "HOST_SHARE_PPM_WITH_DEVICES", "WHOLE_PPM", "CostPolicy"]
 
@@ -24,9 +23,9 @@ class CostPolicy:
     price alone is not.
     """
 
-    presence: PresenceRule = PresenceRule()
+    presence: PresenceRule = field(default_factory=PresenceRule)
     host_share_ppm: int | None = None
-    device_weights: tuple[tuple[str, int], ...] = field(default=())
+    device_weights: tuple[tuple[str, int], ...] = ()
     allocation_age_us_max: int = ALLOCATION_AGE_US_MAX
 
     def __post_init__(self) -> None:

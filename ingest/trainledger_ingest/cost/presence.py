@@ -4,12 +4,13 @@ A boot's node events, ordered by the time since boot (which never steps), cover 
 Neighbours at most 90 s apart were watched (`live`); further apart, all the time between is a gap: present,
 not observed. A stepped wall clock is seen by comparing both clocks: then the earlier event is extended by the
 time that really passed, and nothing is made up between the two wall times. Nothing is counted twice, whatever
-the clocks did: where boots overlap on the wall clock, the one that began first keeps the time.
+the clocks did: where boots overlap on the wall clock, one of them gets the time.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import NamedTuple
 
 from trainledger_ingest.cost.node_events import Gap, NodePresent
@@ -132,7 +133,7 @@ def boot_spans(events: Sequence[NodePresent], *, mode: PresenceMode = PresenceMo
     spans: list[Span] = []
     if events and mode is PresenceMode.BOOT:
         spans.append(Span(events[0].wall_us - events[0].boot_us, events[0].wall_us, True))
-    for before, after in zip(events, events[1:], strict=False):
+    for before, after in pairwise(events):
         wall_passed = after.wall_us - before.wall_us
         boot_passed = after.boot_us - before.boot_us
         passed = wall_passed if abs(wall_passed - boot_passed) <= CLOCK_STEP_US else boot_passed

@@ -8,10 +8,9 @@ costs one dict update a term, where Fraction would cost a gcd each.
 import math
 from typing import NamedTuple
 
-from trainledger_schemas.errors import InvariantError
-
 from trainledger_ingest.cost.money import largest_remainder
 from trainledger_ingest.cost.node_events import Holder
+from trainledger_schemas.errors import InvariantError
 
 __all__ = ["LineKey", "ShareSum", "sort_key"]
 

@@ -1,4 +1,4 @@
-"""What is gathered while a node-hour is dealt: shares held, shares held but not used, and on what evidence."""
+"""What is gathered while a node-hour is dealt: shares held, shares held but unused, and the evidence."""
 
 from trainledger_ingest.cost.node_events import HOST, Holder
 from trainledger_ingest.cost.share_sum import LineKey, ShareSum

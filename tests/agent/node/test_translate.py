@@ -1,11 +1,11 @@
 """From journal chunks to events: ids, ranges, order, splitting, trimming."""
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
 
 from support.journals import JournalFile
-
 from trainledger.node.journal_folder import JournalFolder
 from trainledger.node.journal_reader import Chunk, JournalReader
 from trainledger.node.translate import EVENT_BYTES_MAX, NewEvent, Translation, translate
@@ -53,7 +53,7 @@ def test_run_events_keep_the_order_of_the_journal_with_ranges_that_do_not_overla
     assert events[1].fields["rows"] == 3 and events[1].fields["points"] == 6
     assert events[1].fields["reason"] == "disk full"
     assert (result.claims_dropped, result.exit_seen) == (2, True)
-    for one, following in zip(events, events[1:], strict=False):
+    for one, following in itertools.pairwise(events):
         assert one.start < one.end <= following.start
 
 
@@ -100,7 +100,7 @@ def test_successive_lines_of_a_stream_are_joined_and_streams_are_not_mixed(tmp_p
         ("stdout", 9, ["after a hole"]),
     ]
     assert events[0].fields["offset"] == [first, first, second]
-    for one, following in zip(events, events[1:], strict=False):
+    for one, following in itertools.pairwise(events):
         assert one.end <= following.start
     [later] = of_topic(translate(chunk_of(journal), {TOPIC_LOGS: events[2].end}), TOPIC_LOGS)
     assert later.fields["text"] == ["after a hole"]
@@ -132,7 +132,7 @@ def test_a_range_too_large_for_one_event_is_split_between_rows(tmp_path: Path) -
     assert rows_of(events) == sorted(int(o) for block in chunk.blocks for o in block.offset)
     assert sum(len(event.fields["texts"]) for event in events) == 1
     assert (events[0].start, events[-1].end) == (chunk.start, chunk.end)
-    for one, following in zip(events, events[1:], strict=False):
+    for one, following in itertools.pairwise(events):
         assert one.end == following.start
     for event in events:
         assert sum(block.values.nbytes for block in event.fields["blocks"]) <= EVENT_BYTES_MAX

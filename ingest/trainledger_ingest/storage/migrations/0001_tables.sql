@@ -79,7 +79,6 @@ CREATE TABLE {generation}.node_events (
   type LowCardinality(String),
   at DateTime64(6, 'UTC'),
   boot_id UUID,
-  boot_us UInt64,
   producer_id UUID,
   seq UInt64,
   body String CODEC(ZSTD(1)),

@@ -1,0 +1,88 @@
+"""`admin`: for those who run the tables."""
+
+from typing import Annotated, Any
+
+import typer
+
+from trainledger_schemas.errors import UsageError
+
+from ..embedded import make_topics
+from .opening import read_settings, session
+from .output import print_json, print_table
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True, help="For those who run the tables: migrate, rebuild, verify, dead letters."
+)
+dead_app = typer.Typer(no_args_is_help=True, help="Records that could not be understood.")
+app.add_typer(dead_app, name="dead")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON array of objects.")]
+
+
+@app.command()
+def migrate(as_json: Json = False) -> None:
+    """Create or upgrade tables and views."""
+    with session() as opened:
+        rows = opened.query(
+            f"SELECT generation, name, applied_at FROM {opened.views}.schema_migrations ORDER BY applied_at"
+        ).to_pylist()
+    _print(rows, as_json=as_json)
+
+
+@app.command()
+def rebuild(as_json: Json = False) -> None:
+    """Replay the log into new tables, compare, and switch to them."""
+    with session() as opened:
+        rows = opened.rebuild()
+    _print(rows, as_json=as_json)
+
+
+@app.command()
+def verify(as_json: Json = False) -> None:
+    """Compare the log with the tables; exit status 1 if they disagree."""
+    with session() as opened:
+        rows = opened.verify()
+    _print(rows, as_json=as_json)
+    if not all(row["ok"] for row in rows):
+        raise typer.Exit(1)
+
+
+@dead_app.command("ls")
+def dead_ls(as_json: Json = False) -> None:
+    """List dead letters, newest first."""
+    with session() as opened:
+        rows = opened.query(
+            f"SELECT topic, partition, offset, at, reason, message FROM {opened.views}.dead_letters ORDER BY at DESC LIMIT 1000"
+        ).to_pylist()
+    _print(rows, as_json=as_json)
+
+
+@dead_app.command("skip")
+def dead_skip(
+    topic: str, partition: int, offset: int, reason: Annotated[str, typer.Option(help="Why.")] = ""
+) -> None:
+    """Skip the poison record that stops a partition; the decision is kept as an event."""
+    if not reason:
+        raise UsageError("say why the record may be skipped: --reason TEXT")
+    with session() as opened:
+        fields = {"topic": topic, "partition": partition, "offset": offset, "reason": reason}
+        opened.append_admin("dead_skipped", fields)
+    typer.echo(f"{topic} {partition} {offset} is skipped")
+
+
+@app.command()
+def topics(as_json: Json = False) -> None:
+    """Create the topics in Kafka, or check that they are as they must be."""
+    settings = read_settings()
+    if settings.kafka is None:
+        raise UsageError("set TRAINLEDGER_KAFKA to the bootstrap servers")
+    _print(make_topics(settings.kafka), as_json=as_json)
+
+
+def _print(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table(tuple(rows[0]), ([str(value) for value in row.values()] for row in rows))

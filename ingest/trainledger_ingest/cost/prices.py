@@ -1,0 +1,129 @@
+"""Prices of nodes: who has which, from which hour on. Rates are integers, 10^-9 of the currency an hour.
+
+Of the rules whose pattern matches a node and that count in an hour, the most specific pattern wins (an exact
+name, then the most literal characters), then the latest beginning, then the one set last.
+"""
+
+import fnmatch
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from trainledger_schemas.errors import UsageError
+
+from .money import currency_code
+from .node_events import HOUR_US
+from .policy import CostPolicy
+from .presence import PresenceMode, PresenceRule
+
+__all__ = ["Price", "PriceBook", "nano_rate", "price_fields", "whole_hour"]
+
+NANO = 1_000_000_000
+RATE_MAX = Decimal(1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """One price; `set_at_us` orders prices that were set for the same hour."""
+
+    price_id: str
+    pattern: str
+    nano_per_hour: int
+    currency: str
+    from_hour_us: int
+    set_at_us: int = 0
+    policy: CostPolicy = CostPolicy()
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> "Price":
+        """From the fields of a `price_set` event."""
+        rule = PresenceRule(
+            PresenceMode(fields.get("presence") or "observed"),
+            fields.get("owned_from_us"),
+            fields.get("owned_to_us"),
+        )
+        weights = tuple(sorted((fields.get("device_weights") or {}).items()))
+        return cls(
+            price_id=str(fields["price_id"]),
+            pattern=str(fields["pattern"]),
+            nano_per_hour=int(fields["nano_per_hour"]),
+            currency=str(fields["currency"]),
+            from_hour_us=int(fields["from_hour_us"]),
+            set_at_us=int(fields["at_us"]),
+            policy=CostPolicy(rule, fields.get("host_share_ppm"), weights),
+        )
+
+    def bill_nano(self, presence_us: int) -> int:
+        """What `presence_us` of the node cost, rounded half up to 10^-9 of the currency."""
+        return (2 * presence_us * self.nano_per_hour + HOUR_US) // (2 * HOUR_US)
+
+
+class PriceBook:
+    """All prices that were ever set."""
+
+    def __init__(self, prices: Iterable[Price]) -> None:
+        self._prices = sorted(prices, key=_rank, reverse=True)
+
+    def price_for(self, node_id: str, hour_us: int) -> Price | None:
+        """The price of a node in an hour, or None: unpriced, which is not free."""
+        for price in self._prices:
+            if price.from_hour_us <= hour_us and fnmatch.fnmatchcase(node_id, price.pattern):
+                return price
+        return None
+
+    def policy_for(self, node_id: str, hour_us: int) -> CostPolicy:
+        """How an hour of a node is dealt; the defaults where there is no price."""
+        price = self.price_for(node_id, hour_us)
+        return price.policy if price else CostPolicy()
+
+
+def nano_rate(text: str) -> int:
+    """A rate an hour as decimal text in 10^-9 units; raises UsageError for anything but 0 to 1,000,000."""
+    try:
+        rate = Decimal(text)
+    except InvalidOperation:
+        raise UsageError(f"{text!r} is not a price; give a number such as 12.4364") from None
+    nano = rate * NANO
+    if not rate.is_finite() or not 0 <= rate <= RATE_MAX or nano != nano.to_integral_value():
+        raise UsageError(f"price {text} is not between 0 and {RATE_MAX} with at most 9 decimals")
+    return int(nano)
+
+
+def whole_hour(wall_us: int, text: str) -> int:
+    """`wall_us`, if it is the start of a UTC hour; prices take effect on whole hours alone."""
+    if wall_us % HOUR_US:
+        raise UsageError(f"a price takes effect on a whole UTC hour; {text!r} is not one")
+    return wall_us
+
+
+def price_fields(
+    price_id: str,
+    *,
+    pattern: str,
+    nano_per_hour: int,
+    currency: str,
+    from_hour_us: int,
+    extra: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Fields of a `price_set` event; `extra` holds presence, host share, weights and note where they differ."""
+    if not pattern:
+        raise UsageError("a price needs a node pattern; '*' stands for all nodes")
+    return {
+        "price_id": price_id,
+        "pattern": pattern,
+        "nano_per_hour": nano_per_hour,
+        "currency": currency_code(currency),
+        "from_hour_us": from_hour_us,
+        "presence": "observed",
+        "owned_from_us": None,
+        "owned_to_us": None,
+        "host_share_ppm": None,
+        "device_weights": {},
+        "note": None,
+    } | dict(extra)
+
+
+def _rank(price: Price) -> tuple[bool, int, int, int, str]:
+    literal = sum(character not in "*?[]" for character in price.pattern)
+    return (literal == len(price.pattern), literal, price.from_hour_us, price.set_at_us, price.price_id)

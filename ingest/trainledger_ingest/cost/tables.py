@@ -1,0 +1,239 @@
+"""The tables of node-hours and their prices, computed from `node_events` and the price events.
+
+Every row is replaced whole under a higher version, so a refresh may be repeated or cut off anywhere. A
+node-hour's version is behind the newest event of its node that was known; the version of its price row also
+counts the price events, so that a price set later wins.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pyarrow as pa
+
+from ..storage.store import Store
+from .money import largest_remainder
+from .node_events import HOUR_US, NodeEvent, hour_of
+from .node_facts import NodeFacts, read_node_events
+from .node_hour import NodeHour, deal_node_hour
+from .node_stream import cut_stream, hours_touched
+from .prices import Price, PriceBook
+
+__all__ = ["CostTables", "priced_lines"]
+
+# Allocations count for 11 minutes and presence reaches over gaps; the events of a node are read from this far
+# around the hours asked for, plus its nearest node event on either side.
+MARGIN_US = 2 * HOUR_US
+PRICES_A_VERSION = 1 << 20
+
+_MONEY = pa.decimal128(38, 9)
+_NANO_SCALE = Decimal(1).scaleb(-9)
+_HOURS = pa.schema(
+    [
+        ("node_id", pa.string()),
+        ("hour", pa.timestamp("s", tz="UTC")),
+        ("version", pa.uint64()),
+        ("presence_us", pa.uint64()),
+        ("observed_us", pa.uint64()),
+        ("kinds", pa.list_(pa.string())),
+        ("run_ids", pa.list_(pa.binary(16))),
+        ("attempts", pa.list_(pa.uint16())),
+        ("owners", pa.list_(pa.string())),
+        ("resources", pa.list_(pa.string())),
+        ("held", pa.list_(pa.uint64())),
+        ("used", pa.list_(pa.uint64())),
+        ("evidence", pa.list_(pa.string())),
+    ]
+)
+_PRICES = pa.schema(
+    [
+        ("node_id", pa.string()),
+        ("hour", pa.timestamp("s", tz="UTC")),
+        ("version", pa.uint64()),
+        ("lines_version", pa.uint64()),
+        ("price_id", pa.binary(16)),
+        ("currency", pa.string()),
+        ("bill", _MONEY),
+        ("costs", pa.list_(_MONEY)),
+    ]
+)
+
+
+class CostTables:
+    """Keeps node-hours and their money in step with the events of one generation."""
+
+    def __init__(self, store: Store, generation: str) -> None:
+        self._store = store
+        self._generation = generation
+
+    def stale(self) -> set[tuple[str, int]]:
+        """Node-hours whose events are newer than their row."""
+        rows = self._store.rows(
+            f"SELECT e.node_id AS node_id, toUnixTimestamp(e.hour) AS hour FROM (SELECT node_id, hour, max(offset) + 1 "
+            f"AS version FROM {self._generation}.node_events GROUP BY node_id, hour) AS e LEFT ANY JOIN "
+            f"(SELECT node_id, hour, version FROM {self._generation}.node_hours FINAL) AS h "
+            f"ON h.node_id = e.node_id AND h.hour = e.hour WHERE h.version < e.version"
+        )
+        return {(str(row["node_id"]), int(str(row["hour"])) * 1_000_000) for row in rows}
+
+    def prices_are_stale(self) -> bool:
+        """Whether a price event is newer than the rows priced last."""
+        book_version = self._book()[1]
+        rows = self._store.rows(
+            f"SELECT count() AS n FROM {self._generation}.node_hour_prices FINAL "
+            f"WHERE version % {PRICES_A_VERSION} < {{v:UInt64}}",
+            {"v": book_version},
+        )
+        return int(str(rows[0]["n"])) > 0
+
+    def refresh(self, node_hours: Collection[tuple[str, int]], *, prices_changed: bool) -> None:
+        """Deal these hours, and all that they can change, anew; after a price change deal every hour anew."""
+        if not node_hours and not prices_changed:
+            return
+        book, book_version = self._book()
+        by_node: dict[str, set[int]] = defaultdict(set)
+        for node_id, hour_us in node_hours:
+            by_node[node_id].add(hour_us)
+        if prices_changed:
+            for node_id, hour_us in self._known_hours():
+                by_node[node_id].add(hour_us)
+        attempts = self._attempts()
+        for node_id, hours in sorted(by_node.items()):
+            self._deal_node(node_id, hours, book=book, book_version=book_version, attempts=attempts)
+
+    def _deal_node(
+        self,
+        node_id: str,
+        hours: Collection[int],
+        *,
+        book: PriceBook,
+        book_version: int,
+        attempts: dict[str, int],
+    ) -> None:
+        facts = self._read(node_id, min(hours), max(hours) + HOUR_US, attempts)
+        policy = book.policy_for(node_id, max(hours))
+        fresh: list[NodeEvent] = [event for event in facts.events if hour_of(event.wall_us) in hours]
+        touched = set(hours) | hours_touched(fresh, known=facts.events, policy=policy)
+        dealt = []
+        for hour_us in sorted(touched):
+            hour_policy = book.policy_for(node_id, hour_us)
+            stream = cut_stream(node_id, facts.events, hour_us, policy=hour_policy)
+            node_hour = deal_node_hour(stream, hour_us, hour_policy)
+            if node_hour.presence_us or hour_us in hours:
+                dealt.append((node_hour, book.price_for(node_id, hour_us)))
+        self._write(dealt, version=facts.version, book_version=book_version)
+
+    def _write(
+        self, dealt: Sequence[tuple[NodeHour, Price | None]], *, version: int, book_version: int
+    ) -> None:
+        if not dealt:
+            return
+        hours = pa.Table.from_pylist([_hour_row(hour, version) for hour, _ in dealt], schema=_HOURS)
+        price_version = version * PRICES_A_VERSION + book_version
+        prices = [_price_row(hour, price, version, price_version) for hour, price in dealt]
+        # Prices first: a node-hour row says that both are done, so a crash in between is found by `stale`.
+        self._store.insert(
+            f"{self._generation}.node_hour_prices", pa.Table.from_pylist(prices, schema=_PRICES)
+        )
+        self._store.insert(f"{self._generation}.node_hour_revisions", hours)
+        self._store.insert(f"{self._generation}.node_hours", hours)
+
+    def _read(self, node_id: str, start_us: int, end_us: int, attempts: dict[str, int]) -> NodeFacts:
+        near = "hour >= toDateTime({start:Int64}, 'UTC') AND hour <= toDateTime({end:Int64}, 'UTC')"
+        node = "node_id = {node:String}"
+        present = f"{node} AND type = 'node_present'"
+        edge = "SELECT * FROM {g}.node_events WHERE {present} AND hour {sign} toDateTime({{{name}:Int64}}, 'UTC') "
+        edge += "ORDER BY at {direction} LIMIT 1"
+        before = edge.format(g=self._generation, present=present, sign="<", name="start", direction="DESC")
+        after = edge.format(g=self._generation, present=present, sign=">", name="end", direction="ASC")
+        columns = "type, toUnixTimestamp64Micro(at) AS at_us, toString(boot_id) AS boot_id, "
+        columns += "toString(producer_id) AS producer_id, seq, body, offset"
+        table = self._store.query(
+            f"SELECT {columns} FROM (SELECT * FROM {self._generation}.node_events WHERE {node} AND {near} "
+            f"UNION ALL SELECT * FROM ({before}) UNION ALL SELECT * FROM ({after}) UNION ALL "
+            f"SELECT * FROM {self._generation}.node_events WHERE {node} AND type = 'devices' AND NOT ({near}))",
+            {
+                "node": node_id,
+                "start": (start_us - MARGIN_US) // 1_000_000,
+                "end": (end_us + MARGIN_US) // 1_000_000,
+            },
+        )
+        facts = read_node_events(table.to_pylist(), attempts=attempts)
+        newest = self._store.rows(
+            f"SELECT max(offset) + 1 AS version FROM {self._generation}.node_events WHERE {node}",
+            {"node": node_id},
+        )
+        return NodeFacts(facts.events, int(str(newest[0]["version"])), facts.senseless)
+
+    def _known_hours(self) -> list[tuple[str, int]]:
+        rows = self._store.rows(
+            f"SELECT DISTINCT node_id, toUnixTimestamp(hour) AS hour FROM {self._generation}.node_hours"
+        )
+        return [(str(row["node_id"]), int(str(row["hour"])) * 1_000_000) for row in rows]
+
+    def _attempts(self) -> dict[str, int]:
+        # Most writers are of attempt 1, which is the default: only the others are read.
+        rows = self._store.rows(
+            f"SELECT toString(writer_id) AS writer_id, attempt FROM {self._generation}.writer_states FINAL "
+            "WHERE attempt > 1"
+        )
+        return {str(row["writer_id"]): int(str(row["attempt"])) for row in rows}
+
+    def _book(self) -> tuple[PriceBook, int]:
+        rows = self._store.rows(f"SELECT body FROM {self._generation}.admin_events WHERE type = 'price_set'")
+        return PriceBook(Price.from_fields(json.loads(str(row["body"]))) for row in rows), len(rows)
+
+
+def priced_lines(hour: NodeHour, price: Price) -> tuple[int, list[int]]:
+    """The bill of a node-hour and its division among the lines, 10^-9 of the currency; they sum exactly."""
+    bill = price.bill_nano(hour.presence_us)
+    costs = largest_remainder(bill, [line.held_share for line in hour.lines], range(len(hour.lines)))
+    return bill, costs
+
+
+def _hour_row(hour: NodeHour, version: int) -> dict[str, Any]:
+    lines = hour.lines
+    return {
+        "node_id": hour.node_id,
+        "hour": hour.hour_us // 1_000_000,
+        "version": version,
+        "presence_us": hour.presence_us,
+        "observed_us": hour.observed_us,
+        "kinds": [str(line.kind) for line in lines],
+        "run_ids": [UUID(line.run_id).bytes if line.run_id else None for line in lines],
+        "attempts": [line.attempt or 0 for line in lines],
+        "owners": [line.owner for line in lines],
+        "resources": [line.resource for line in lines],
+        "held": [line.held_share for line in lines],
+        "used": [line.used_share for line in lines],
+        "evidence": [line.evidence for line in lines],
+    }
+
+
+def _price_row(hour: NodeHour, price: Price | None, lines_version: int, version: int) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "node_id": hour.node_id,
+        "hour": hour.hour_us // 1_000_000,
+        "version": version,
+        "lines_version": lines_version,
+        "price_id": None,
+        "currency": None,
+        "bill": None,
+        "costs": [None] * len(hour.lines),
+    }
+    if price is not None:
+        bill, costs = priced_lines(hour, price)
+        row |= {"price_id": UUID(price.price_id).bytes, "currency": price.currency}
+        row |= {"bill": _money(bill), "costs": list(_moneys(costs))}
+    return row
+
+
+def _money(nano: int) -> Decimal:
+    return nano * _NANO_SCALE
+
+
+def _moneys(costs: Iterable[int]) -> Iterable[Decimal]:
+    return (_money(cost) for cost in costs)

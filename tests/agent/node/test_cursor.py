@@ -1,0 +1,38 @@
+"""The file that says how far each journal is read."""
+
+from pathlib import Path
+
+import pytest
+
+from trainledger.node.cursor import CURSOR_FILE, JournalCursor, JournalCursors
+
+ONE = b"\x01" * 16
+
+
+def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
+    cursors = JournalCursors(tmp_path)
+    assert not cursors.is_whole and not cursors.entries
+    cursors.entries[ONE] = JournalCursor("/node", 77, True, True, False)
+    cursors.save()
+    again = JournalCursors(tmp_path)
+    assert again.is_whole and again.entries == {ONE: JournalCursor("/node", 77, True, True, False)}
+
+
+def test_nothing_is_written_when_nothing_changed(tmp_path: Path) -> None:
+    cursors = JournalCursors(tmp_path)
+    cursors.entries[ONE] = JournalCursor("/node")
+    cursors.save()
+    inode = (tmp_path / CURSOR_FILE).stat().st_ino
+    cursors.save()
+    assert (tmp_path / CURSOR_FILE).stat().st_ino == inode
+    cursors.entries[ONE].position = 5
+    cursors.save()
+    assert (tmp_path / CURSOR_FILE).stat().st_ino != inode
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{ half", '{"no id": {}}', '{"%s": {}}' % ("0" * 32)])
+def test_a_damaged_file_is_set_aside_and_known_to_be_damaged(tmp_path: Path, text: str) -> None:
+    (tmp_path / CURSOR_FILE).write_text(text)
+    cursors = JournalCursors(tmp_path)
+    assert not cursors.is_whole and not cursors.entries
+    assert (tmp_path / f"{CURSOR_FILE}.damaged").read_text() == text
