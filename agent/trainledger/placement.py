@@ -22,10 +22,12 @@ NODE_FOLDER = Path("/var/lib/trainledger/journals")
 READER_LOCK = "reader.lock"
 
 NETWORK = frozenset(
-    ["nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "ceph", "lustre", "9p", "afs", "gpfs", "beegfs", "glusterfs", "ocfs2", "gfs2", "pvfs2", "orangefs", "panfs", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.gcsfuse", "fuse.rclone", "fuse.mountpoint-s3", "fuse.ceph", "fuse.juicefs", "fuse.goofys", "fuse.blobfuse2", "fuse.cephfs"]
+    "nfs nfs4 cifs smb3 smbfs ncpfs ceph lustre 9p afs gpfs beegfs glusterfs ocfs2 gfs2 pvfs2 orangefs panfs "
+    "fuse.sshfs fuse.glusterfs fuse.s3fs fuse.gcsfuse fuse.rclone fuse.mountpoint-s3 fuse.ceph fuse.juicefs "
+    "fuse.goofys fuse.blobfuse2 fuse.cephfs".split()
 )
 # Mapped appends are measured on these; all others (FUSE, virtiofs, btrfs, ZFS, unknown) take write calls.
-MAPPED = frozenset(["ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs", "overlay"])
+MAPPED = frozenset("ext2 ext3 ext4 xfs f2fs tmpfs overlay".split())
 
 # struct flock of 64-bit Linux: type, whence, start, length, pid.
 _FLOCK = struct.Struct("hhqqi4x")

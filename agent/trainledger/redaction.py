@@ -13,7 +13,7 @@ REDACTED = "[redacted]"
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SECRET_WORDS = frozenset(
-    ["secret", "secrets", "password", "passwd", "passphrase", "pwd", "credential", "credentials", "apikey", "authorization", "bearer", "cookie"]
+    "secret secrets password passwd passphrase pwd credential credentials apikey authorization bearer cookie".split()
 )
 _SECRET_PAIRS = frozenset(
     [
@@ -27,9 +27,10 @@ _SECRET_PAIRS = frozenset(
 )
 # "token" is a secret in `hf_token` and a plain word of the field in `max_tokens` or `pad_token_id`.
 _TOKEN_OWNERS = frozenset(
-    ["auth", "access", "api", "bearer", "bot", "csrf", "deploy", "gh", "git", "github", "gitlab", "hf", "hub", "huggingface", "id", "jwt", "login", "oauth", "personal", "push", "refresh", "secret", "security", "session", "slack", "user", "wandb", "write", "read", "registry", "pypi", "npm"]
+    "auth access api bearer bot csrf deploy gh git github gitlab hf hub huggingface id jwt login oauth personal "
+    "push refresh secret security session slack user wandb write read registry pypi npm".split()
 )
-_TOKEN_FIELD_WORDS = frozenset(["ids", "num", "count", "length", "max", "min", "pad", "eos", "bos", "unk", "sep", "cls", "mask", "per", "type"])
+_TOKEN_FIELD_WORDS = frozenset("ids num count length max min pad eos bos unk sep cls mask per type".split())
 
 _VALUE_FORMS = re.compile(
     r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^\0]*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"

@@ -5,18 +5,25 @@ of `environment`; with an outer wrapper, or a run id from whoever started us, th
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from trainledger_schemas.clock import Clock
-from trainledger_schemas.ids import id_text
+from trainledger_schemas.ids import id_text, random_id
 
+from .capture import start_capture
 from .child import ExitStatus, NotStartedError
+from .claims import default_project, started_claim
+from .identity import choose_run
 from .journal import JournalWriter
-from .settings import PARENT, RUN_ID, WRAPPED
-from .wrapper_claims import exit_claim, not_started_claim
+from .launch import Launch
+from .notices import Notices
+from .placement import choose_folder
+from .redaction import redact_argv
+from .settings import PARENT, RUN_ID, WRAPPED, Settings
+from .wrapper_claims import exit_claim, main_file_of, not_started_claim
 
 __all__ = ["WrappedRun", "open_wrapped_run"]
 
@@ -24,7 +31,8 @@ __all__ = ["WrappedRun", "open_wrapped_run"]
 class WrappedRun:
     """An open journal of the wrapper; as a context manager it closes it."""
 
-    def __init__(self, journal: JournalWriter, run_id: bytes, *, clock: Clock) -> None:
+    def __init__(self, journal: JournalWriter, run_id: bytes, *, by_write: bool, clock: Clock) -> None:
+        self._by_write = by_write
         self.journal = journal
         self.run_id = run_id
         self._clock = clock
@@ -42,6 +50,17 @@ class WrappedRun:
             PARENT: f"{os.getpid()}:{id_text(self.journal.journal_id)}",
             WRAPPED: "1",
         }
+
+    def capture(self, command: Sequence[str]) -> None:
+        """Start the detached capture of code and environment for the command's folder and interpreter."""
+        start_capture(
+            self.run_id,
+            self.journal.journal_id,
+            self.journal.folder.parent,
+            append_by_write=self._by_write,
+            argv=redact_argv(list(command)),
+            main_file=main_file_of(command),
+        )
 
     def ended(self, status: ExitStatus, forwarded: Collection[int]) -> None:
         """The command ended by itself or by a signal."""
@@ -64,3 +83,44 @@ class WrappedRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.journal.close()
+
+
+def open_wrapped_run(
+    settings: Settings, command: Sequence[str], *, clock: Clock, notices: Notices
+) -> WrappedRun | None:
+    """Open the wrapper's journal and say that the run begins; None, with one notice, if nothing can be recorded."""
+    if settings.mode == "disabled":
+        return None
+    place = choose_folder(settings)
+    for reason in place.reasons:
+        notices.once(reason, reason)
+    if place.folder is None:
+        notices.say("nothing is recorded: no folder can be written")
+        return None
+    launch = Launch()
+    membership = choose_run(settings, launch, ids=random_id, resume=None, mark=None, may_join_wrapper=True)
+    try:
+        journal = JournalWriter.create(
+            place.folder,
+            run_id=membership.run_id,
+            parent_journal=membership.parent_journal,
+            append_by_write=place.append_by_write,
+            settings=settings,
+            ids=random_id,
+            clock=clock,
+            has_reader=place.reader is not None,
+        )
+    except (OSError, ValueError) as error:
+        notices.say(f"nothing is recorded: {place.folder} cannot be written: {error}")
+        return None
+    identity = {
+        "project": settings.project or default_project(),
+        "experiment": settings.experiment,
+        "team": settings.team,
+        "name": settings.name,
+        "group": None,
+        "tags": list(settings.tags),
+    }
+    claim = started_claim(identity, membership, launch, {})
+    journal.append_claim(claim | {"role": "wrapper", "argv": redact_argv(list(command))})
+    return WrappedRun(journal, membership.run_id, by_write=place.append_by_write, clock=clock)

@@ -4,7 +4,6 @@ Each is a pure function of the append tables, written under a version that grows
 repeated, and a crash between a batch and its refresh is found by `catch_up`.
 """
 
-
 from .cost.tables import CostTables
 from .dirty import Dirty
 from .run_tables import RunTables

@@ -4,7 +4,6 @@ The writer here shares nothing with the SDK's but the format's own functions, so
 against the format and not against each other.
 """
 
-import fcntl
 import json
 import os
 import struct
@@ -192,16 +191,6 @@ def live_process(lock_file: Path) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
-
-
-def is_locked_by_nobody(path: Path) -> bool:
-    """Whether a lock could be taken right now by this process; it is given back."""
-    with path.open("r+b") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
 
 def open_spool(folder: Path, *, clock: Clock | None = None, **settings: int) -> Spool:

@@ -76,7 +76,7 @@ class ProcessTable:
 
     def look(self) -> list[Spent]:
         """See all processes. The first call only begins: what was used before it is nobody's here."""
-        pids = [int(name) for name in os.listdir(self._proc) if name.isdigit()]  # noqa: PTH208 - names alone, no Path each
+        pids = [int(name) for name in os.listdir(self._proc) if name.isdigit()]
         self._kernel.intersection_update(pids)
         readings: dict[int, Reading] = {}
         for reading in self._read(pid for pid in pids if pid not in self._kernel):
@@ -101,7 +101,7 @@ class ProcessTable:
     def owner_of(self, pid: int) -> int | None:
         """The user id that the process runs as, or None when it is gone."""
         try:
-            return os.stat(f"{self._proc}/{pid}").st_uid  # noqa: PTH116 - twice as fast as Path, for each process
+            return os.stat(f"{self._proc}/{pid}").st_uid
         except OSError:
             return None
 
