@@ -63,6 +63,7 @@ class JournalWriter:
         self._retry_at_ns = 0
         self._dropped_rows = 0
         self._dropped_points = 0
+        self._rotating = False
         self._lock_fd = _take_lock(folder / "writer.lock")
         self.write = _no_segment
 
@@ -114,16 +115,20 @@ class JournalWriter:
                 pass  # no room in this segment
             except OSError:
                 pass  # counted below if the next segment fails too
+            if self._rotating and self._segment is not None:
+                # A signal handler logs in the middle of a rotation: the reserve of the old segment takes it.
+                return self._segment.write_reserved(record, vital=False) or self._drop(rows, points)
             now_ns = self._clock.monotonic_ns()
             if now_ns >= self._retry_at_ns:
+                self._rotating = True
                 try:
                     self._rotate(record)
                     return True
                 except (OSError, ValueError):
                     self._retry_at_ns = now_ns + RETRY_NS
-            self._dropped_rows += rows
-            self._dropped_points += points
-            return False
+                finally:
+                    self._rotating = False
+            return self._drop(rows, points)
 
     def append_control(self, kind: int, body: bytes, *, step: int = 0) -> bool:
         """Append a control record; raises ValueError for a body over the format's limit."""
@@ -168,6 +173,11 @@ class JournalWriter:
         self._lock = threading.RLock()
         self._lock_fd = -1
 
+    def _drop(self, rows: int, points: int) -> bool:
+        self._dropped_rows += rows
+        self._dropped_points += points
+        return False
+
     def _rotate(self, record: bytes) -> None:
         self._check_budget()
         number = self._next_number
@@ -185,6 +195,9 @@ class JournalWriter:
             if record:
                 # Into the file before other threads can fill it.
                 segment.write(record)
+            if self._segment is not None:
+                # Readers take the old segment as complete once the new one is there: seal it first.
+                self._segment.seal()
             segment.publish(self.folder / segment_name(number))
         except BaseException:
             segment.discard()
@@ -194,7 +207,6 @@ class JournalWriter:
         self._next_number = number + 1
         self._dropped_rows = self._dropped_points = 0
         if old is not None:
-            old.seal()
             old.close()
 
     def _open_segment(self, path: Path, number: int, size: int) -> Segment:

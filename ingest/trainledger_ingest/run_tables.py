@@ -136,9 +136,9 @@ class RunTables:
 
     def _read_events(self, run_ids: Sequence[str]) -> Iterable[tuple[str, list[RunEvent]]]:
         table = self._store.query(
-            f"SELECT toString(run_id) AS run_id, offset, type, toString(writer_id) AS writer_id, node_id, "
-            f"toUnixTimestamp64Micro(at) AS at_us, body FROM {self._generation}.run_events "
-            f"WHERE run_id IN {{ids:Array(UUID)}} ORDER BY run_id, offset, idx",
+            f"SELECT toString(e.run_id) AS run_id, offset, type, toString(writer_id) AS writer_id, node_id, "
+            f"toUnixTimestamp64Micro(at) AS at_us, body FROM {self._generation}.run_events AS e "
+            f"WHERE e.run_id IN {{ids:Array(UUID)}} ORDER BY e.run_id, offset, idx",
             {"ids": list(run_ids)},
         )
         for run_id, rows in groupby(table.to_pylist(), key=lambda row: str(row["run_id"])):

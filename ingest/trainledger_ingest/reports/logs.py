@@ -20,7 +20,7 @@ def read_log(
     session: Session, run_id: str, *, grep: str | None, behind: tuple[str, int] | None = None
 ) -> pa.Table:
     """Lines of view logs, by time; `behind` is (time text, line number) of the last line already seen."""
-    conditions = ["run_id = {id:UUID}"]
+    conditions = ["l.run_id = {id:UUID}"]
     parameters: dict[str, object] = {"id": run_id}
     if grep is not None:
         conditions.append("position(text, {grep:String}) > 0")
@@ -29,8 +29,8 @@ def read_log(
         conditions.append("tuple(at, line_no) > tuple(toDateTime64({at:String}, 6, 'UTC'), {line:UInt64})")
         parameters["at"], parameters["line"] = behind
     return session.query(
-        f"SELECT toString(run_id) AS run_id, attempt, rank, stream, line_no, at, text "
-        f"FROM {session.views}.logs WHERE {' AND '.join(conditions)} ORDER BY at, line_no, stream LIMIT {PAGE_LINES}",
+        f"SELECT toString(l.run_id) AS run_id, attempt, rank, stream, line_no, at, text "
+        f"FROM {session.views}.logs AS l WHERE {' AND '.join(conditions)} ORDER BY at, line_no, stream LIMIT {PAGE_LINES}",
         parameters,
     )
 
