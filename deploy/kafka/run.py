@@ -15,7 +15,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from support.broker import Broker  # noqa: E402 - found only through the line above
-
 from trainledger_schemas.clock import SystemClock  # noqa: E402 - kept with its neighbour
 
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from trainledger.node.daemon import NodeAgent
 from trainledger.node.node_settings import AgentSettings
+from trainledger.node.reader_lock import ReaderKind
 from trainledger_schemas.clock import Clock, SystemClock
 from trainledger_schemas.errors import HomeLockedError, RetryableError, UsageError
 
@@ -64,7 +65,7 @@ class Embedded:
         self._turn = RLock()
         # Embedded, the spool is the log: publishing is the work of `trainledger agent`.
         agent_settings = replace(AgentSettings.from_env(), kafka=None)
-        reader = "up" if kind == "up" else "one-shot"
+        reader: ReaderKind = "up" if kind == "up" else "one-shot"
         self._agent = NodeAgent.open(
             settings.home, settings.node_folder, kind=reader, settings=agent_settings, clock=clock
         )

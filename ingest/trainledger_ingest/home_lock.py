@@ -40,11 +40,12 @@ class HomeLock:
             except OSError:
                 if clock.monotonic_ns() >= deadline_ns:
                     owner = _owner(descriptor)
+                    pid = owner.get("pid")
                     os.close(descriptor)
                     raise HomeLockedError(
                         f"{home} is in use by process {owner.get('pid', 'unknown')} "
                         f"({owner.get('kind', 'unknown')}); stop it, or give another folder with TRAINLEDGER_HOME",
-                        pid=owner.get("pid"),
+                        pid=pid if isinstance(pid, int) else None,
                     ) from None
                 clock.sleep(POLL_S)
         os.ftruncate(descriptor, 0)

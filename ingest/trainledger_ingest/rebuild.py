@@ -69,7 +69,8 @@ def verify_generation(store: Store, schema: Schema, source: Source) -> list[dict
     rows = []
     for partition in sorted(source.assignment()):
         ledger = store.rows(
-            f"SELECT min(start) AS first, max(end) AS last, sum(arraySum(row_counts)) AS counted, sum(lost_ranges) AS lost "
+            f"SELECT min(start) AS first, max(end) AS last, sum(arraySum(row_counts)) AS counted, "
+            "sum(lost_ranges) AS lost "
             f"FROM {schema.generation}.ingest_ledger WHERE topic = {{t:String}} AND partition = {{p:UInt16}}",
             {"t": partition.topic, "p": partition.partition},
         )[0]

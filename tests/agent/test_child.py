@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+
 from support.polling import poll_until
 from trainledger.child import Child, ExitStatus, NotStartedError, Streams, start_child
 from trainledger.signals import ChildTarget, SignalGate
@@ -62,8 +63,12 @@ def test_cpu_time_of_ended_children_is_counted() -> None:
 def test_child_starts_with_open_signals_and_a_group_of_its_own(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with out.open("wb") as file:
-        child = start("sh", "-c", "grep SigBlk /proc/self/status; ps -o pgid= -p $$ || cut -d' ' -f5 /proc/$$/stat",
-                      streams=Streams(stdout_fd=file.fileno()))
+        child = start(
+            "sh",
+            "-c",
+            "grep SigBlk /proc/self/status; ps -o pgid= -p $$ || cut -d' ' -f5 /proc/$$/stat",
+            streams=Streams(stdout_fd=file.fileno()),
+        )
         end_of(child)
     blocked, group = out.read_text().splitlines()[:2]
     assert int(blocked.split()[1], 16) == 0
@@ -74,7 +79,12 @@ def test_signal_reaches_the_whole_group_of_the_child(tmp_path: Path) -> None:
     out = tmp_path / "out"
     script = "trap 'echo inner; exit' TERM; echo ready; while :; do sleep 0.05; done"
     with out.open("wb") as file:
-        child = start("sh", "-c", f"trap 'wait; exit 5' TERM; ({script}) & wait", streams=Streams(stdout_fd=file.fileno()))
+        child = start(
+            "sh",
+            "-c",
+            f"trap 'wait; exit 5' TERM; ({script}) & wait",
+            streams=Streams(stdout_fd=file.fileno()),
+        )
         poll_until(lambda: "ready" in out.read_text())
         assert ChildTarget(child.pid, shares_group=False).send(signal.SIGTERM)
         assert end_of(child).exit_code == 5

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from trainledger.lines import LINE_BYTES_MAX, LINE_PIECES_MAX, STATE_INTERVAL_US, LineSplitter
 
 
@@ -84,5 +85,8 @@ def test_endless_line_is_counted_beyond_the_limit_and_takes_no_memory() -> None:
         lines += splitter.feed(b"z" * LINE_BYTES_MAX, 0)
     lines += splitter.feed(b"\nnext\n", 0)
     assert len(lines) == LINE_PIECES_MAX + 2
-    assert lines[-2] == f"[trainledger: {(blocks - LINE_PIECES_MAX) * LINE_BYTES_MAX} more bytes of this line were left out]"
+    assert (
+        lines[-2]
+        == f"[trainledger: {(blocks - LINE_PIECES_MAX) * LINE_BYTES_MAX} more bytes of this line were left out]"
+    )
     assert lines[-1] == "next"

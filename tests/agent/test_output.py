@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from trainledger import output
 from trainledger.output import Channel, CopyThrough, LogRecorder, OutputFile, OutputPipe, why_no_files
 from trainledger.redaction import redact
@@ -92,7 +93,9 @@ def test_too_much_unread_output_is_copied_but_no_longer_kept(
     notes = [line for line in journal.lines if line.startswith("[trainledger: ")]
     assert len(notes) == 1
     unkept = int(notes[0].split()[1])
-    assert unkept + sum(len(line) + 1 for line in journal.lines if line not in notes) in range(len(block) - 1, len(block) + 2)
+    assert unkept + sum(len(line) + 1 for line in journal.lines if line not in notes) in range(
+        len(block) - 1, len(block) + 2
+    )
 
 
 def test_above_the_cap_the_oldest_bytes_are_skipped_and_counted(
@@ -107,7 +110,10 @@ def test_above_the_cap_the_oldest_bytes_are_skipped_and_counted(
     target.close(0)
     os.close(source.write_fd)
     os.close(null)
-    assert journal.lines[0] == f"[trainledger: {3_000_005 - (1 << 19)} bytes were skipped: nobody read the output for too long]"
+    assert (
+        journal.lines[0]
+        == f"[trainledger: {3_000_005 - (1 << 19)} bytes were skipped: nobody read the output for too long]"
+    )
     assert journal.lines[-1] == "last"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from trainledger.provenance.claim import CLAIM_BYTES_MAX, Capture, fit
 from trainledger.provenance.request import Request, parse_request
 from trainledger.provenance.settings import program_environment
@@ -67,7 +68,9 @@ def test_interpreter_is_asked_when_its_path_is_not_known(tmp_path: Path) -> None
     assert any(reason.startswith("packages: ") for reason in unknown.claim()["reasons"])
 
 
-def test_what_was_found_stands_when_the_rest_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_found_stands_when_the_rest_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def run_out_of_time(*_: object) -> None:
         raise KeyboardInterrupt
 

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from trainledger.provenance.code import CodeFacts, capture_code
 from trainledger.provenance.programs import Programs
 from trainledger.provenance.settings import program_environment
@@ -28,7 +29,12 @@ class Repository:
 
     def git(self, *arguments: str) -> str:
         done = subprocess.run(
-            ["git", *arguments], cwd=self.folder, env=self.environment, check=True, capture_output=True, text=True
+            ["git", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            check=True,
+            capture_output=True,
+            text=True,
         )
         return done.stdout.strip()
 
@@ -82,7 +88,9 @@ def test_changed_tracked_files_are_dirty(repository: Repository, how: str) -> No
     assert (facts.dirty, facts.commit) == (True, commit)
 
 
-def test_untracked_files_alone_are_not_dirty_and_a_subfolder_finds_the_repository(repository: Repository) -> None:
+def test_untracked_files_alone_are_not_dirty_and_a_subfolder_finds_the_repository(
+    repository: Repository,
+) -> None:
     commit = repository.commit()
     below = repository.folder / "below"
     below.mkdir()
@@ -126,10 +134,18 @@ def test_repository_without_a_remote_gives_its_folder_and_says_so(repository: Re
 @pytest.mark.parametrize(
     ("url", "cleaned"),
     [
-        pytest.param(f"https://{TOKEN}@example.com/a/b.git", "https://example.com/a/b.git", id="token as user"),
-        pytest.param(f"https://me:{TOKEN}@example.com/a.git", "https://example.com/a.git", id="token as password"),
-        pytest.param(f"https://example.com/a.git?private_token={TOKEN}#x", "https://example.com/a.git", id="query"),
-        pytest.param(f"ssh://git:{TOKEN}@example.com:22/a.git", "ssh://git@example.com:22/a.git", id="ssh password"),
+        pytest.param(
+            f"https://{TOKEN}@example.com/a/b.git", "https://example.com/a/b.git", id="token as user"
+        ),
+        pytest.param(
+            f"https://me:{TOKEN}@example.com/a.git", "https://example.com/a.git", id="token as password"
+        ),
+        pytest.param(
+            f"https://example.com/a.git?private_token={TOKEN}#x", "https://example.com/a.git", id="query"
+        ),
+        pytest.param(
+            f"ssh://git:{TOKEN}@example.com:22/a.git", "ssh://git@example.com:22/a.git", id="ssh password"
+        ),
         pytest.param("git@example.com:a/b.git", "git@example.com:a/b.git", id="scp form"),
         pytest.param(f"ext::sh -c 'echo {TOKEN}'", "ext::", id="helper"),
         pytest.param("/srv/git/a.git", "/srv/git/a.git", id="folder"),
@@ -152,7 +168,9 @@ def test_token_that_ci_injects_by_insteadof_is_not_seen(repository: Repository) 
     assert TOKEN not in repr(facts)
 
 
-def test_variables_of_a_hook_do_not_lead_to_another_repository(repository: Repository, tmp_path: Path) -> None:
+def test_variables_of_a_hook_do_not_lead_to_another_repository(
+    repository: Repository, tmp_path: Path
+) -> None:
     commit = repository.commit()
     facts = repository.capture(GIT_DIR=str(tmp_path / "other"), GIT_INDEX_FILE=str(tmp_path / "index"))
     assert (facts.commit, facts.dirty) == (commit, False)
@@ -165,7 +183,13 @@ def test_nothing_that_the_repository_names_is_run_and_nothing_is_changed(
     repository.commit("data.bin", "one\n")
     witness = tmp_path / "witness"
     trap = f"touch {witness}; cat"
-    for key in ("filter.evil.clean", "filter.evil.smudge", "filter.evil.process", "core.fsmonitor", "diff.evil.textconv"):
+    for key in (
+        "filter.evil.clean",
+        "filter.evil.smudge",
+        "filter.evil.process",
+        "core.fsmonitor",
+        "diff.evil.textconv",
+    ):
         repository.git("config", key, trap)
     repository.git("config", "filter.evil.required", "true")
     hooks = tmp_path / "hooks"
@@ -185,9 +209,7 @@ def test_nothing_that_the_repository_names_is_run_and_nothing_is_changed(
 
 def test_touched_lfs_file_is_compared_by_its_digest(repository: Repository) -> None:
     data = b"model weights"
-    pointer = (
-        f"version https://git-lfs.github.com/spec/v1\noid sha256:{hashlib.sha256(data).hexdigest()}\nsize {len(data)}\n"
-    )
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{hashlib.sha256(data).hexdigest()}\nsize {len(data)}\n"
     repository.commit("weights.bin", pointer)
     repository.commit(".gitattributes", "*.bin filter=lfs -text\n")
     repository.git("config", "filter.lfs.clean", "false")
@@ -225,7 +247,9 @@ def test_program_that_hangs_is_ended_within_the_budget(repository: Repository, t
     fake.parent.mkdir()
     fake.write_text("#!/bin/sh\nexec sleep 60\n")
     fake.chmod(0o755)
-    environment = program_environment(repository.environment | {"PATH": f"{fake.parent}:{os.environ['PATH']}"})
+    environment = program_environment(
+        repository.environment | {"PATH": f"{fake.parent}:{os.environ['PATH']}"}
+    )
     facts = capture_code(repository.folder, Programs(environment, clock=SystemClock(), budget_s=0.3))
     assert facts.reasons == ["code: git took more than 0.3 s"]
 

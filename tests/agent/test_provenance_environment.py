@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from trainledger.provenance.environment import ask_interpreter, describe_system, read_packages
 from trainledger.provenance.programs import Programs, UnavailableError
 from trainledger.provenance.settings import PACKAGES_MAX, program_environment
@@ -71,4 +72,8 @@ def test_system_is_named_with_its_kernel(tmp_path: Path) -> None:
     release = tmp_path / "os-release"
     release.write_text('ID=x\nPRETTY_NAME="Some Linux 12"\n')
     assert describe_system([tmp_path / "none", release]).startswith("Some Linux 12; Linux ")
-    assert describe_system([tmp_path / "none"]).split() == [os.uname().sysname, os.uname().release, os.uname().machine]
+    assert describe_system([tmp_path / "none"]).split() == [
+        os.uname().sysname,
+        os.uname().release,
+        os.uname().machine,
+    ]

@@ -122,7 +122,9 @@ class _Engine:
         text = sql.decode()
         told = connection._conn.classify_query(text)
         if told["statement_count"] > 1:
-            raise RuntimeError("Code: 62. DB::Exception: Syntax error (Multi-statements are not allowed) (SYNTAX_ERROR)")
+            raise RuntimeError(
+                "Code: 62. DB::Exception: Syntax error (Multi-statements are not allowed) (SYNTAX_ERROR)"
+            )
         if _OUTFILE.search(text):
             raise RuntimeError("Code: 1. DB::Exception: INTO OUTFILE is not allowed (UNSUPPORTED_METHOD)")
         trailing = _TRAILING_FORMAT.search(text)
@@ -153,7 +155,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(200, b"Ok.\n", {})
         elif parts.path == "/admin/fault":
             self._read_body()
-            fault = _Fault(url["kind"], int(url.get("times", "1")), url.get("match", ""), float(url.get("seconds", "1")))
+            fault = _Fault(
+                url["kind"], int(url.get("times", "1")), url.get("match", ""), float(url.get("seconds", "1"))
+            )
             with self.engine.lock:
                 self.engine.faults.append(fault)
             self._reply(200, b"armed\n", {})
@@ -239,7 +243,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _form_fields(content_type: str, body: bytes) -> dict[str, str]:
-    message = BytesParser(policy=HTTP).parsebytes(b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + body)
+    message = BytesParser(policy=HTTP).parsebytes(
+        b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + body
+    )
     fields: dict[str, str] = {}
     for part in message.iter_parts():  # type: ignore[attr-defined] # the policy makes it an EmailMessage
         name = part.get_param("name", header="content-disposition")

@@ -54,7 +54,8 @@ def dead_ls(as_json: Json = False) -> None:
     """List dead letters, newest first."""
     with session() as opened:
         rows = opened.query(
-            f"SELECT topic, partition, offset, at, reason, message FROM {opened.views}.dead_letters ORDER BY at DESC LIMIT 1000"
+            f"SELECT topic, partition, offset, at, reason, message "
+            f"FROM {opened.views}.dead_letters ORDER BY at DESC LIMIT 1000"
         ).to_pylist()
     _print(rows, as_json=as_json)
 

@@ -21,6 +21,7 @@ __all__ = ["Price", "PriceBook", "nano_rate", "price_fields", "whole_hour"]
 
 NANO = 1_000_000_000
 RATE_MAX = Decimal(1_000_000)
+DEFAULT_POLICY = CostPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Price:
     currency: str
     from_hour_us: int
     set_at_us: int = 0
-    policy: CostPolicy = CostPolicy()
+    policy: CostPolicy = DEFAULT_POLICY
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> "Price":
@@ -75,7 +76,7 @@ class PriceBook:
     def policy_for(self, node_id: str, hour_us: int) -> CostPolicy:
         """How an hour of a node is dealt; the defaults where there is no price."""
         price = self.price_for(node_id, hour_us)
-        return price.policy if price else CostPolicy()
+        return price.policy if price else DEFAULT_POLICY
 
 
 def nano_rate(text: str) -> int:

@@ -30,7 +30,8 @@ def read_log(
         parameters["at"], parameters["line"] = behind
     return session.query(
         f"SELECT toString(l.run_id) AS run_id, attempt, rank, stream, line_no, at, text "
-        f"FROM {session.views}.logs AS l WHERE {' AND '.join(conditions)} ORDER BY at, line_no, stream LIMIT {PAGE_LINES}",
+        f"FROM {session.views}.logs AS l WHERE {' AND '.join(conditions)} "
+        f"ORDER BY at, line_no, stream LIMIT {PAGE_LINES}",
         parameters,
     )
 
