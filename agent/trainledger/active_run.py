@@ -9,7 +9,7 @@ import atexit
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +17,7 @@ from trainledger_schemas.clock import SystemClock, wall_ns
 from trainledger_schemas.ids import id_text, random_id
 
 from .capture import start_capture
+from .changes import Change
 from .claims import default_project, exit_claim, settings_claim, started_claim, traceback_text
 from .identity import Membership, choose_run, name_mark, parent_variable
 from .journal import JournalWriter
@@ -28,40 +29,12 @@ from .redaction import redact_argv
 from .settings import PARENT, RUN_ID, WRAPPED, Settings, process_environment
 from .shapes import RowWriter
 from .spelling import nearest_name
-from .values import setting_of, settings_of, short_key
+from .values import short_key
 
 __all__ = ["Run", "current_run", "finish_current", "init", "log_current"]
 
 FINISH_POLL_S = 0.05
 _STATUSES = ("finished", "failed", "killed")
-
-
-class Change(MutableMapping[str, Any]):
-    """`run.config` and `run.summary`: a mapping whose changes are recorded. Nested dicts join with /."""
-
-    def __init__(self, record: Callable[[list[dict[str, Any]]], None], values: Mapping[Any, Any]) -> None:
-        self._record = record
-        self._values: dict[str, Any] = {str(key): value for key, value in values.items()}
-
-    def __getitem__(self, key: str) -> Any:
-        return self._values[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self._values[key] = value
-        changed = settings_of({key: value}) if isinstance(value, Mapping) else [setting_of(str(key), value)]
-        self._record(changed)
-
-    def __delitem__(self, key: str) -> None:
-        del self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        return repr(self._values)
 
 
 class Run:
@@ -238,10 +211,7 @@ def init(
     for warning in settings.warnings:
         notices.once(warning, warning)
     _warn_unknown(unknown, notices)
-    if config is not None and not isinstance(config, Mapping):
-        raise TypeError(f"config is a {type(config).__name__}; give a dict of parameters")
-    if mode not in (None, "on", "disabled"):
-        raise ValueError(f"mode {mode!r} is neither 'on' nor 'disabled'")
+    _check_arguments(config, mode)
     if _current:
         notices.say("init was called again: the run before it is finished")
         finish_current()
@@ -382,6 +352,13 @@ def _claim_of_error(
         code = error.code if isinstance(error.code, int) else 1
         return exit_claim("failed", "exception", message=f"SystemExit: {error.code}", code=code)
     return exit_claim("failed", "exception", message=traceback_text(kind, error, trace))
+
+
+def _check_arguments(config: Any, mode: str | None) -> None:
+    if config is not None and not isinstance(config, Mapping):
+        raise TypeError(f"config is a {type(config).__name__}; give a dict of parameters")
+    if mode not in (None, "on", "disabled"):
+        raise ValueError(f"mode {mode!r} is neither 'on' nor 'disabled'")
 
 
 def _warn_unknown(unknown: Mapping[str, Any], notices: Notices) -> None:

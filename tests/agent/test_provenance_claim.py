@@ -95,7 +95,7 @@ def test_claim_that_is_too_large_is_cut_and_says_so() -> None:
     assert 0 < len(cut["argv"]) < 500 and 1000 < len(cut["packages"]) < 9000
     assert [reason.split(":")[0] for reason in cut["reasons"]] == ["earlier", "argv", "packages"]
     assert claim["reasons"] == ["earlier"]
-    small = {"argv": [], "packages": {}, "reasons": []}
+    small: dict[str, object] = {"argv": [], "packages": {}, "reasons": []}
     assert fit(small) is small
 
 

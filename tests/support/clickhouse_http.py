@@ -247,9 +247,10 @@ def _form_fields(content_type: str, body: bytes) -> dict[str, str]:
         b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + body
     )
     fields: dict[str, str] = {}
-    for part in message.iter_parts():  # type: ignore[attr-defined] # the policy makes it an EmailMessage
+    for part in message.iter_parts():
         name = part.get_param("name", header="content-disposition")
-        fields[str(name)] = (part.get_payload(decode=True) or b"").decode()
+        content = part.get_payload(decode=True)
+        fields[str(name)] = content.decode() if isinstance(content, bytes) else ""
     return fields
 
 

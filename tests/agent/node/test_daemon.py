@@ -154,7 +154,12 @@ def test_allocation_is_said_when_a_run_comes_and_when_it_goes(node: Node) -> Non
         with node.live_writer() as (burner, _):
             agent.drain()
             agent.drain()
-        poll_until(lambda: agent.drain() or not node.events(TOPIC_NODES, "allocation")[-1]["holders"])
+
+        def is_gone() -> bool:
+            agent.drain()
+            return not node.events(TOPIC_NODES, "allocation")[-1]["holders"]
+
+        poll_until(is_gone)
     said = [record["holders"] for record in node.events(TOPIC_NODES, "allocation")]
     assert [len(holders) for holders in said] == [0, 1, 0]
     holder = said[1][0]
