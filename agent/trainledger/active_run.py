@@ -227,14 +227,8 @@ def init(
         may_join_wrapper=not _state["joined_wrapper"],
     )
     _state["joined_wrapper"] = _state["joined_wrapper"] or membership.joined == "wrapper"
-    identity = {
-        "project": _text(project) or settings.project or default_project(),
-        "experiment": _text(experiment) or settings.experiment,
-        "team": _text(team) or settings.team,
-        "name": _text(name) or settings.name,
-        "group": _text(group),
-        "tags": _tags(tags) or list(settings.tags),
-    }
+    told = {"project": project, "experiment": experiment, "team": team, "name": name, "group": group}
+    identity = _identity(settings, told, tags)
     place = Placement(None, (), False, None) if disabled else choose_folder(settings)
     run = Run(identity, membership, launch, place)
     run.config = Change(run._record_config, dict(config or {}))
@@ -352,6 +346,17 @@ def _claim_of_error(
         code = error.code if isinstance(error.code, int) else 1
         return exit_claim("failed", "exception", message=f"SystemExit: {error.code}", code=code)
     return exit_claim("failed", "exception", message=traceback_text(kind, error, trace))
+
+
+def _identity(settings: Settings, told: Mapping[str, Any], tags: Any) -> dict[str, Any]:
+    return {
+        "project": _text(told["project"]) or settings.project or default_project(),
+        "experiment": _text(told["experiment"]) or settings.experiment,
+        "team": _text(told["team"]) or settings.team,
+        "name": _text(told["name"]) or settings.name,
+        "group": _text(told["group"]),
+        "tags": _tags(tags) or list(settings.tags),
+    }
 
 
 def _check_arguments(config: Any, mode: str | None) -> None:

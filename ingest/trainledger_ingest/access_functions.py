@@ -82,6 +82,7 @@ _OTHERS = frozenset(
         "materialize",
         "minSampleSizeContinuous",
         "minSampleSizeConversion",
+        "_CAST",
         "neighbor",
         "parseISO8601Duration",
         "parseReadableSize",

@@ -126,7 +126,7 @@ def test_arrow_gives_back_the_types_that_the_engine_writes_as_numbers_and_bytes(
     table = store.query(
         "SELECT toDateTime(60) AS moment, [toDateTime(60)] AS moments, toNullable(toDateTime(60)) AS maybe, "
         "CAST(NULL AS Nullable(DateTime)) AS never, CAST('it\\'s' AS Enum8('it\\'s' = -1, 'b' = 2)) AS state, "
-        "toInt128(-170141183460469231731687303715884105727) AS wide, toUInt256('1') AS wider, "
+        "toInt128('-170141183460469231731687303715884105727') AS wide, toUInt256('1') AS wider, "
         "toIPv6('::1') AS address, toFixedString('ab', 2) AS fixed"
     )
 

@@ -47,7 +47,7 @@ def test_a_second_up_names_the_first(installation: Installation) -> None:
 @pytest.mark.parametrize(
     ("query", "hint"),
     [
-        ("SELEC 1", "SELECT"),
+        ("SELEC 1", "syntax error"),
         ("SELECT nope FROM runs", "nope"),
         ("SELECT * FROM run", "runs"),
         ("DROP TABLE runs", ""),

@@ -93,12 +93,13 @@ class Up:
         self.errors = installation.folder / "up.err"
 
     def __enter__(self) -> "Up":
+        self._error_file = self.errors.open("w", encoding="utf-8")
         self.process = subprocess.Popen(
             [str(BIN / "trainledger"), "up"],
             cwd=self._installation.folder,
             env=self._installation.environment,
             stdout=subprocess.PIPE,
-            stderr=self.errors.open("w"),
+            stderr=self._error_file,
             text=True,
         )
         watchdog = threading.Timer(60, self.process.kill)
@@ -121,5 +122,6 @@ class Up:
         finally:
             self.process.kill()
             self.process.wait()
+            self._error_file.close()
             if self.process.stdout is not None:
                 self.process.stdout.close()

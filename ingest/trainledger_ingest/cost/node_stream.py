@@ -22,7 +22,7 @@ from trainledger_ingest.cost.node_events import (
     hour_of,
 )
 from trainledger_ingest.cost.policy import CostPolicy
-from trainledger_ingest.cost.presence import CLOCK_STEP_US, Interval, PresenceMode, boot_spans
+from trainledger_ingest.cost.presence import CLOCK_STEP_US, Interval, PresenceMode
 from trainledger_schemas.errors import InvariantError
 
 __all__ = ["HOURS_TOUCHED_MAX", "NodeStream", "cut_stream", "hours_touched", "normalise"]
@@ -86,8 +86,8 @@ def hours_touched(
     """The starts of the hours whose node-hour may change when `events` arrive after `known`.
 
     `known` needs the node's neighbouring node events and lists of devices; without them hours between an
-    earlier event and a new one are missed. The open hour is among them. Hours of an owned node without any
-    event are the caller's to add. Raises InvariantError beyond HOURS_TOUCHED_MAX hours.
+    earlier event and a new one are missed. The open hour is among them. Hours of an owned node that pass
+    without any event are the caller's to add, as are those before its first event when it has no first date. Raises InvariantError beyond HOURS_TOUCHED_MAX hours.
     """
     new = normalise(events)
     everything = normalise([*new, *known])
@@ -130,13 +130,16 @@ def _deciding_presence(events: Sequence[NodeEvent], hour: Interval, policy: Cost
     """Node events whose span to a neighbour meets the hour, and the node's last one."""
     kept: list[NodeEvent] = []
     for group in _boots(events):
+        if any(_is_stepped(before, after) for before, after in pairwise(group)):
+            # Neighbours of a stepped clock may lie anywhere on the wall clock: what is left out would join
+            # events that are no neighbours. Steps are rare, so such a boot is kept whole.
+            kept += group
+            continue
         for before, after in pairwise(group):
-            spans = boot_spans([before, after])
-            if any(span.start_us < hour.end_us and span.end_us > hour.start_us for span in spans):
+            if before.wall_us < hour.end_us and after.wall_us > hour.start_us:
                 kept += [before, after]
-        first = group[0]
-        if policy.presence.mode is PresenceMode.BOOT and first.wall_us - first.boot_us < hour.end_us:
-            kept.append(first)
+        if _begin(group[0], policy) < hour.end_us and group[0].wall_us > hour.start_us:
+            kept.append(group[0])
         kept += [item for item in group if hour.start_us <= item.wall_us < hour.end_us]
     if policy.presence.mode is PresenceMode.OWNED:
         present = [event for event in events if isinstance(event, NodePresent)]
@@ -159,14 +162,28 @@ def _presence_ranges(
             ranges.append(Interval(event.wall_us, event.wall_us + 1))
             for other in group[max(0, index - 1) : index + 2]:
                 ranges.append(Interval(min(event.wall_us, other.wall_us), max(event.wall_us, other.wall_us)))
-                stepped_us = abs((event.wall_us - other.wall_us) - (event.boot_us - other.boot_us))
-                if stepped_us > CLOCK_STEP_US and event.boot_id == other.boot_id:
+                if _is_stepped(event, other):
                     earlier = min(event, other, key=lambda item: item.boot_us)
                     passed_us = abs(event.boot_us - other.boot_us)
-                    ranges[-1] = Interval(earlier.wall_us, earlier.wall_us + passed_us)
-            if index == 0 and policy.presence.mode is PresenceMode.BOOT:
-                ranges.append(Interval(event.wall_us - event.boot_us, event.wall_us))
+                    ranges.append(Interval(earlier.wall_us, earlier.wall_us + passed_us))
+            if index == 0:
+                ranges.append(Interval(_begin(event, policy), event.wall_us))
     return ranges
+
+
+def _is_stepped(one: NodePresent, other: NodePresent) -> bool:
+    """Whether the wall clock was set between two node events of one boot."""
+    stepped_us = abs((one.wall_us - other.wall_us) - (one.boot_us - other.boot_us))
+    return one.boot_id == other.boot_id and stepped_us > CLOCK_STEP_US
+
+
+def _begin(event: NodePresent, policy: CostPolicy) -> int:
+    """From when on a node is billed once this, its first event, is known."""
+    if policy.presence.mode is PresenceMode.BOOT:
+        return event.wall_us - event.boot_us
+    if policy.presence.mode is PresenceMode.OWNED and policy.presence.owned_from_us is not None:
+        return min(event.wall_us, policy.presence.owned_from_us)
+    return event.wall_us
 
 
 def _bounds(events: Sequence[NodeEvent], policy: CostPolicy) -> Interval | None:

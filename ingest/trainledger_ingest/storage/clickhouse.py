@@ -110,10 +110,10 @@ class ClickHouseStore:
             writer.write_table(block)
         settings: dict[str, object] = {**INSERT_SETTINGS, "wait_end_of_query": 1}
         if token is not None:
-            settings |= {"insert_deduplicate": 1, "insert_deduplication_token": token}
+            settings |= {"deduplicate_insert": "enable", "insert_deduplication_token": token}
         else:
             # Without a token an identical block would be dropped by its content.
-            settings["insert_deduplicate"] = 0
+            settings["deduplicate_insert"] = "disable"
         with _store_errors(f"insert of {data.num_rows} rows into {self.database}.{table}"):
             self._client.raw_insert(
                 table,

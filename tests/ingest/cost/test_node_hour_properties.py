@@ -19,7 +19,7 @@ POLICIES = (
     CostPolicy(
         presence=PresenceRule(PresenceMode.OWNED, HOUR - 5, HOUR + HOUR_US // 2 + 1), host_share_ppm=333_333
     ),
-    CostPolicy(presence=PresenceRule(PresenceMode.OWNED), device_weights=(("m", 7),)),
+    CostPolicy(presence=PresenceRule(PresenceMode.OWNED, HOUR - 3 * HOUR_US), device_weights=(("m", 7),)),
 )
 policies = st.sampled_from(POLICIES)
 hours = st.sampled_from((HOUR - HOUR_US, HOUR, HOUR + HOUR_US))
