@@ -32,6 +32,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, interrupt)
     broker = Broker(arguments.folder, arguments.port)
     clock = SystemClock()
+    # The folder hides itself from git wherever it lies.
+    (broker.folder / ".gitignore").write_text("*\n", encoding="ascii")
     try:
         broker.start()
         sys.stdout.write(f"ready: Kafka on {broker.bootstrap}, records in {broker.folder}; Ctrl-C ends it\n")

@@ -3,8 +3,8 @@
 Guarantees: `start` returns when the broker answers a request; what it acknowledged before `stop` or `kill` is
 there after the next `start` on the same folder, on the same ports. The broker dies with the process that
 started it, even when that one is killed.
-Limits: one node, no passwords, no TLS; a first start takes 2 to 5 s, one after `kill` about 3 s (the old session
-has to run out first). Linux only. Not for two threads at once.
+Limits: one node, no passwords, no TLS; a first start takes 2 to 5 s, one after `kill` about 3 s (the old
+session has to run out first). Linux only. Not for two threads at once.
 Needs `java` on the path and the jars that `make kafka-jars` brings; without them `start` raises RuntimeError.
 """
 
@@ -21,7 +21,7 @@ from typing import Self
 
 from trainledger_schemas.clock import Clock, SystemClock
 
-__all__ = ["Broker"]
+__all__ = ["Broker", "java_command"]
 
 KAFKA_FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "kafka"
 JAR_FOLDER = KAFKA_FOLDER / "lib"
@@ -42,8 +42,8 @@ JAVA_FLAGS = (
 START_S_MAX = 90.0
 STOP_S_MAX = 20.0
 LOG_TAIL_BYTES = 4_000
-# Ports below the range the kernel gives to outgoing connections. Inside that range a client that keeps trying
-# to reach a dead broker may be given the broker's own port: it connects to itself, and the broker cannot start.
+# Ports below the range the kernel gives to outgoing connections. Inside that range a client that keeps trying to
+# reach a dead broker may be given the broker's own port: it connects to itself, and the broker cannot start.
 PORT_FIRST = 15_000
 PORT_COUNT = 15_000
 # ApiVersions, version 0, correlation id 7, no client id: the request any broker answers before all else.
@@ -87,18 +87,17 @@ class Broker:
     def start(self) -> Self:
         """Start, and return once it answers; harmless when it runs already.
 
-        Raises RuntimeError: Java or the jars are missing, the port is taken, it ended, or it did not answer in
-        time (with the end of its log).
+        Raises RuntimeError: Java or the jars are missing, the port is taken, it ended, or it did not answer
+        in time (with the end of its log).
         """
         if self.is_running():
             return self
-        java = _java_command()
+        java = java_command()
         for port in (self.port, self._controller_port):
             # Without this, a stranger that answers on our port would pass for our broker.
             if not _is_free(port, reuse=True):
-                raise RuntimeError(
-                    self._trouble(f"cannot start: port {port} is taken; `ss -ltnp` shows by whom")
-                )
+                what = f"cannot start: port {port} is taken; `ss -ltnp` shows by whom"
+                raise RuntimeError(self._trouble(what))
         self._write_properties()
         if not (self.folder / "data" / "meta.properties").exists():
             self._format(java)
@@ -142,8 +141,11 @@ class Broker:
         self._reaped()
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP): connections stay open and nothing answers."""
-        self._running().send_signal(signal.SIGSTOP)
+        """Freeze it (SIGSTOP), and return when it stands: connections stay open and nothing answers."""
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)
+        # WNOWAIT leaves the end of the process, should it come first, to Popen.
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let a paused broker go on (SIGCONT)."""
@@ -168,7 +170,7 @@ class Broker:
             self._guard = None
 
     def _known_ports(self) -> dict[str, int]:
-        """The ports of the broker that used this folder before: clients and the quorum find it there again."""
+        """The ports of the broker that used this folder before: its clients and its quorum know them."""
         try:
             lines = (self.folder / "ports").read_text(encoding="ascii").split()
         except FileNotFoundError:
@@ -211,7 +213,7 @@ class Broker:
         return f"the Kafka broker on {self.bootstrap} {what}; the end of {self.log_path}:\n{tail}"
 
 
-def _java_command() -> list[str]:
+def java_command() -> list[str]:
     """`java` with our flags and class path; RuntimeError says what to install."""
     java = shutil.which("java")
     if java is None:
@@ -253,7 +255,7 @@ def _free_port() -> int:
 
 
 def _is_free(port: int, *, reuse: bool) -> bool:
-    """Whether one may listen on `port`; `reuse` as Java does it: connections that still fade away do not count."""
+    """Whether one may listen on `port`; with `reuse`, as Java does it, fading connections do not count."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
         try:

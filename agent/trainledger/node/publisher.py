@@ -15,8 +15,10 @@ has at the broker when it is first published to; it is stored in `<spool>/topics
 stops the publisher (never the agent).
 """
 
+import gc
 import json
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -46,6 +48,7 @@ SENDER_JOIN_S = 10.0
 IDLE_S = 0.2
 BUSY_S = 0.02
 BACK_OFF_S = 1.0
+CONNECT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +138,10 @@ class Publisher:
         while not self._is_over():
             producer: Any = None
             try:
-                producer = KafkaProducer(**producer_options(self._settings))
+                producer = _connect(self._settings)
                 self._producers += 1
                 self._publish(producer)
+                return
             except FatalError as error:
                 self.failure = error
                 say(logging.ERROR, "publishing stopped", {"why": str(error)})
@@ -276,6 +280,7 @@ def create_topics(
     Raises RetryableSourceError when the broker cannot be reached or refuses.
     """
     settings = KafkaSettings(kafka) if isinstance(kafka, str) else kafka
+    _check_reachable(settings)
     try:
         admin = KafkaAdminClient(**client_options(settings))
     except KafkaError as error:
@@ -319,6 +324,31 @@ def _compare(admin: Any, wanted: Mapping[str, dict[str, Any]], created: set[str]
                 differences.append(f"{key} is {found}, not {value}")
         states.append(TopicState(name, count, replication, name in created, tuple(differences)))
     return sorted(states, key=lambda state: TOPICS[state.topic].number)
+
+
+def _connect(settings: KafkaSettings) -> Any:
+    try:
+        return KafkaProducer(**producer_options(settings))
+    except KafkaError:
+        # A client that could not connect leaves its sockets to the garbage collector, which may not come by
+        # before a broker that is away for hours has cost all file descriptors.
+        gc.collect()
+        raise
+
+
+def _check_reachable(settings: KafkaSettings) -> None:
+    """Raise when no bootstrap server takes a connection: the admin client would leave a thread behind."""
+    reasons = []
+    for server in settings.bootstrap.split(","):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+            return
+        except (OSError, ValueError, OverflowError) as error:
+            reasons.append(f"{server.strip()}: {error}")
+    raise RetryableSourceError(
+        f"no Kafka broker answers ({'; '.join(reasons)}); start it, or correct TRAINLEDGER_KAFKA"
+    )
 
 
 def _partitions_of(producer: Any, topic: str) -> set[int]:

@@ -87,18 +87,19 @@ def hours_touched(
 
     `known` needs the node's neighbouring node events and lists of devices; without them hours between an
     earlier event and a new one are missed. The open hour is among them. Hours of an owned node that pass
-    without any event are the caller's to add, as are those before its first event when it has no first date. Raises InvariantError beyond HOURS_TOUCHED_MAX hours.
+    without any event are the caller's to add, as are those before its first event when it has no first date.
+    Raises InvariantError beyond HOURS_TOUCHED_MAX hours.
     """
     new = normalise(events)
     everything = normalise([*new, *known])
     identities = {(event.producer_id, event.seq) for event in new}
     ranges = _presence_ranges(everything, identities, policy)
     bounds = _bounds(everything, policy)
-    others = [_range_of(event, everything, policy) for event in new if not isinstance(event, NodePresent)]
     if bounds is not None:
-        ranges += [
-            Interval(max(item.start_us, bounds.start_us), min(item.end_us, bounds.end_us)) for item in others
-        ]
+        for event in new:
+            if not isinstance(event, NodePresent):
+                item = _range_of(event, bounds, policy)
+                ranges.append(Interval(max(item.start_us, bounds.start_us), min(item.end_us, bounds.end_us)))
     hours: set[int] = set()
     for start_us, end_us in ranges:
         if end_us < start_us:
@@ -188,23 +189,29 @@ def _begin(event: NodePresent, policy: CostPolicy) -> int:
 
 def _bounds(events: Sequence[NodeEvent], policy: CostPolicy) -> Interval | None:
     """From where to where the node can have been present at all."""
-    present = [event for event in events if isinstance(event, NodePresent)]
-    if policy.presence.mode is PresenceMode.OWNED:
-        return Interval(events[0].wall_us, events[-1].wall_us) if events else None
-    if not present:
+    if policy.presence.mode is PresenceMode.OWNED and events:
+        begun_us = policy.presence.owned_from_us
+        first_us = events[0].wall_us if begun_us is None else min(begun_us, events[0].wall_us)
+        return Interval(first_us, events[-1].wall_us)
+    boots = _boots(events)
+    if not boots:
         return None
-    starts = [
-        event.wall_us - (event.boot_us if policy.presence.mode is PresenceMode.BOOT else 0)
-        for event in present
-    ]
-    return Interval(min(starts), max(event.wall_us for event in present))
+    starts = [_begin(event, policy) for group in boots for event in group]
+    ends = [event.wall_us for group in boots for event in group]
+    for group in boots:
+        ends += [
+            before.wall_us + after.boot_us - before.boot_us
+            for before, after in pairwise(group)
+            if _is_stepped(before, after)
+        ]
+    return Interval(min(starts), max(ends))
 
 
-def _range_of(event: NodeEvent, events: Sequence[NodeEvent], policy: CostPolicy) -> Interval:
+def _range_of(event: NodeEvent, bounds: Interval, policy: CostPolicy) -> Interval:
     if isinstance(event, Gap | ProcessUsage | DeviceUse):
         return Interval(event.start_us, event.end_us)
     if isinstance(event, Allocation):
         return Interval(event.wall_us, event.wall_us + policy.allocation_age_us_max)
     # A list of devices counts until the next, and the first of a boot from the boot's start; lists are rare,
     # so all hours around are dealt again rather than told apart.
-    return Interval(events[0].wall_us - policy.allocation_age_us_max, events[-1].wall_us)
+    return bounds

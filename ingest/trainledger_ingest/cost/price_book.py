@@ -17,8 +17,8 @@
     pue = "1.3"
     per_kwh = "0.20"
 
-Optional in both: presence = "observed" | "boot" | "owned", owned_from, owned_to, host_share (0 to 1), weights
-(a table of device model to whole number), note. Unknown keys are errors that name the nearest key.
+Optional in both: presence = "observed" | "boot" | "owned" (with owned_from, and owned_to if it ended), host_share
+(0 to 1), weights (a table of device model to whole number), note. Unknown keys are errors that name the nearest key.
 """
 
 import difflib
@@ -30,7 +30,8 @@ from typing import Any
 
 from trainledger_schemas.errors import UsageError
 
-from .prices import NANO, nano_rate, price_fields, whole_hour
+from .policy import WHOLE_PPM
+from .prices import NANO, RATE_MAX, nano_rate, price_fields, whole_hour
 
 __all__ = ["owned_rate_nano", "read_price_book"]
 
@@ -54,7 +55,7 @@ _KEYS = _RATE_KEYS | _OWNED_KEYS | _OTHER_KEYS
 def read_price_book(text: str, *, new_id: Callable[[], str]) -> list[dict[str, Any]]:
     """The fields of one `price_set` event an entry; raises UsageError that names the entry and the key."""
     try:
-        book = tomllib.loads(text)
+        book = tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"the price book is not valid TOML: {error}") from error
     unknown = set(book) - {"price"}
@@ -88,49 +89,78 @@ def _entry(number: int, entry: Mapping[str, Any], new_id: Callable[[], str]) -> 
     for key in ("node", "from"):
         if key not in entry:
             raise UsageError(f"{where}: {key!r} is missing")
-    currency = str(entry.get("currency", "USD"))
-    if "usd_per_hour" in entry:
-        nano, currency = nano_rate(str(entry["usd_per_hour"])), "USD"
-    elif "per_hour" in entry:
-        nano = nano_rate(str(entry["per_hour"]))
-    elif "capex" in entry:
-        nano = owned_rate_nano(_owned_numbers(entry, where))
-    else:
-        raise UsageError(f"{where}: give usd_per_hour, per_hour with currency, or capex and years")
-    extra: dict[str, Any] = {}
-    if "presence" in entry:
-        if entry["presence"] not in ("observed", "boot", "owned"):
-            raise UsageError(f"{where}: presence is observed, boot or owned")
-        extra["presence"] = entry["presence"]
-    for key, name in (("owned_from", "owned_from_us"), ("owned_to", "owned_to_us")):
-        if key in entry:
-            extra[name] = _moment_us(entry[key], where)
-    if "host_share" in entry:
-        extra["host_share_ppm"] = int(Decimal(str(entry["host_share"])) * 1_000_000)
-    if "weights" in entry:
-        extra["device_weights"] = {str(model): int(weight) for model, weight in entry["weights"].items()}
-    if "note" in entry:
-        extra["note"] = str(entry["note"])
+    nano, currency = _rate(entry, where)
     return price_fields(
         new_id(),
         pattern=str(entry["node"]),
         nano_per_hour=nano,
         currency=currency,
         from_hour_us=whole_hour(_moment_us(entry["from"], where), str(entry["from"])),
-        extra=extra,
+        extra=_presence(entry, where) | _pools(entry, where),
     )
+
+
+def _rate(entry: Mapping[str, Any], where: str) -> tuple[int, str]:
+    """The rate and its currency, from exactly one of the three forms."""
+    forms = [key for key in ("usd_per_hour", "per_hour", "capex") if key in entry]
+    if len(forms) != 1 or (forms != ["capex"] and _OWNED_KEYS & entry.keys()):
+        raise UsageError(
+            f"{where}: give one of usd_per_hour, per_hour with currency, or capex and years with what belongs to them"
+        )
+    currency = str(entry.get("currency", "USD"))
+    if forms == ["capex"]:
+        nano = owned_rate_nano(_owned_numbers(entry, where))
+        if not 0 <= nano <= RATE_MAX * NANO:
+            raise UsageError(f"{where}: these costs make a rate that is not between 0 and {RATE_MAX} an hour")
+        return nano, currency
+    if forms == ["usd_per_hour"] and currency != "USD":
+        raise UsageError(f"{where}: usd_per_hour is in USD; for {currency} write per_hour")
+    return nano_rate(str(entry[forms[0]])), currency
+
+
+def _presence(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    presence = entry.get("presence", "observed")
+    if presence not in ("observed", "boot", "owned"):
+        raise UsageError(f"{where}: presence is observed, boot or owned")
+    dates = {f"{key}_us": _moment_us(entry[key], where) for key in ("owned_from", "owned_to") if key in entry}
+    if (presence == "owned") != ("owned_from_us" in dates) or (presence != "owned" and dates):
+        raise UsageError(f"{where}: presence owned needs owned_from, and the dates count for it alone")
+    if dates.get("owned_to_us", float("inf")) <= dates.get("owned_from_us", float("-inf")):
+        raise UsageError(f"{where}: owned_to is not behind owned_from")
+    return {"presence": presence, **dates}
+
+
+def _pools(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """How the price is split. Checked here: once stored, a price is read for ever."""
+    extra: dict[str, Any] = {}
+    if "host_share" in entry:
+        ppm = _number(entry["host_share"], "host_share", where) * WHOLE_PPM
+        if not 0 <= ppm <= WHOLE_PPM or ppm != ppm.to_integral_value():
+            raise UsageError(f"{where}: host_share is between 0 and 1 with at most 6 decimals")
+        extra["host_share_ppm"] = int(ppm)
+    if "weights" in entry:
+        weights = entry["weights"]
+        if not isinstance(weights, Mapping) or any(type(w) is not int or w < 1 for w in weights.values()):
+            raise UsageError(f"{where}: weights is a table of device model to whole number from 1")
+        extra["device_weights"] = {str(model): weight for model, weight in weights.items()}
+    if "note" in entry:
+        extra["note"] = str(entry["note"])
+    return extra
 
 
 def _owned_numbers(entry: Mapping[str, Any], where: str) -> dict[str, Decimal]:
     defaults = {"residual": "0", "yearly_fixed": "0", "average_kw": "0", "pue": "1", "per_kwh": "0"}
-    numbers = {}
-    for key in _OWNED_KEYS:
-        text = str(entry.get(key, defaults.get(key, "")))
-        try:
-            numbers[key] = Decimal(text)
-        except InvalidOperation:
-            raise UsageError(f"{where}: {key} is {text!r}; give a number") from None
-    return numbers
+    return {key: _number(entry.get(key, defaults.get(key, "")), key, where) for key in sorted(_OWNED_KEYS)}
+
+
+def _number(value: Any, key: str, where: str) -> Decimal:
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        raise UsageError(f"{where}: {key} is {str(value)!r}; give a number") from None
+    if not number.is_finite() or number < 0:
+        raise UsageError(f"{where}: {key} is {value}; give a number from 0 up")
+    return number
 
 
 def _moment_us(value: Any, where: str) -> int:

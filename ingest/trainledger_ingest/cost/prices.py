@@ -85,10 +85,9 @@ def nano_rate(text: str) -> int:
         rate = Decimal(text)
     except InvalidOperation:
         raise UsageError(f"{text!r} is not a price; give a number such as 12.4364") from None
-    nano = rate * NANO
-    if not rate.is_finite() or not 0 <= rate <= RATE_MAX or nano != nano.to_integral_value():
+    if not rate.is_finite() or not 0 <= rate <= RATE_MAX or rate != round(rate, 9):
         raise UsageError(f"price {text} is not between 0 and {RATE_MAX} with at most 9 decimals")
-    return int(nano)
+    return int(rate * NANO)
 
 
 def whole_hour(wall_us: int, text: str) -> int:

@@ -1,6 +1,7 @@
 """Publishing to a real broker: through its death, and never in the way."""
 
 import gc
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +13,11 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from support.broker import Broker
+from support.journals import JournalFile
 from support.polling import poll_until
+from trainledger.node.daemon import NodeAgent
 from trainledger.node.identity import load_identity
-from trainledger.node.node_settings import KafkaSettings
+from trainledger.node.node_settings import AgentSettings, KafkaSettings
 from trainledger.node.publisher import Publisher, create_topics
 from trainledger.node.spool import Spool, SpoolSettings
 from trainledger_schemas.avro_codec import decode_event
@@ -95,10 +98,16 @@ def append_lines(spool: Spool, count: int, *, line_bytes: int) -> None:
             "first_line": number,
             "at_us": [number],
             "offset": [number],
-            "text": [f"{number:08d}" * (line_bytes // 8)],
+            "text": [noise(number, line_bytes)],
         }
         spool.append("log_chunk", fields, key=bytes(16))
     spool.sync()
+
+
+def noise(seed: int, count: int) -> str:
+    """Text that does not compress below half of its length."""
+    digests = (hashlib.sha256(f"{seed}/{part}".encode()).hexdigest() for part in range(count // 64 + 1))
+    return "".join(digests)[:count]
 
 
 def read_topic(broker: Broker, topic: str, producer_id: bytes) -> dict[int, list[Any]]:
@@ -233,6 +242,26 @@ def test_other_partition_count_than_before_stops_publishing_and_says_why(
         assert "gets a new name" in str(publisher.failure)
         assert publisher.published() == {}
     append_gone(spool, 10, first=10)  # collecting goes on
+
+
+def test_agent_publishes_journals_and_its_own_events_until_the_end(
+    own_broker: Broker, tmp_path: Path
+) -> None:
+    JournalFile(tmp_path / "journals").rows(30)
+    settings = AgentSettings(kafka=settings_for(own_broker))
+    agent = NodeAgent.open(tmp_path / "home", tmp_path / "journals", kind="agent", settings=settings)
+    try:
+        agent.step()
+        assert agent.publish(30.0)
+    finally:
+        agent.close(leaving=True)
+    metrics = read_topic(own_broker, TOPIC_METRICS, agent.identity.producer_id)
+    assert sum(len(records) for records in metrics.values()) == 1
+    nodes = read_topic(own_broker, TOPIC_NODES, agent.identity.producer_id)
+    records = [record for records in nodes.values() for record in records]
+    last = decode_event(records[-1][2])
+    assert (last.type, last.record["leaving"]) == ("node_present", True)
+    assert {key for _, key, _ in records} == {agent.identity.node_id.encode()}
 
 
 def test_partition_counts_seen_first_are_stored(own_broker: Broker, spool: Spool) -> None:

@@ -1,0 +1,114 @@
+"""Which price a node has in an hour, and that its lines sum to its bill."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.cost_events import HOUR, histories
+from trainledger_ingest.cost.node_events import HOUR_US, NodeEvent
+from trainledger_ingest.cost.node_hour import deal_node_hour
+from trainledger_ingest.cost.node_stream import NodeStream
+from trainledger_ingest.cost.policy import CostPolicy
+from trainledger_ingest.cost.presence import PresenceMode, PresenceRule
+from trainledger_ingest.cost.prices import Price, PriceBook, nano_rate, price_fields, whole_hour
+from trainledger_ingest.cost.tables import priced_lines
+from trainledger_schemas.errors import UsageError
+
+
+def price(price_id: str, pattern: str, from_hours: int = 0, set_at_us: int = 0, nano: int = 10**9) -> Price:
+    return Price(price_id, pattern, nano, "USD", HOUR + from_hours * HOUR_US, set_at_us)
+
+
+def id_for(prices: list[Price], node_id: str, hours: int = 0) -> str | None:
+    found = PriceBook(prices).price_for(node_id, HOUR + hours * HOUR_US)
+    return found.price_id if found else None
+
+
+def test_an_exact_name_beats_a_pattern_and_a_longer_pattern_a_shorter() -> None:
+    prices = [price("all", "*"), price("gpu", "gpu-*"), price("one", "gpu-1"), price("group", "gpu-1*")]
+    assert id_for(prices, "gpu-1") == "one"
+    assert id_for(prices, "gpu-12") == "group"
+    assert id_for(prices, "gpu-2") == "gpu"
+    assert id_for(prices, "cpu") == "all"
+
+
+def test_a_wider_pattern_set_later_does_not_override_a_more_specific_one() -> None:
+    assert id_for([price("gpu", "gpu-*"), price("all", "*", 5, 9)], "gpu-1", 9) == "gpu"
+
+
+def test_the_latest_beginning_counts_and_then_the_one_set_last() -> None:
+    prices = [price("old", "*"), price("new", "*", 2, 1), price("newer", "*", 2, 2)]
+    assert [id_for(prices, "n", hours) for hours in (-1, 0, 1, 2, 3)] == [
+        None,
+        "old",
+        "old",
+        "newer",
+        "newer",
+    ]
+    assert id_for(prices[::-1], "n", 2) == "newer"
+
+
+def test_a_price_set_back_to_an_earlier_rate_counts_again() -> None:
+    assert id_for([price("a", "*", 0, 1), price("b", "*", 0, 2), price("c", "*", 0, 3)], "n") == "c"
+
+
+def test_a_node_without_a_price_is_unpriced_and_dealt_by_the_default_rules() -> None:
+    book = PriceBook([price("gpu", "gpu-*")])
+    assert book.price_for("cpu-1", HOUR) is None
+    assert book.policy_for("cpu-1", HOUR) == CostPolicy()
+
+
+def test_fields_of_a_price_survive_the_way_through_the_event() -> None:
+    extra = {
+        "presence": "owned",
+        "owned_from_us": HOUR,
+        "host_share_ppm": 200_000,
+        "device_weights": {"H100": 4},
+    }
+    fields = price_fields(
+        "p1", pattern="gpu-*", nano_per_hour=12_436_438_356, currency="EUR", from_hour_us=HOUR, extra=extra
+    )
+    policy = CostPolicy(PresenceRule(PresenceMode.OWNED, HOUR, None), 200_000, (("H100", 4),))
+    expected = Price("p1", "gpu-*", 12_436_438_356, "EUR", HOUR, 7, policy)
+    assert Price.from_fields(fields | {"at_us": 7}) == expected
+    assert PriceBook([expected]).policy_for("gpu-1", HOUR) == policy
+
+
+@pytest.mark.parametrize(
+    ("text", "nano"),
+    [("0", 0), ("12.4364", 12_436_400_000), ("0.000000001", 1), ("1e3", 10**12), ("1000000", 10**15)],
+)
+def test_a_rate_is_read_exactly(text: str, nano: int) -> None:
+    assert nano_rate(text) == nano
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["minus", "-1", "", "NaN", "sNaN", "Infinity", "1000000.01", "0.0000000001", "1.0000000000000000000001"],
+)
+def test_a_rate_that_is_no_price_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        nano_rate(text)
+
+
+def test_prices_take_effect_on_whole_hours_alone() -> None:
+    assert whole_hour(HOUR, "x") == HOUR
+    with pytest.raises(UsageError, match="whole UTC hour"):
+        whole_hour(HOUR + 60_000_000, "10:01")
+
+
+@settings(max_examples=100, deadline=None)
+@given(histories(), st.integers(0, 10**15))
+def test_the_costs_of_the_lines_sum_to_the_bill_exactly(events: list[NodeEvent], nano: int) -> None:
+    hour = deal_node_hour(NodeStream("n", tuple(events)), HOUR, CostPolicy())
+    bill, costs = priced_lines(hour, price("p", "*", nano=nano))
+    assert sum(costs) == bill
+    assert abs(bill * HOUR_US - hour.presence_us * nano) * 2 <= HOUR_US
+    for line, cost in zip(hour.lines, costs, strict=True):
+        assert abs(cost * hour.presence_us * 10**6 - bill * line.held_share) < hour.presence_us * 10**6
+
+
+def test_the_dearest_price_for_a_month_fits_the_money_columns() -> None:
+    dearest = price("p", "*", nano=nano_rate("1000000"))
+    assert dearest.bill_nano(HOUR_US) * 24 * 31 * 10_000 < 10**29 * 10**9
+    assert dearest.bill_nano(HOUR_US) == 10**15
