@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SEEDS ?= 40
 
 .PHONY: install demo test test-kafka faults bench lint format types docs build clean
 
@@ -25,7 +24,7 @@ test-kafka: $(STAMP) kafka-jars
 	$(BIN)/pytest -q -m kafka
 
 faults: $(STAMP)
-	$(BIN)/python -m tests.faults.rounds --rounds $(SEEDS)
+	$(BIN)/pytest -q -m "not kafka" tests/faults
 
 bench: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"

@@ -7,16 +7,10 @@ import sysconfig
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bench import agent_idle, journal, kill, log_call, query, start_up, tables
+from bench import log_call, start_up
 
 BARS: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "log_call": log_call.measure,
-    "kill": kill.measure,
-    "journal_to_event": journal.measure,
-    "journal_to_table": tables.measure_embedded,
-    "kafka_to_table": tables.measure_kafka,
-    "agent_idle": agent_idle.measure,
-    "query": query.measure,
     "start_up": start_up.measure,
 }
 

@@ -16,6 +16,7 @@
 | TRAINLEDGER_ALLOW_NETWORK_DISK | 0, 1 | 0 | a stalled file server would stall training |
 | TRAINLEDGER_CAPTURE | on, off | on | whether `init` captures code and environment |
 | TRAINLEDGER_BUDGET_MIB | MiB, 1 to 1,048,576 | 256 with an agent, 4,096 without | a journal's unread bytes |
+| TRAINLEDGER_NODE | text | host name | the node's id, read by the agent |
 | TRAINLEDGER_KAFKA, _CLICKHOUSE | address | none | read by the agent and by ingest, listed here for checks |
 
 Nothing else in the SDK reads or writes the environment. Unknown names warn with the nearest known one; a value
@@ -40,7 +41,7 @@ VARIABLES = frozenset(
     PREFIX + name
     for name in (
         "DIR HOME PROJECT EXPERIMENT TEAM NAME TAGS RUN_ID PARENT WRAPPED RANK LOCAL_RANK WORLD_SIZE MODE "
-        "FINISH_WAIT_S ALLOW_NETWORK_DISK CAPTURE BUDGET_MIB KAFKA CLICKHOUSE"
+        "NODE FINISH_WAIT_S ALLOW_NETWORK_DISK CAPTURE BUDGET_MIB KAFKA CLICKHOUSE"
     ).split()
 )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.broker import Broker
 from support.installation import BIN, Installation
 

@@ -61,7 +61,7 @@ def _event(row: Mapping[str, Any], body: Mapping[str, Any], attempts: Mapping[st
     }
     match row["type"]:
         case "node_present":
-            return NodePresent(boot_us=int(body["boot_us"]), leaving=bool(body["leaving"]), **stamp)
+            return NodePresent(boot_us=_boot_us(row, body), leaving=bool(body["leaving"]), **stamp)
         case "process_usage":
             usage = tuple((_holder(item, attempts), int(item["cpu_us"])) for item in body["usage"])
             return ProcessUsage(
@@ -94,3 +94,8 @@ def _claim(item: Mapping[str, Any], attempts: Mapping[str, int]) -> AllocationHo
         denominator=int(item["denominator"]),
         evidence=item["evidence"],
     )
+
+
+def _boot_us(row: Mapping[str, Any], body: Mapping[str, Any]) -> int:
+    # The envelope's clocks are of the append; the event happened a little earlier.
+    return int(body["boot_us"]) - (int(body["wall_us"]) - int(row["at_us"]))
