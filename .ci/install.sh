@@ -16,6 +16,7 @@ need git git
 need ip iproute2
 need cc gcc libc6-dev
 need make make
+python3 -c "import ensurepip" 2>/dev/null || missing="$missing python3 python3-venv"
 need systemd-analyze systemd
 
 if [ -n "$missing" ]; then
