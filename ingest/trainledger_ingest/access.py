@@ -96,7 +96,10 @@ def check_user_sql(
         raise UserQueryError(
             "only SELECT is allowed: the tables are read-only here (also no INTO OUTFILE, SET, USE, KILL)"
         )
-    root = _parse_tree(engine.explain_ast(sql, parameters))
+    lines = engine.explain_ast(sql, parameters)  # says where the syntax error is, if there is one
+    if statement is not None and statement.count == 0:
+        raise UserQueryError("this is no SQL statement; try: SELECT * FROM runs LIMIT 10")
+    root = _parse_tree(lines)
     if root.kind not in _ROOT_KINDS:
         raise UserQueryError(_not_a_select(root.kind, views))
     walk = _Walk(
@@ -228,8 +231,6 @@ _TABLE_FUNCTIONS = frozenset(
     {
         "numbers",
         "numbers_mt",
-        "zeros",
-        "zeros_mt",
         "generateseries",
         "generate_series",
         "primes",
@@ -338,7 +339,7 @@ class _Walk:
     def _check_table_function(self, name: str) -> None:
         if name.lower() not in _TABLE_FUNCTIONS:
             raise UserQueryError(
-                f"the table function {name[:80]!r} is not allowed; numbers, zeros and generate_series are"
+                f"the table function {name[:80]!r} is not allowed; only numbers and generate_series are"
             )
 
     def _check_in(self, node: _Node) -> None:

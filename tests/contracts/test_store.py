@@ -1,5 +1,6 @@
 """One suite for both stores: the embedded engine and a server over HTTP (the same engine in another process)."""
 
+import itertools
 import threading
 import time
 import uuid
@@ -26,6 +27,7 @@ from trainledger_schemas.errors import (
 )
 
 AnyStore = ChdbStore | ClickHouseStore
+_numbers = itertools.count(1)
 LIMITS = UserLimits(time_s=2, memory_bytes=300 << 20, result_rows=1000, threads=2)
 ONE_RUN = uuid.UUID("01234567-89ab-cdef-0123-456789abcdef")
 TABLE = """
@@ -42,8 +44,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
 
 
 @pytest.fixture
-def remote(server: TestServer, request: pytest.FixtureRequest) -> Iterator[ClickHouseStore]:
-    name = f"trainledger_r{abs(hash(request.node.nodeid))}"
+def remote(server: TestServer) -> Iterator[ClickHouseStore]:
+    name = f"trainledger_r{next(_numbers)}"
     store = ClickHouseStore.open(server.url, database=name, limits=LIMITS)
     yield store
     store.command(f"DROP DATABASE {name}")
