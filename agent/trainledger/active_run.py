@@ -18,7 +18,7 @@ from trainledger_schemas.ids import id_text, random_id
 
 from .capture import start_capture
 from .changes import Change
-from .claims import default_project, exit_claim, settings_claim, started_claim, traceback_text
+from .claims import exit_claim, run_identity, settings_claim, started_claim, traceback_text
 from .identity import Membership, choose_run, name_mark, parent_variable
 from .journal import JournalWriter
 from .launch import Launch, detect_launch
@@ -105,14 +105,12 @@ class Run:
         if self._journal is None and not self._ended and self._place.folder is not None:
             try:
                 self._journal = JournalWriter.create(
-                    self._place.folder,
+                    self._place,
                     run_id=self._membership.run_id,
                     parent_journal=self._membership.parent_journal,
-                    append_by_write=self._place.append_by_write,
                     settings=self._settings,
                     ids=random_id,
                     clock=SystemClock(),
-                    has_reader=self._place.reader is not None,
                 )
             except (OSError, ValueError) as error:
                 self._notices.once(
@@ -228,7 +226,7 @@ def init(
     )
     _state["joined_wrapper"] = _state["joined_wrapper"] or membership.joined == "wrapper"
     told = {"project": project, "experiment": experiment, "team": team, "name": name, "group": group}
-    identity = _identity(settings, told, tags)
+    identity = run_identity(settings, told, tags)
     place = Placement(None, (), False, None) if disabled else choose_folder(settings)
     run = Run(identity, membership, launch, place)
     run.config = Change(run._record_config, dict(config or {}))
@@ -348,17 +346,6 @@ def _claim_of_error(
     return exit_claim("failed", "exception", message=traceback_text(kind, error, trace))
 
 
-def _identity(settings: Settings, told: Mapping[str, Any], tags: Any) -> dict[str, Any]:
-    return {
-        "project": _text(told["project"]) or settings.project or default_project(),
-        "experiment": _text(told["experiment"]) or settings.experiment,
-        "team": _text(told["team"]) or settings.team,
-        "name": _text(told["name"]) or settings.name,
-        "group": _text(told["group"]),
-        "tags": _tags(tags) or list(settings.tags),
-    }
-
-
 def _check_arguments(config: Any, mode: str | None) -> None:
     if config is not None and not isinstance(config, Mapping):
         raise TypeError(f"config is a {type(config).__name__}; give a dict of parameters")
@@ -373,17 +360,3 @@ def _warn_unknown(unknown: Mapping[str, Any], notices: Notices) -> None:
         notices.say(
             f"init() has no argument {keyword!r}" + (f"; did you mean {nearest!r}?" if nearest else "")
         )
-
-
-def _tags(tags: Any) -> list[str]:
-    if tags is None:
-        return []
-    if isinstance(tags, str):
-        return [tags]
-    if isinstance(tags, Mapping):
-        return [f"{key}={value}" for key, value in tags.items()]
-    return [str(tag) for tag in tags]
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)

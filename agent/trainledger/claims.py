@@ -13,9 +13,10 @@ from .identity import Membership
 from .launch import Launch
 from .process_facts import cpu_us, read_process_facts
 from .redaction import redact, redact_argv
+from .settings import Settings
 from .values import settings_of
 
-__all__ = ["default_project", "exit_claim", "settings_claim", "started_claim", "traceback_text"]
+__all__ = ["exit_claim", "run_identity", "settings_claim", "started_claim", "traceback_text"]
 
 TRACEBACK_LINES_MAX = 20
 TRACEBACK_CHARACTERS_MAX = 8000
@@ -82,7 +83,33 @@ def traceback_text(kind: type[BaseException], error: BaseException, trace: Any) 
     return redact("\n".join(lines[-TRACEBACK_LINES_MAX:]))[-TRACEBACK_CHARACTERS_MAX:]
 
 
-def default_project() -> str:
+def run_identity(settings: Settings, told: Mapping[str, Any], tags: Any = None) -> dict[str, Any]:
+    """Project, experiment, team, name, group and tags: what was `told`, else what the environment says."""
+    return {
+        "project": _text(told.get("project")) or settings.project or _default_project(),
+        "experiment": _text(told.get("experiment")) or settings.experiment,
+        "team": _text(told.get("team")) or settings.team,
+        "name": _text(told.get("name")) or settings.name,
+        "group": _text(told.get("group")),
+        "tags": _tags(tags) or list(settings.tags),
+    }
+
+
+def _tags(tags: Any) -> list[str]:
+    if tags is None:
+        return []
+    if isinstance(tags, str):
+        return [tags]
+    if isinstance(tags, Mapping):
+        return [f"{key}={value}" for key, value in tags.items()]
+    return [str(tag) for tag in tags]
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _default_project() -> str:
     """The name of the repository around the working folder, else of the folder."""
     try:
         here = Path.cwd()

@@ -129,7 +129,8 @@ def _version() -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    _print(sys.stderr, f"trainledger: {message}")
+    # One line, whatever an engine or a library put into its message.
+    _print(sys.stderr, "trainledger: " + " ".join(message.split()))
     return code
 
 

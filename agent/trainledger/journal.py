@@ -11,6 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from trainledger_schemas.journal import (
     segment_name,
 )
 
+from .placement import Placement
 from .process_facts import read_process_facts
 from .segment import MIN_SEGMENT_BYTES, RESERVE_BYTES, MappedSegment, Segment, WrittenSegment
 from .settings import Settings
@@ -70,17 +72,17 @@ class JournalWriter:
     @classmethod
     def create(
         cls,
-        uid_folder: Path,
+        place: Placement,
         *,
         run_id: bytes,
         parent_journal: bytes = bytes(16),
-        append_by_write: bool,
         settings: Settings,
         ids: IdSource,
         clock: Clock,
-        has_reader: bool = False,
     ) -> "JournalWriter":
-        """Make the folder and the first segment; raises OSError when that cannot be done."""
+        """Make the folder and the first segment in `place.folder`; raises OSError when that cannot be done."""
+        if place.folder is None:
+            raise FileNotFoundError("no folder for journals: " + "; ".join(place.reasons))
         journal_id = ids()
         facts = read_process_facts()
         header = SegmentHeader(
@@ -95,13 +97,13 @@ class JournalWriter:
             wall_ns=clock.wall_ns(),
             boot_ns=clock.boot_ns(),
             pid_namespace=facts.pid_namespace,
-            flags=WRITTEN_BY_WRITE if append_by_write else 0,
+            flags=WRITTEN_BY_WRITE if place.append_by_write else 0,
         )
-        default_mib = BUDGET_MIB_WITH_AGENT if has_reader else BUDGET_MIB_WITHOUT_AGENT
+        default_mib = BUDGET_MIB_WITH_AGENT if place.reader is not None else BUDGET_MIB_WITHOUT_AGENT
         budget_bytes = (settings.budget_mib or default_mib) << 20
-        folder = uid_folder / id_text(journal_id)
+        folder = place.folder / id_text(journal_id)
         folder.mkdir(mode=0o700)
-        journal = cls(folder, header, by_write=append_by_write, budget_bytes=budget_bytes, clock=clock)
+        journal = cls(folder, header, by_write=place.append_by_write, budget_bytes=budget_bytes, clock=clock)
         journal._rotate(b"")
         return journal
 
@@ -215,21 +217,8 @@ class JournalWriter:
         return MappedSegment(path, number, size_bytes=size)
 
     def _header_of(self, number: int) -> bytes:
-        h = self._header
-        return SegmentHeader(
-            number,
-            h.journal_id,
-            h.run_id,
-            h.parent_journal,
-            h.boot_id,
-            h.pid,
-            h.uid,
-            h.start_ticks,
-            self._clock.wall_ns(),
-            self._clock.boot_ns(),
-            h.pid_namespace,
-            h.flags,
-        ).pack()
+        clock = self._clock
+        return replace(self._header, segment=number, wall_ns=clock.wall_ns(), boot_ns=clock.boot_ns()).pack()
 
     def _segment_bytes(self) -> int:
         if self._next_number == 0:

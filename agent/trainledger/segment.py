@@ -35,7 +35,6 @@ class Segment(Protocol):
     """A file that takes whole records; see the module."""
 
     number: int
-    defined: int
 
     def write(self, record: bytes, /) -> int:
         """Append; ValueError when there is no room."""
@@ -59,7 +58,7 @@ class Segment(Protocol):
 class MappedSegment:
     """A preallocated, mapped file."""
 
-    __slots__ = ("_map", "_path", "_reserve", "_reserve_end", "_sealed_from", "defined", "number", "write")
+    __slots__ = ("_map", "_path", "_reserve", "_reserve_end", "_sealed_from", "number", "write")
 
     def __init__(self, path: Path, number: int, *, size_bytes: int) -> None:
         fd = os.open(path, os.O_RDWR | _OPEN_FLAGS, 0o600)
@@ -79,7 +78,6 @@ class MappedSegment:
         self._reserve_end = size_bytes
         self._sealed_from = -1
         self.number = number
-        self.defined = 0
         self.write = self._map.write
 
     def publish(self, path: Path) -> None:
@@ -165,7 +163,7 @@ class MappedSegment:
 class WrittenSegment:
     """A file that grows by write calls; one lock, because a write gives the interpreter's lock away."""
 
-    __slots__ = ("_ballast", "_fd", "_lock", "_path", "_room_bytes", "defined", "number")
+    __slots__ = ("_ballast", "_fd", "_lock", "_path", "_room_bytes", "number")
 
     def __init__(self, path: Path, number: int, *, size_bytes: int, ballast: Path) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | _OPEN_FLAGS, 0o600)
@@ -174,7 +172,6 @@ class WrittenSegment:
         self._room_bytes = size_bytes
         self._ballast = ballast
         self.number = number
-        self.defined = 0
 
     def write(self, record: bytes, /) -> int:
         with self._lock:

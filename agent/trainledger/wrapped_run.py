@@ -15,7 +15,7 @@ from trainledger_schemas.ids import id_text, random_id
 
 from .capture import start_capture
 from .child import ExitStatus, NotStartedError
-from .claims import default_project, started_claim
+from .claims import run_identity, started_claim
 from .identity import choose_run
 from .journal import JournalWriter
 from .launch import Launch
@@ -101,26 +101,16 @@ def open_wrapped_run(
     membership = choose_run(settings, launch, ids=random_id, resume=None, mark=None, may_join_wrapper=True)
     try:
         journal = JournalWriter.create(
-            place.folder,
+            place,
             run_id=membership.run_id,
             parent_journal=membership.parent_journal,
-            append_by_write=place.append_by_write,
             settings=settings,
             ids=random_id,
             clock=clock,
-            has_reader=place.reader is not None,
         )
     except (OSError, ValueError) as error:
         notices.say(f"nothing is recorded: {place.folder} cannot be written: {error}")
         return None
-    identity = {
-        "project": settings.project or default_project(),
-        "experiment": settings.experiment,
-        "team": settings.team,
-        "name": settings.name,
-        "group": None,
-        "tags": list(settings.tags),
-    }
-    claim = started_claim(identity, membership, launch, {})
+    claim = started_claim(run_identity(settings, {}), membership, launch, {})
     journal.append_claim(claim | {"role": "wrapper", "argv": redact_argv(list(command))})
     return WrappedRun(journal, membership.run_id, by_write=place.append_by_write, clock=clock)

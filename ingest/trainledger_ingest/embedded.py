@@ -34,15 +34,13 @@ from .remote_session import RemoteSession
 from .session import Session
 from .settings import IngestSettings
 from .sources.spool import SpoolSource
-from .storage.chdb import ChdbStore
-from .storage.clickhouse import ClickHouseStore
 from .storage.migrate import Schema, migrate
+from .storage.opening import VIEWS, open_server, open_tables
 from .tables_session import TablesSession
 from .worker import Worker
 
 __all__ = ["Embedded", "make_topics", "open_session", "open_up"]
 
-VIEWS = "trainledger"
 ONE_SHOT_WAIT_S = 120.0
 UP_WAIT_S = 30.0
 POLL_S = 0.1
@@ -69,9 +67,7 @@ class Embedded:
         self._agent = NodeAgent.open(
             settings.home, settings.node_folder, kind=reader, settings=agent_settings, clock=clock
         )
-        self._store = ChdbStore.open(
-            settings.home / "tables", database=VIEWS, memory_bytes_max=settings.engine_memory_bytes
-        )
+        self._store = open_tables(settings)
         self._schema = migrate(self._store)
         self._derivation = Derivation(self._store, self._schema.generation)
         self._worker = self._new_worker(self._schema, self._derivation)
@@ -173,11 +169,6 @@ class Embedded:
 
 def open_up(settings: IngestSettings) -> Embedded:
     """Take the home as `up`: another `up` is refused at once, a one-shot is waited for."""
-    try:
-        HomeLock.acquire(settings.home, kind="up", wait_s=0.0, clock=SystemClock()).release()
-    except HomeLockedError:
-        if HomeLock.owner_kind(settings.home) in ("up", "ingest"):
-            raise
     return Embedded.open(settings, kind="up", wait_s=UP_WAIT_S)
 
 
@@ -185,9 +176,9 @@ def open_session(settings: IngestSettings, *, say: Callable[[str], None]) -> Ses
     """The session that fits the settings; see the module. It covers everything written before the call."""
     clock = SystemClock()
     if settings.clickhouse is not None:
-        store = ClickHouseStore.open(settings.clickhouse, database=VIEWS)
+        store = open_server(settings.clickhouse)
         return TablesSession(store, migrate(store), send=_no_log, release=lambda: None, say=say, clock=clock)
-    if settings.kafka is not None and (settings.home / "tables").is_dir():
+    if settings.kafka is not None and settings.tables.is_dir():
         return _kafka_fed_tables(settings, say, clock)
     deadline_ns = clock.monotonic_ns() + int(ONE_SHOT_WAIT_S * 1e9)
     while True:
@@ -207,9 +198,7 @@ def open_session(settings: IngestSettings, *, say: Callable[[str], None]) -> Ses
 
 def _kafka_fed_tables(settings: IngestSettings, say: Callable[[str], None], clock: Clock) -> Session:
     lock = HomeLock.acquire(settings.home, kind="one-shot", wait_s=ONE_SHOT_WAIT_S, clock=clock)
-    store = ChdbStore.open(
-        settings.home / "tables", database=VIEWS, memory_bytes_max=settings.engine_memory_bytes
-    )
+    store = open_tables(settings)
     return TablesSession(store, migrate(store), send=_no_log, release=lock.release, say=say, clock=clock)
 
 

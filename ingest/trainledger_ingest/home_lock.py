@@ -12,7 +12,10 @@ from pathlib import Path
 from trainledger_schemas.clock import Clock
 from trainledger_schemas.errors import HomeLockedError, SettingsError
 
-__all__ = ["HomeLock"]
+__all__ = ["STAYING_KINDS", "HomeLock"]
+
+# Owners that stay: who would be one of them is refused at once instead of waiting.
+STAYING_KINDS = frozenset({"up", "ingest"})
 
 POLL_S = 0.05
 
@@ -30,7 +33,9 @@ class HomeLock:
 
     @classmethod
     def acquire(cls, home: Path, *, kind: str, wait_s: float, clock: Clock) -> "HomeLock":
-        """Take the lock, waiting up to `wait_s` for another owner; raises HomeLockedError naming it."""
+        """Take the lock, waiting up to `wait_s` for another owner; raises HomeLockedError naming it.
+
+        One that stays is not waited for by one that would stay."""
         descriptor = _open(home)
         deadline_ns = clock.monotonic_ns() + int(wait_s * 1e9)
         while True:
@@ -38,8 +43,9 @@ class HomeLock:
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError:
-                if clock.monotonic_ns() >= deadline_ns:
-                    owner = _owner(descriptor)
+                owner = _owner(descriptor)
+                both_stay = kind in STAYING_KINDS and owner.get("kind") in STAYING_KINDS
+                if both_stay or clock.monotonic_ns() >= deadline_ns:
                     pid = owner.get("pid")
                     os.close(descriptor)
                     raise HomeLockedError(

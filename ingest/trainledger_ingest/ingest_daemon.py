@@ -14,11 +14,11 @@ from .sources.kafka import KafkaSource
 from .storage.chdb import ChdbStore
 from .storage.clickhouse import ClickHouseStore
 from .storage.migrate import migrate
+from .storage.opening import open_server, open_tables
 from .worker import Worker
 
 __all__ = ["run_ingest"]
 
-VIEWS = "trainledger"
 POLL_S = 1.0
 
 
@@ -35,12 +35,10 @@ def run_ingest(
     lock: HomeLock | None = None
     store: ChdbStore | ClickHouseStore
     if settings.clickhouse is not None:
-        store = ClickHouseStore.open(settings.clickhouse, database=VIEWS)
+        store = open_server(settings.clickhouse)
     else:
         lock = HomeLock.acquire(settings.home, kind="ingest", wait_s=0.0, clock=SystemClock())
-        store = ChdbStore.open(
-            settings.home / "tables", database=VIEWS, memory_bytes_max=settings.engine_memory_bytes
-        )
+        store = open_tables(settings)
     try:
         schema = migrate(store)
         derivation = Derivation(store, schema.generation)

@@ -54,6 +54,11 @@ class IngestSettings:
         return replace(self, node_folder=folder.absolute())
 
     @property
+    def tables(self) -> Path:
+        """The folder of the embedded tables."""
+        return self.home / "tables"
+
+    @property
     def api_socket(self) -> Path:
         """The socket on which `up` answers."""
         return self.home / "api.sock"

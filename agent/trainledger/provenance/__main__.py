@@ -16,6 +16,7 @@ from trainledger_schemas.errors import TrainledgerError
 from trainledger_schemas.ids import random_id
 
 from ..journal import JournalWriter
+from ..placement import Placement
 from ..settings import Settings, process_environment
 from .claim import Capture
 from .request import Request, parse_request
@@ -58,10 +59,9 @@ def capture_and_write(request: Request, *, clock: Clock) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(WRITE_BUDGET_S)
     journal = JournalWriter.create(
-        request.uid_folder,
+        Placement(request.uid_folder, (), request.append_by_write, None),
         run_id=request.run_id,
         parent_journal=request.parent_journal,
-        append_by_write=request.append_by_write,
         settings=Settings.from_env(process_environment()),
         ids=random_id,
         clock=clock,

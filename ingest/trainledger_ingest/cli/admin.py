@@ -8,6 +8,7 @@ from trainledger_schemas.errors import UsageError
 
 from ..embedded import make_topics
 from .opening import read_settings, session
+from .options import Json
 from .output import print_json, print_table
 
 __all__ = ["app"]
@@ -17,8 +18,6 @@ app = typer.Typer(
 )
 dead_app = typer.Typer(no_args_is_help=True, help="Records that could not be understood.")
 app.add_typer(dead_app, name="dead")
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON array of objects.")]
 
 
 @app.command()

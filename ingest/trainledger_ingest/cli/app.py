@@ -12,7 +12,6 @@ from typer.exceptions import Abort, Exit, TyperException
 from trainledger_schemas.errors import TrainledgerError, UsageError
 
 from . import admin, costs, daemons, queries, runs
-from .output import stderr_line
 
 __all__ = ["app", "main"]
 
@@ -31,7 +30,9 @@ app.add_typer(admin.app, name="admin")
 
 
 def main(argv: list[str]) -> int:
-    """Run one command (its name first) and return the exit status."""
+    """Run one command (its name first) and return the exit status.
+
+    Our own errors go on to `trainledger.cli`, which turns every error into one line and a status."""
     try:
         result = app(args=argv, prog_name="trainledger", standalone_mode=False)
     except Exit as end:
@@ -39,20 +40,10 @@ def main(argv: list[str]) -> int:
     except Abort:
         return 130
     except TyperException as error:
-        return _fail(error.format_message(), error.exit_code)
-    except UsageError as error:
-        return _fail(str(error), 2)
-    except TrainledgerError as error:
-        return _fail(str(error), 1)
-    except KeyboardInterrupt:
-        return 130
+        kind = UsageError if error.exit_code == 2 else TrainledgerError
+        raise kind(error.format_message()) from error
     except BrokenPipeError:
         # The reader of our output went away (`| head`): nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return result if isinstance(result, int) else 0
-
-
-def _fail(message: str, status: int) -> int:
-    stderr_line("trainledger: " + " ".join(message.split()))
-    return status

@@ -16,11 +16,11 @@ from ..cost.prices import nano_rate, price_fields, whole_hour
 from ..cost.report import CostReport, read_report
 from ..reports.times import parse_month, parse_time
 from .opening import session, utc_now
+from .options import Csv, Json, Parquet
 from .output import print_json, print_rows, print_table, stderr_line, table_rows
 
 __all__ = ["register"]
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON array of objects.")]
 price_app = typer.Typer(no_args_is_help=True, help="Prices of nodes.")
 
 
@@ -38,8 +38,8 @@ def cost(
     end: Annotated[str | None, typer.Option("--to", help="End, not included.")] = None,
     month: Annotated[str | None, typer.Option(help="One month, as in 2026-11.")] = None,
     as_json: Json = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
-    parquet: Annotated[Path | None, typer.Option("--parquet", help="Write to this file.")] = None,
+    as_csv: Csv = False,
+    parquet: Parquet = None,
 ) -> None:
     """Report cost by one group."""
     first, last = _period(start, end, month)

@@ -14,13 +14,12 @@ from ..embedded import open_session, open_up
 from ..ingest_daemon import run_ingest
 from ..installation import check_installation
 from .opening import read_settings
+from .options import Json
 from .output import print_json, print_table, stderr_line
 
 __all__ = ["register"]
 
 IDLE_S = 0.2
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON array of objects.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -124,7 +124,7 @@ def cell_text(value: Any) -> str:
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
     plain = json_value(value)
     text = plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
-    text = text.replace("\n", "\\n").replace("[", "\\[") if "[" in text else text.replace("\n", "\\n")
+    text = text.replace("\n", "\\n").replace("[", "\\[")
     return text if len(text) <= CELL_CHARACTERS_MAX else text[: CELL_CHARACTERS_MAX - 1] + "…"
 
 

@@ -1,11 +1,11 @@
 """`sql`: any SELECT over the views."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .opening import session
+from .options import Csv, Json, Parquet
 from .output import print_rows
 
 __all__ = ["register"]
@@ -18,9 +18,9 @@ def register(app: typer.Typer) -> None:
 
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array of objects.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
-    parquet: Annotated[Path | None, typer.Option("--parquet", help="Write to this file.")] = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    parquet: Parquet = None,
 ) -> None:
     """Run one SELECT over the views."""
     with session() as opened:

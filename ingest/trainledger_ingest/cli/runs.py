@@ -1,6 +1,5 @@
 """`ls`, `show`, `logs` and `compare`."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,13 +13,11 @@ from ..reports.listing import RunChoice, list_runs, ls_cells, short_id
 from ..reports.logs import follow_log, print_log, read_log
 from ..run_lookup import find_run
 from .opening import session, utc_now
+from .options import Csv, Json, Parquet
 from .output import cell_text, print_json, print_rows, print_table, stderr_line, table_rows
 
 __all__ = ["register"]
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON array of objects.")]
-Csv = Annotated[bool, typer.Option("--csv", help="Comma-separated values.")]
-Parquet = Annotated[Path | None, typer.Option("--parquet", help="Write to this file.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Id, the unique beginning of one, or name.")]
 
 _LS_COLUMNS = ("run", "name", "project", "experiment", "team", "state", "started", "duration", "cost")

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ..curves import CURVE_BUCKETS, sparkline
 from ..session import Session
-from .listing import RUN_COLUMNS, money_text
+from .listing import SELECTED_COLUMNS, money_text
 from .times import duration_text
 
 __all__ = ["Picture", "Section", "describe_run"]
@@ -38,11 +38,10 @@ class Picture:
 
 def describe_run(session: Session, run_id: str) -> Picture:
     """Collect everything to show of a run that exists."""
-    columns = ", ".join(
-        "toString(r.run_id) AS run_id" if c == "run_id" else f"r.{c} AS {c}" for c in RUN_COLUMNS
-    )
     row = _rows(
-        session, f"SELECT {columns} FROM {session.views}.runs AS r WHERE r.run_id = {{id:UUID}}", run_id
+        session,
+        f"SELECT {SELECTED_COLUMNS} FROM {session.views}.runs AS r WHERE r.run_id = {{id:UUID}}",
+        run_id,
     )[0]
     sections = [
         _results(session, run_id),

@@ -11,7 +11,7 @@ from trainledger_schemas.errors import UsageError
 from ..session import Session
 from .times import duration_text, parse_time
 
-__all__ = ["RUN_COLUMNS", "RunChoice", "list_runs", "ls_cells", "money_text", "short_id"]
+__all__ = ["RUN_COLUMNS", "SELECTED_COLUMNS", "RunChoice", "list_runs", "ls_cells", "money_text", "short_id"]
 
 RUN_COLUMNS = (
     "run_id",
@@ -36,6 +36,11 @@ RUN_COLUMNS = (
     "payer_evidence",
     "grade",
     "tags",
+)
+# The columns of a run from `... AS r`, its id as text. Qualified, or the alias would stand for the id in WHERE.
+SELECTED_COLUMNS = ", ".join(
+    "toString(r.run_id) AS run_id" if column == "run_id" else f"r.{column} AS {column}"
+    for column in RUN_COLUMNS
 )
 STATES = ("running", "finished", "failed", "killed", "crashed", "lost", "retracted")
 
@@ -70,11 +75,8 @@ def list_runs(session: Session, choice: RunChoice, *, now: datetime) -> pa.Table
         conditions.append("started_at >= {since:DateTime64(6)}")
         wanted["since"] = parse_time(choice.since, now=now).strftime("%Y-%m-%d %H:%M:%S.%f")
     direction = "DESC" if choice.sort.startswith("-") else "ASC"
-    columns = ", ".join(
-        "toString(run_id) AS run_id" if c == "run_id" else f"r.{c} AS {c}" for c in RUN_COLUMNS
-    )
     return session.query(
-        f"SELECT {columns} FROM (SELECT * FROM {session.views}.runs WHERE {' AND '.join(conditions)}) AS r "
+        f"SELECT {SELECTED_COLUMNS} FROM (SELECT * FROM {session.views}.runs WHERE {' AND '.join(conditions)}) AS r "
         f"ORDER BY r.{column} {direction} NULLS LAST, r.run_id LIMIT {int(choice.limit)}",
         wanted,
     )

@@ -37,9 +37,11 @@ from trainledger_ingest.storage.chdb_config import write_engine_config
 from trainledger_ingest.storage.inspect import (
     FUNCTIONS_SQL,
     ast_lines,
+    database_names,
     engine_functions,
     explain_error,
     explain_sql,
+    table_names,
 )
 from trainledger_ingest.storage.store import (
     INSERT_SETTINGS,
@@ -164,12 +166,11 @@ class ChdbStore:
 
     def tables(self, database: str) -> frozenset[str]:
         """See `SqlInspector.tables`."""
-        found = self.rows("SELECT name FROM system.tables WHERE database = {d:String}", {"d": database})
-        return frozenset(str(row["name"]) for row in found)
+        return table_names(self, database)
 
     def databases(self) -> frozenset[str]:
         """See `SqlInspector.databases`."""
-        return frozenset(str(row["name"]) for row in self.rows("SELECT name FROM system.databases"))
+        return database_names(self)
 
     def close(self) -> None:
         """End running queries, wait for them, and let the engine go with its folder."""
@@ -179,15 +180,7 @@ class ChdbStore:
         return self._engine.client(database=self.database, options={})
 
     def _user_client(self) -> Any:
-        options = {
-            "max_execution_time": self._limits.time_s,
-            "timeout_before_checking_execution_speed": 0,
-            "max_memory_usage": self._limits.memory_bytes,
-            "max_threads": self._limits.threads,
-            "max_parser_depth": 500,
-            "max_ast_depth": 500,
-        }
-        client = self._engine.client(database=self.database, options=options)
+        client = self._engine.client(database=self.database, options=self._limits.engine_settings())
         # The driver reads system.settings while it connects, which the row limit would refuse; and after
         # readonly no setting can be changed, so it comes last.
         client.command(f"SET max_result_rows = {self._limits.result_rows}")

@@ -26,9 +26,11 @@ from trainledger_ingest.storage.arrow_types import needs_types, restore_types
 from trainledger_ingest.storage.inspect import (
     FUNCTIONS_SQL,
     ast_lines,
+    database_names,
     engine_functions,
     explain_error,
     explain_sql,
+    table_names,
 )
 from trainledger_ingest.storage.store import (
     INSERT_SETTINGS,
@@ -161,12 +163,11 @@ class ClickHouseStore:
 
     def tables(self, database: str) -> frozenset[str]:
         """See `SqlInspector.tables`."""
-        found = self.rows("SELECT name FROM system.tables WHERE database = {d:String}", {"d": database})
-        return frozenset(str(row["name"]) for row in found)
+        return table_names(self, database)
 
     def databases(self) -> frozenset[str]:
         """See `SqlInspector.databases`."""
-        return frozenset(str(row["name"]) for row in self.rows("SELECT name FROM system.databases"))
+        return database_names(self)
 
     def close(self) -> None:
         self._client.close()
@@ -174,14 +175,9 @@ class ClickHouseStore:
     def _user_settings(self) -> dict[str, object]:
         return {
             **_READ_SETTINGS,
-            "max_execution_time": self._limits.time_s,
-            "timeout_before_checking_execution_speed": 0,
-            "max_memory_usage": self._limits.memory_bytes,
-            "max_threads": self._limits.threads,
+            **self._limits.engine_settings(),
             "max_result_rows": self._limits.result_rows,
             "result_overflow_mode": "throw",
-            "max_parser_depth": 500,
-            "max_ast_depth": 500,
             "readonly": 1,
         }
 

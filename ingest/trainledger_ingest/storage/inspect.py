@@ -4,10 +4,18 @@ import re
 from collections.abc import Iterable, Mapping
 
 from trainledger_ingest.access_functions import EngineFunction
-from trainledger_ingest.storage.store import user_error
+from trainledger_ingest.storage.store import Store, user_error
 from trainledger_schemas.errors import UserQueryError
 
-__all__ = ["FUNCTIONS_SQL", "ast_lines", "engine_functions", "explain_error", "explain_sql"]
+__all__ = [
+    "FUNCTIONS_SQL",
+    "ast_lines",
+    "database_names",
+    "engine_functions",
+    "explain_error",
+    "explain_sql",
+    "table_names",
+]
 
 _SYNTAX = re.compile(r"failed at position \d+ \((.*?)\)(?: \(line (\d+), col (\d+)\))?:", re.DOTALL)
 _SYNTAX_ERROR = 62
@@ -34,6 +42,17 @@ def engine_functions(rows: Iterable[Mapping[str, object]]) -> dict[str, EngineFu
         if row["any_case"]:
             found.setdefault(function.name.lower(), function)
     return found
+
+
+def table_names(store: Store, database: str) -> frozenset[str]:
+    """The tables and views of a database, as the engine lists them now."""
+    found = store.rows("SELECT name FROM system.tables WHERE database = {d:String}", {"d": database})
+    return frozenset(str(row["name"]) for row in found)
+
+
+def database_names(store: Store) -> frozenset[str]:
+    """The engine's databases."""
+    return frozenset(str(row["name"]) for row in store.rows("SELECT name FROM system.databases"))
 
 
 def explain_sql(sql: str) -> str:

@@ -90,6 +90,17 @@ class UserLimits:
     result_rows: int = 1_000_000
     threads: int = 2
 
+    def engine_settings(self) -> dict[str, object]:
+        """What bounds a query in the engine; the bound on the result comes last, see the stores."""
+        return {
+            "max_execution_time": self.time_s,
+            "timeout_before_checking_execution_speed": 0,
+            "max_memory_usage": self.memory_bytes,
+            "max_threads": self.threads,
+            "max_parser_depth": 500,
+            "max_ast_depth": 500,
+        }
+
 
 class Store(Protocol):
     """A set of tables in one database. All methods block; all are safe from any thread."""

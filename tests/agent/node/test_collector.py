@@ -540,6 +540,7 @@ SDK_WRITER = """
 import sys
 from pathlib import Path
 from trainledger.journal import JournalWriter
+from trainledger.placement import Placement
 from trainledger.settings import Settings
 from trainledger_schemas.clock import SystemClock
 from trainledger_schemas.ids import random_id
@@ -547,7 +548,8 @@ from trainledger_schemas.journal import LOG, pack_control
 import json
 folder = Path(sys.argv[1])
 folder.mkdir()
-writer = JournalWriter.create(folder, run_id=b"sdk-run-16-bytes", append_by_write=sys.argv[2] == "write",
+place = Placement(folder, (), sys.argv[2] == "write", None)
+writer = JournalWriter.create(place, run_id=b"sdk-run-16-bytes",
     settings=Settings.from_env({}), ids=random_id, clock=SystemClock())
 lines = 60_000
 for n in range(lines):
