@@ -1,14 +1,17 @@
 """Prices of nodes: who has which, from which hour on. Rates are integers, 10^-9 of the currency an hour.
 
-Of the rules whose pattern matches a node and that count in an hour, the most specific pattern wins (an exact
-name, then the most literal characters), then the latest beginning, then the one set last.
+In a pattern `*` stands for any text and `?` for one character; every other character, brackets too, stands for
+itself. Of the patterns that match a node, the one with the longest literal beginning wins, and the name itself
+over a pattern with the same beginning. Of the prices of one pattern, the latest beginning counts, then the one
+set last; of two patterns of the same rank, the one whose price was set last.
 """
 
 import fnmatch
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainledger_schemas.errors import UsageError
 
@@ -17,7 +20,7 @@ from .node_events import HOUR_US
 from .policy import CostPolicy
 from .presence import PresenceMode, PresenceRule
 
-__all__ = ["Price", "PriceBook", "nano_rate", "price_fields", "whole_hour"]
+__all__ = ["Price", "PriceBook", "matches", "nano_rate", "price_fields", "whole_hour"]
 
 NANO = 1_000_000_000
 RATE_MAX = Decimal(1_000_000)
@@ -61,17 +64,27 @@ class Price:
 
 
 class PriceBook:
-    """All prices that were ever set."""
+    """All prices that were ever set, in the order in which they were set.
+
+    The place in that order decides between prices that were set in the same microsecond."""
 
     def __init__(self, prices: Iterable[Price]) -> None:
-        self._prices = sorted(prices, key=_rank, reverse=True)
+        self._by_pattern: dict[str, list[_Placed]] = {}
+        for place, price in enumerate(sorted(prices, key=lambda price: price.set_at_us)):
+            self._by_pattern.setdefault(price.pattern, []).append(_Placed(place, price))
+        self._patterns = sorted(self._by_pattern, key=_rank, reverse=True)
 
     def price_for(self, node_id: str, hour_us: int) -> Price | None:
         """The price of a node in an hour, or None: unpriced, which is not free."""
-        for price in self._prices:
-            if price.from_hour_us <= hour_us and fnmatch.fnmatchcase(node_id, price.pattern):
-                return price
-        return None
+        found: _Placed | None = None
+        for pattern in self._patterns:
+            if found is not None and _rank(pattern) < _rank(found.price.pattern):
+                break
+            counting = [p for p in self._by_pattern[pattern] if p.price.from_hour_us <= hour_us]
+            if counting and matches(node_id, pattern):
+                current = max(counting, key=lambda placed: (placed.price.from_hour_us, placed.place))
+                found = current if found is None else max(found, current, key=lambda placed: placed.place)
+        return found.price if found else None
 
     def policy_for(self, node_id: str, hour_us: int) -> CostPolicy:
         """How an hour of a node is dealt; the defaults where there is no price."""
@@ -124,6 +137,18 @@ def price_fields(
     } | dict(extra)
 
 
-def _rank(price: Price) -> tuple[bool, int, int, int, str]:
-    literal = sum(character not in "*?[]" for character in price.pattern)
-    return (literal == len(price.pattern), literal, price.from_hour_us, price.set_at_us, price.price_id)
+class _Placed(NamedTuple):
+    """A price and its place in the order in which prices were set."""
+
+    place: int
+    price: Price
+
+
+def matches(node_id: str, pattern: str) -> bool:
+    """Whether a node bears a name of the pattern, in which `*` and `?` alone are special."""
+    return fnmatch.fnmatchcase(node_id, pattern.replace("[", "[[]"))
+
+
+def _rank(pattern: str) -> tuple[int, bool]:
+    literal = len(re.split(r"[*?]", pattern, maxsplit=1)[0])
+    return literal, literal == len(pattern)

@@ -183,7 +183,9 @@ class CostTables:
         return {str(row["writer_id"]): int(str(row["attempt"])) for row in rows}
 
     def _book(self) -> tuple[PriceBook, int]:
-        rows = self._store.rows(f"SELECT body FROM {self._generation}.admin_events WHERE type = 'price_set'")
+        rows = self._store.rows(
+            f"SELECT body FROM {self._generation}.admin_events WHERE type = 'price_set' ORDER BY offset, idx"
+        )
         return PriceBook(Price.from_fields(json.loads(str(row["body"]))) for row in rows), len(rows)
 
 

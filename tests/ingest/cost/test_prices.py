@@ -24,12 +24,37 @@ def id_for(prices: list[Price], node_id: str, hours: int = 0) -> str | None:
     return found.price_id if found else None
 
 
-def test_an_exact_name_beats_a_pattern_and_a_longer_pattern_a_shorter() -> None:
+def test_the_longest_literal_beginning_wins_and_then_the_exact_name() -> None:
     prices = [price("all", "*"), price("gpu", "gpu-*"), price("one", "gpu-1"), price("group", "gpu-1*")]
     assert id_for(prices, "gpu-1") == "one"
     assert id_for(prices, "gpu-12") == "group"
     assert id_for(prices, "gpu-2") == "gpu"
     assert id_for(prices, "cpu") == "all"
+    # More literal characters, but a shorter beginning.
+    assert id_for([price("end", "*-large-spot"), price("begin", "g*")], "g1-large-spot") == "begin"
+
+
+def test_only_star_and_question_mark_are_special_in_a_pattern() -> None:
+    prices = [price("set", "gpu[12]"), price("any", "gpu?"), price("star", "*]")]
+    assert id_for(prices, "gpu1") == "any"
+    assert id_for(prices, "gpu[12]") == "set"
+    assert id_for(prices, "x[1]") == "star"
+    assert id_for([price("not", "n[!a]")], "nb") is None
+    assert id_for([price("case", "GPU*")], "gpu1") is None
+
+
+@pytest.mark.parametrize(("first", "second"), [("gpu-*2", "gpu-?2"), ("gpu-?2", "gpu-*2")])
+def test_of_two_patterns_of_one_rank_the_price_set_last_counts(first: str, second: str) -> None:
+    # Also where the other one has the later beginning.
+    prices = [price("first", first, 3, 1), price("second", second, 0, 2)]
+    for order in (prices, prices[::-1]):
+        assert id_for(order, "gpu-12", 5) == "second"
+
+
+def test_prices_set_in_one_microsecond_count_by_their_order() -> None:
+    assert id_for([price("a", "g*", 0, 1), price("b", "g?", 0, 1)], "gp") == "b"
+    assert id_for([price("b", "g?", 0, 1), price("a", "g*", 0, 1)], "gp") == "a"
+    assert id_for([price("b", "g*", 0, 1), price("a", "g*", 0, 1)], "gp") == "a"
 
 
 def test_a_wider_pattern_set_later_does_not_override_a_more_specific_one() -> None:
