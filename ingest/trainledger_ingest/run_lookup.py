@@ -32,12 +32,14 @@ def find_run(session: Session, reference: str, *, say: Callable[[str], None]) ->
     if _ID_PART.fullmatch(reference):
         matching = session.query(
             f"SELECT toString(run_id) AS id FROM {session.views}.runs "
-            "WHERE startsWith(toString(run_id), {part:String}) ORDER BY started_at DESC LIMIT 50",
+            "WHERE startsWith(toString(run_id), {part:String}) ORDER BY started_at DESC, run_id "
+            f"LIMIT {CANDIDATES_SHOWN_MAX + 1}",
             {"part": reference.lower()},
         )["id"].to_pylist()
     if len(matching) > 1:
         shown = ", ".join(matching[:CANDIDATES_SHOWN_MAX])
-        raise UsageError(f"{len(matching)} runs begin with {reference!r}: {shown}; give more of the id")
+        more = " and more" if len(matching) > CANDIDATES_SHOWN_MAX else ""
+        raise UsageError(f"several runs begin with {reference!r}: {shown}{more}; give more of the id")
     if not matching:
         raise NotFoundError(f"no run has the id or name {reference!r}; `trainledger ls` lists the runs")
     return str(matching[0])

@@ -1,14 +1,16 @@
 """How results are printed: a table for people, JSON, CSV or Parquet for programs.
 
 JSON: integers are exact numbers, Decimal is a string, times are ISO 8601 UTC, NaN and infinities the strings
-"NaN", "Infinity" and "-Infinity"; null is NULL and nothing else.
+"NaN", "Infinity" and "-Infinity"; null is NULL and nothing else. CSV has the same values; NULL is empty, lists and
+maps are JSON. Tables for people show control characters as escapes, so that no name can move the cursor.
 """
 
 import csv
 import json
 import math
+import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -17,14 +19,28 @@ from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from trainledger_schemas.errors import UsageError
 
-__all__ = ["cell_text", "json_value", "print_json", "print_rows", "print_table", "stderr_line"]
+__all__ = [
+    "cell_text",
+    "check_one_form",
+    "json_value",
+    "print_json",
+    "print_rows",
+    "print_table",
+    "stderr_line",
+    "table_rows",
+]
 
 CELL_CHARACTERS_MAX = 60
+GAP = 2
+# C0, DEL and C1: with these a terminal can be told to do things.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def stderr_line(text: str) -> None:
@@ -62,32 +78,37 @@ def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def print_rows(
-    table: pa.Table,
-    *,
-    as_json: bool = False,
-    as_csv: bool = False,
-    parquet: Path | None = None,
-    title: str = "",
+    table: pa.Table, *, as_json: bool = False, as_csv: bool = False, parquet: Path | None = None
 ) -> None:
-    """Print or write a result in the one form that was asked for."""
-    if sum((as_json, as_csv, parquet is not None)) > 1:
-        raise UsageError("choose one of --json, --csv and --parquet")
+    """Print or write a result in the one form that was asked for; a table if none was."""
+    check_one_form(as_json=as_json, as_csv=as_csv, parquet=parquet)
     if parquet is not None:
         try:
-            pa.parquet.write_table(table, parquet)
+            with parquet.open("wb") as sink:
+                pa.parquet.write_table(table, sink)
         except OSError as error:
-            raise UsageError(f"cannot write {parquet}: {error}") from error
+            raise UsageError(f"cannot write {parquet}: {error.strerror or error}") from error
         stderr_line(f"{table.num_rows} rows written to {parquet}")
         return
     rows = table_rows(table)
+    names = table.column_names
     if as_json:
         print_json(rows)
     elif as_csv:
-        _print_csv(table.column_names, rows)
+        _print_csv(names, rows)
     else:
-        print_table(
-            table.column_names, ([cell_text(row[n]) for n in table.column_names] for row in rows), title=title
-        )
+        cells = [[cell_text(row[name]) for name in names] for row in rows]
+        room = Console().width if sys.stdout.isatty() else None
+        if room is None or _table_width(names, cells) <= room:
+            print_table(names, cells)
+        else:
+            _print_records(names, cells)
+
+
+def check_one_form(*, as_json: bool, as_csv: bool, parquet: Path | None) -> None:
+    """Refuse two forms at once."""
+    if sum((as_json, as_csv, parquet is not None)) > 1:
+        raise UsageError("choose one of --json, --csv and --parquet")
 
 
 def table_rows(table: pa.Table) -> list[dict[str, Any]]:
@@ -101,17 +122,72 @@ def table_rows(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", right: Iterable[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    title: str = "",
+    right: Collection[str] = (),
+    optional: Sequence[str] = (),
 ) -> None:
-    """A table for people: bordered and coloured on a terminal, plain text when piped."""
-    console = Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else 200)
-    table = Table(title=title or None, box=None, pad_edge=False, header_style="bold", title_justify="left")
-    to_the_right = set(right)
+    """A table for people: fitted to a terminal, as wide as it needs to be when piped.
+
+    A terminal that is too narrow goes without the `optional` columns, the first of them first; what is then
+    still too wide is folded."""
+    cells = [[_printable(cell) for cell in row] for row in rows]
+    if title:
+        sys.stdout.write(f"\n{_printable(title)}\n")
+    if not sys.stdout.isatty():
+        _print_plain(columns, cells, right)
+        return
+    console = Console(highlight=False)
+    for name in optional:
+        if _table_width(columns, cells) > console.width:
+            place = columns.index(name)
+            columns = [*columns[:place], *columns[place + 1 :]]
+            cells = [[*row[:place], *row[place + 1 :]] for row in cells]
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(column, justify="right" if column in to_the_right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
+        table.add_column(Text(column), justify="right" if column in right else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*(Text(cell) for cell in row))
+    sys.stdout.flush()
     console.print(table)
+
+
+def _print_plain(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> None:
+    widths = _widths(columns, rows)
+    for row in (columns, *rows):
+        cells = (
+            _pad(cell, width, at_left=column in right)
+            for column, cell, width in zip(columns, row, widths, strict=True)
+        )
+        sys.stdout.write((" " * GAP).join(cells).rstrip() + "\n")
+
+
+def _pad(cell: str, width: int, *, at_left: bool = False) -> str:
+    blank = " " * (width - cell_len(cell))
+    return blank + cell if at_left else cell + blank
+
+
+def _print_records(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    # A table that the terminal cannot hold: one line a value.
+    width = max(cell_len(column) for column in columns)
+    for number, row in enumerate(rows, 1):
+        sys.stdout.write(f"-- row {number}\n")
+        for column, cell in zip(columns, row, strict=True):
+            sys.stdout.write(f"{_pad(column, width + GAP)}{cell}\n")
+
+
+def _table_width(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> int:
+    return sum(_widths(columns, rows)) + GAP * (len(columns) - 1)
+
+
+def _widths(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[int]:
+    return [max(map(cell_len, column)) for column in zip(columns, *rows, strict=True)]
+
+
+def _printable(text: str) -> str:
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def cell_text(value: Any) -> str:
@@ -121,10 +197,9 @@ def cell_text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+        return _utc(value).strftime("%Y-%m-%d %H:%M:%S")
     plain = json_value(value)
-    text = plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
-    text = text.replace("\n", "\\n").replace("[", "\\[")
+    text = _printable(plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False))
     return text if len(text) <= CELL_CHARACTERS_MAX else text[: CELL_CHARACTERS_MAX - 1] + "…"
 
 
@@ -132,10 +207,13 @@ def _print_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Non
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        values = (json_value(row[name]) for name in columns)
-        writer.writerow(
-            "" if v is None else json.dumps(v) if isinstance(v, list | dict) else v for v in values
-        )
+        writer.writerow(_csv_value(json_value(row[name])) for name in columns)
+
+
+def _csv_value(value: Any) -> Any:
+    if value is None:
+        return ""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | list | dict) else value
 
 
 def _json_float(value: float) -> float | str:
@@ -147,6 +225,9 @@ def _json_float(value: float) -> float | str:
 
 
 def _iso(value: datetime) -> str:
+    return _utc(value).isoformat().replace("+00:00", "Z")
+
+
+def _utc(value: datetime) -> datetime:
     # The engine gives UTC; a time without a zone is UTC too.
-    utc = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    return utc.isoformat().replace("+00:00", "Z")
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

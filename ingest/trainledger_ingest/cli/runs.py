@@ -9,12 +9,12 @@ from trainledger_schemas.errors import UsageError
 
 from ..reports.comparison import compare_runs
 from ..reports.description import describe_run
-from ..reports.listing import RunChoice, list_runs, ls_cells, short_id
-from ..reports.logs import follow_log, print_log, read_log
+from ..reports.listing import RunChoice, list_runs, ls_cells, parse_since, short_id
+from ..reports.logs import LogReader, follow_log
 from ..run_lookup import find_run
 from .opening import session, utc_now
 from .options import Csv, Json, Parquet
-from .output import cell_text, print_json, print_rows, print_table, stderr_line, table_rows
+from .output import cell_text, check_one_form, print_json, print_rows, print_table, stderr_line, table_rows
 
 __all__ = ["register"]
 
@@ -45,16 +45,26 @@ def ls(
     parquet: Parquet = None,
 ) -> None:
     """List runs, newest first."""
-    choice = RunChoice(project, team, state, since, sort, limit)
+    check_one_form(as_json=as_json, as_csv=as_csv, parquet=parquet)
+    choice = RunChoice(project, team, state, parse_since(since, now=utc_now()), sort, limit)
     with session() as opened:
-        table = list_runs(opened, choice, now=utc_now())
+        table, more = list_runs(opened, choice)
+    if more:
+        stderr_line(f"only the first {limit} runs; --limit shows more")
     if as_json or as_csv or parquet is not None:
         print_rows(table, as_json=as_json, as_csv=as_csv, parquet=parquet)
         return
     if not table.num_rows:
-        stderr_line("no runs; `trainledger run -- CMD` or `import trainledger` in a script records one")
+        stderr_line(
+            "no run is like that; `trainledger ls` alone lists all"
+            if any((project, team, state, since))
+            else "no runs; `trainledger run -- CMD` or `import trainledger` in a script records one"
+        )
+        return
     rows = [ls_cells(row) for row in table_rows(table)]
-    print_table(_LS_COLUMNS, rows, right=("duration", "cost"))
+    print_table(
+        _LS_COLUMNS, rows, right=("duration", "cost"), optional=("experiment", "team", "project", "cost")
+    )
 
 
 def show(run: RunArgument, as_json: Json = False) -> None:
@@ -67,7 +77,7 @@ def show(run: RunArgument, as_json: Json = False) -> None:
         return
     print_table(("", picture.title), picture.facts)
     for section in picture.sections:
-        print_table(section.columns, section.rows, title="\n" + section.title)
+        print_table(section.columns, section.rows, title=section.title, optional=section.optional)
 
 
 def logs(
@@ -82,13 +92,14 @@ def logs(
     if follow and as_json:
         raise UsageError("--follow prints lines without an end, --json one array: choose one")
     with session() as opened:
-        run_id = find_run(opened, run, say=stderr_line)
+        reader = LogReader(find_run(opened, run, say=stderr_line), grep)
         if as_json:
-            print_json(table_rows(read_log(opened, run_id, grep=grep)))
+            print_json(reader.read(opened))
             return
-        seen = print_log(opened, run_id, grep=grep, write=typer.echo)
+        for row in reader.read(opened):
+            typer.echo(row["text"])
     if follow:
-        follow_log(session, run_id, grep=grep, behind=seen, write=typer.echo, clock=SystemClock())
+        follow_log(session, reader, write=typer.echo, clock=SystemClock())
 
 
 def compare(
@@ -100,6 +111,8 @@ def compare(
         raise UsageError("compare needs at least two runs")
     with session() as opened:
         ids = [find_run(opened, run, say=stderr_line) for run in runs]
+        if len(set(ids)) < len(ids):
+            raise UsageError("the same run is named twice; compare needs different runs")
         rows: list[dict[str, Any]] = compare_runs(opened, ids)
     if as_json:
         print_json(rows)

@@ -19,11 +19,12 @@ PARAMS_SHOWN_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A titled table of text cells."""
+    """A titled table of text cells; a narrow terminal may go without the `optional` columns, in this order."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    optional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +92,13 @@ def _results(session: Session, run_id: str) -> Section:
             str(row["last_step"]),
             _number(row["min"]),
             _number(row["max"]),
-            f"{_number(row['best'])} at {row['best_step']} ({row['goal']})" if row["goal"] else "-",
+            "-" if row["best"] is None else f"{_number(row['best'])} at {row['best_step']} ({row['goal']})",
             str(row["points"]),
         )
         for row in rows
     )
-    return Section("results", ("metric", "course", "last", "step", "min", "max", "best", "points"), cells)
+    names = ("metric", "course", "last", "step", "min", "max", "best", "points")
+    return Section("results", names, cells, optional=("points", "min", "max"))
 
 
 def _curves(session: Session, run_id: str) -> dict[str, str]:
@@ -107,7 +109,7 @@ def _curves(session: Session, run_id: str) -> dict[str, str]:
         f"AS bucket, "
         f"avgIf(value, isFinite(value)) AS mean FROM (SELECT key, step, argMax(value, tuple(attempt, at)) AS value "
         f"FROM {session.views}.metrics WHERE run_id = {{id:UUID}} GROUP BY key, step) AS p "
-        f"ANY INNER JOIN (SELECT key, first_step AS low, last_step AS high FROM {session.views}.metric_summary "
+        f"INNER JOIN (SELECT key, first_step AS low, last_step AS high FROM {session.views}.metric_summary "
         f"WHERE run_id = {{id:UUID}} ORDER BY key LIMIT {METRICS_SHOWN_MAX}) AS s USING (key) GROUP BY key, bucket",
         run_id,
     )
@@ -144,13 +146,13 @@ def _writers(session: Session, run_id: str) -> Section:
             row["state"],
             _text(row["exit_code"]),
             _text(row["signal"]),
-            _moment(row["started_at"]),
+            _moment(row["started_at"]).removesuffix(" UTC"),
             str(row["gap_points"]),
         )
         for row in rows
     )
-    names = ("attempt", "rank", "node", "pid", "state", "exit", "signal", "started", "lost points")
-    return Section("processes", names, cells)
+    names = ("attempt", "rank", "node", "pid", "state", "exit", "signal", "started (UTC)", "lost points")
+    return Section("processes", names, cells, optional=("rank", "attempt", "pid"))
 
 
 def _usage(session: Session, run_id: str) -> Section:
@@ -184,15 +186,22 @@ def _code(session: Session, run_id: str) -> Section:
     if not rows:
         return Section("code and environment", ("what", "value"), ())
     row = rows[0]
-    dirty = {None: "unknown", True: "with local changes", False: "clean"}[row["dirty"]]
     cells = (
         ("repository", _text(row["repository"])),
-        ("commit", f"{_text(row['commit'])} on {_text(row['branch'])}, {dirty}"),
+        ("commit", _commit(row)),
         ("command", row["command"]),
         ("python", f"{_text(row['python'])}, {row['packages']} packages"),
         ("system", _text(row["os"])),
     )
     return Section("code and environment", ("what", "value"), cells)
+
+
+def _commit(row: dict[str, Any]) -> str:
+    if row["commit"] is None:
+        return "-"
+    branch = f" on {row['branch']}" if row["branch"] else ""
+    state = {None: "", True: ", with local changes", False: ", clean"}[row["dirty"]]
+    return f"{row['commit']}{branch}{state}"
 
 
 def _rows(session: Session, sql: str, run_id: str) -> list[dict[str, Any]]:

@@ -1,5 +1,7 @@
 """Runs in a list."""
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +13,16 @@ from trainledger_schemas.errors import UsageError
 from ..session import Session
 from .times import duration_text, parse_time
 
-__all__ = ["RUN_COLUMNS", "SELECTED_COLUMNS", "RunChoice", "list_runs", "ls_cells", "money_text", "short_id"]
+__all__ = [
+    "RUN_COLUMNS",
+    "SELECTED_COLUMNS",
+    "RunChoice",
+    "list_runs",
+    "ls_cells",
+    "money_text",
+    "parse_since",
+    "short_id",
+]
 
 RUN_COLUMNS = (
     "run_id",
@@ -47,23 +58,32 @@ STATES = ("running", "finished", "failed", "killed", "crashed", "lost", "retract
 
 @dataclass(frozen=True, slots=True)
 class RunChoice:
-    """Which runs, in which order (a column of view runs, - before it for descending), how many at most."""
+    """Which runs, in which order (a column of view runs, - before it for descending), how many at most.
+
+    Raises UsageError for an unknown column or state."""
 
     project: str | None = None
     team: str | None = None
     state: str | None = None
-    since: str | None = None
+    since: datetime | None = None
     sort: str = "-started_at"
     limit: int = 1000
 
+    def __post_init__(self) -> None:
+        column = self.sort.removeprefix("-")
+        if column not in RUN_COLUMNS:
+            raise UsageError(f"cannot sort by {column!r}; {_known(column, RUN_COLUMNS, 'columns')}")
+        if self.state is not None and self.state not in STATES:
+            raise UsageError(f"no state {self.state!r}; {_known(self.state, STATES, 'states')}")
 
-def list_runs(session: Session, choice: RunChoice, *, now: datetime) -> pa.Table:
-    """The chosen rows of view runs; raises UsageError for an unknown column, state or time."""
-    column = choice.sort.removeprefix("-")
-    if column not in RUN_COLUMNS:
-        raise UsageError(f"cannot sort by {column!r}; the columns are {', '.join(RUN_COLUMNS)}")
-    if choice.state is not None and choice.state not in STATES:
-        raise UsageError(f"no state {choice.state!r}; the states are {', '.join(STATES)}")
+
+def parse_since(text: str | None, *, now: datetime) -> datetime | None:
+    """The time of `--since`, None if it was not given."""
+    return None if text is None else parse_time(text, now=now)
+
+
+def list_runs(session: Session, choice: RunChoice) -> tuple[pa.Table, bool]:
+    """The chosen rows of view runs, and whether there are more than the limit."""
     wanted: dict[str, object] = {}
     conditions = ["1"]
     for name in ("project", "team", "state"):
@@ -72,14 +92,20 @@ def list_runs(session: Session, choice: RunChoice, *, now: datetime) -> pa.Table
             conditions.append(f"{name} = {{{name}:String}}")
             wanted[name] = value
     if choice.since is not None:
-        conditions.append("started_at >= {since:DateTime64(6)}")
-        wanted["since"] = parse_time(choice.since, now=now).strftime("%Y-%m-%d %H:%M:%S.%f")
+        conditions.append("started_at >= toDateTime64({since:String}, 6, 'UTC')")
+        wanted["since"] = choice.since.strftime("%Y-%m-%d %H:%M:%S.%f")
     direction = "DESC" if choice.sort.startswith("-") else "ASC"
-    return session.query(
+    table = session.query(
         f"SELECT {SELECTED_COLUMNS} FROM (SELECT * FROM {session.views}.runs WHERE {' AND '.join(conditions)}) AS r "
-        f"ORDER BY r.{column} {direction} NULLS LAST, r.run_id LIMIT {int(choice.limit)}",
+        f"ORDER BY r.{choice.sort.removeprefix('-')} {direction} NULLS LAST, r.run_id LIMIT {choice.limit + 1}",
         wanted,
     )
+    return table.slice(0, choice.limit), table.num_rows > choice.limit
+
+
+def _known(word: str, known: Sequence[str], what: str) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"the {what} are {', '.join(known)}"
 
 
 def ls_cells(row: dict[str, Any]) -> list[str]:

@@ -1,82 +1,96 @@
-"""The output of a run, in the order in which it was read; `follow_log` goes on as lines come."""
+"""The output of a run, in the order in which it was read; `follow_log` goes on as lines come.
+
+Lines are read page by page, so a log of any length passes through little memory. What was printed is remembered
+by stream: a line of another rank that arrives late is printed when it arrives, and none is printed twice.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any
-
-import pyarrow as pa
 
 from trainledger_schemas.clock import Clock
 
 from ..session import Session
 
-__all__ = ["follow_log", "print_log", "read_log"]
+__all__ = ["LogReader", "follow_log"]
 
 FOLLOW_INTERVAL_S = 1.0
 PAGE_LINES = 100_000
+_STREAM = "concat(toString(attempt), ' ', toString(ifNull(toInt64(rank), -1)), ' ', stream)"
+_PLACE = ("at", "attempt", "place_rank", "stream", "line_no")
 
 
-def read_log(
-    session: Session, run_id: str, *, grep: str | None, behind: tuple[str, int] | None = None
-) -> pa.Table:
-    """Lines of view logs, by time; `behind` is (time text, line number) of the last line already seen."""
-    conditions = ["l.run_id = {id:UUID}"]
-    parameters: dict[str, object] = {"id": run_id}
-    if grep is not None:
-        conditions.append("position(text, {grep:String}) > 0")
-        parameters["grep"] = grep
-    if behind is not None:
-        conditions.append("tuple(at, line_no) > tuple(toDateTime64({at:String}, 6, 'UTC'), {line:UInt64})")
-        parameters["at"], parameters["line"] = behind
-    return session.query(
-        f"SELECT toString(l.run_id) AS run_id, attempt, rank, stream, line_no, at, text "
-        f"FROM {session.views}.logs AS l WHERE {' AND '.join(conditions)} "
-        f"ORDER BY at, line_no, stream LIMIT {PAGE_LINES}",
-        parameters,
-    )
+@dataclass(slots=True)
+class LogReader:
+    """Reads the lines of a run that it has not given yet; `grep`: only lines that contain this text."""
 
+    run_id: str
+    grep: str | None = None
+    page_lines: int = PAGE_LINES
+    _last_lines: dict[str, int] = field(default_factory=dict)
 
-def print_log(
-    session: Session,
-    run_id: str,
-    *,
-    grep: str | None,
-    write: Callable[[str], None],
-    behind: tuple[str, int] | None = None,
-) -> tuple[str, int] | None:
-    """Write all lines behind `behind`; returns the place of the last one."""
-    while True:
-        rows: list[dict[str, Any]] = read_log(session, run_id, grep=grep, behind=behind).to_pylist()
-        for row in rows:
-            write(row["text"])
-        if not rows:
-            return behind
-        behind = (rows[-1]["at"].strftime("%Y-%m-%d %H:%M:%S.%f"), int(rows[-1]["line_no"]))
-        if len(rows) < PAGE_LINES:
-            return behind
+    def read(self, session: Session) -> Iterator[dict[str, Any]]:
+        """New lines as rows of view logs, by time. All of them must be taken for the next call to be right."""
+        known = dict(self._last_lines)
+        behind: dict[str, object] = {}
+        while True:
+            rows = self._read_page(session, known, behind)
+            if rows:
+                behind = {f"last_{name}": rows[-1][name] for name in _PLACE}
+                behind["last_at"] = f"{rows[-1]['at']:%Y-%m-%d %H:%M:%S.%f}"
+            for row in rows:
+                stream = row.pop("place_stream")
+                del row["place_rank"]
+                self._last_lines[stream] = max(self._last_lines.get(stream, 0), row["line_no"])
+                yield row
+            if len(rows) < self.page_lines:
+                return
+
+    def _read_page(
+        self, session: Session, known: dict[str, int], behind: dict[str, object]
+    ) -> list[dict[str, Any]]:
+        conditions = ["l.run_id = {id:UUID}"]
+        parameters: dict[str, object] = {"id": self.run_id} | behind
+        if self.grep is not None:
+            conditions.append("position(text, {grep:String}) > 0")
+            parameters["grep"] = self.grep
+        if known:
+            conditions.append(
+                f"line_no > transform({_STREAM}, {{streams:Array(String)}}, {{lines:Array(UInt64)}}, toUInt64(0))"
+            )
+            parameters |= {"streams": list(known), "lines": list(known.values())}
+        if behind:
+            conditions.append(
+                f"tuple({', '.join(_PLACE)}) > tuple(toDateTime64({{last_at:String}}, 6, 'UTC'), "
+                "{last_attempt:UInt16}, {last_place_rank:Int64}, {last_stream:String}, {last_line_no:UInt64})"
+            )
+        rows: list[dict[str, Any]] = session.query(
+            f"SELECT toString(l.run_id) AS run_id, attempt, rank, stream, line_no, at, text, "
+            f"ifNull(toInt64(rank), -1) AS place_rank, {_STREAM} AS place_stream "
+            f"FROM {session.views}.logs AS l WHERE {' AND '.join(conditions)} "
+            f"ORDER BY {', '.join(_PLACE)} LIMIT {self.page_lines}",
+            parameters,
+        ).to_pylist()
+        return rows
 
 
 def follow_log(
     open_session: Callable[[], AbstractContextManager[Session]],
-    run_id: str,
+    reader: LogReader,
     *,
-    grep: str | None,
     write: Callable[[str], None],
-    behind: tuple[str, int] | None,
     clock: Clock,
 ) -> None:
     """Print new lines each second until the run is no longer running. A session a round: none is held open."""
-    for session in _sessions(open_session, clock):
-        running = session.query(
-            f"SELECT state FROM {session.views}.runs WHERE run_id = {{id:UUID}}", {"id": run_id}
-        )["state"].to_pylist() in (["running"], ["lost"])
-        behind = print_log(session, run_id, grep=grep, write=write, behind=behind)
-        if not running:
-            return
-
-
-def _sessions(open_session: Callable[[], AbstractContextManager[Session]], clock: Clock) -> Iterator[Session]:
     while True:
         with open_session() as session:
-            yield session
+            # Before the lines: what a run wrote last is in the tables when its end is.
+            states = session.query(
+                f"SELECT state FROM {session.views}.runs WHERE run_id = {{id:UUID}}", {"id": reader.run_id}
+            )["state"].to_pylist()
+            for row in reader.read(session):
+                write(row["text"])
+        if states not in (["running"], ["lost"]):
+            return
         clock.sleep(FOLLOW_INTERVAL_S)

@@ -7,6 +7,7 @@ from trainledger_schemas.errors import UsageError
 
 __all__ = ["duration_text", "parse_month", "parse_time"]
 
+YEAR_MIN, YEAR_MAX = 1970, 2105
 _AGO = re.compile(r"(\d+)\s*(s|m|h|d|w)")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -17,15 +18,17 @@ def parse_time(text: str, *, now: datetime) -> datetime:
     Raises UsageError for anything else.
     """
     ago = _AGO.fullmatch(text.strip())
-    if ago:
-        return now - timedelta(seconds=int(ago.group(1)) * _UNIT_S[ago.group(2)])
     try:
-        moment = datetime.fromisoformat(text.strip())
-    except ValueError:
+        if ago:
+            moment = now - timedelta(seconds=int(ago.group(1)) * _UNIT_S[ago.group(2)])
+        else:
+            moment = datetime.fromisoformat(text.strip())
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise UsageError(
             f"{text!r} is not a time; give 2026-11-25, 2026-11-25T10:00Z, or an age such as 12h or 7d"
         ) from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return _within_years(moment, text)
 
 
 def parse_month(text: str) -> tuple[datetime, datetime]:
@@ -34,7 +37,15 @@ def parse_month(text: str) -> tuple[datetime, datetime]:
         first = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
     except ValueError:
         raise UsageError(f"{text!r} is not a month; give one as in 2026-11") from None
+    _within_years(first, text)
     return first, (first + timedelta(days=32)).replace(day=1)
+
+
+def _within_years(moment: datetime, text: str) -> datetime:
+    # What the hours of the tables can hold.
+    if not YEAR_MIN <= moment.year <= YEAR_MAX:
+        raise UsageError(f"{text!r} is not between the years {YEAR_MIN} and {YEAR_MAX}")
+    return moment
 
 
 def duration_text(seconds: float | None) -> str:
