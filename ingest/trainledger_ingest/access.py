@@ -36,6 +36,7 @@ PUBLIC_VIEWS = frozenset(
         "metrics",
         "model_aliases",
         "node_bills",
+        "node_hour_bills",
         "params",
         "prices",
         "provenance",

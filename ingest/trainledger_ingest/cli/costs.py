@@ -1,6 +1,7 @@
 """`cost` and `price`."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,11 +14,11 @@ from trainledger_schemas.ids import id_text, random_id
 from ..cost.node_events import hour_of
 from ..cost.price_book import read_price_book
 from ..cost.prices import nano_rate, price_fields, whole_hour
-from ..cost.report import CostReport, read_report
+from ..cost.report import GROUPS, CostReport, read_report
 from ..reports.times import parse_month, parse_time
 from .opening import session, utc_now
 from .options import Csv, Json, Parquet
-from .output import print_json, print_rows, print_table, stderr_line, table_rows
+from .output import check_one_form, print_json, print_rows, print_table, stderr_line, table_rows
 
 __all__ = ["register"]
 
@@ -33,25 +34,40 @@ def register(app: typer.Typer) -> None:
 def cost(
     by: Annotated[str, typer.Option(help="team, project, experiment, run, user, node or kind.")] = "team",
     start: Annotated[
-        str | None, typer.Option("--from", help="First hour: 2026-11-01, or an age such as 7d.")
+        str | None,
+        typer.Option("--from", help="First UTC hour: 2026-11-01, 2026-11-01T10:00, or an age such as 7d."),
     ] = None,
-    end: Annotated[str | None, typer.Option("--to", help="End, not included.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="The UTC hour behind the last one.")] = None,
     month: Annotated[str | None, typer.Option(help="One month, as in 2026-11.")] = None,
     as_json: Json = False,
     as_csv: Csv = False,
     parquet: Parquet = None,
 ) -> None:
     """Report cost by one group."""
+    check_one_form(as_json=as_json, as_csv=as_csv, parquet=parquet)
+    if by not in GROUPS:
+        raise UsageError(f"cannot report by {by!r}; the groups are {', '.join(GROUPS)}")
     first, last = _period(start, end, month)
     with session() as opened:
         report = read_report(opened, by=by, start=_hour_text(first), end=_hour_text(last))
     if as_json:
         print_json(report.rows)
-        return
-    if as_csv or parquet is not None:
-        print_rows(pa.Table.from_pylist(list(report.rows)), as_csv=as_csv, parquet=parquet)
-        return
-    _print_report(report)
+    elif as_csv or parquet is not None:
+        print_rows(_report_table(report, exact=parquet is not None), as_csv=as_csv, parquet=parquet)
+    else:
+        _print_report(report)
+
+
+def _report_table(report: CostReport, *, exact: bool) -> pa.Table:
+    # Text has the decimals of its currency; a column of numbers needs one scale for all.
+    money = pa.decimal128(38, 9) if exact else pa.string()
+    kinds = {report.by: pa.string(), "kind": pa.string(), "cost": money, "currency": pa.string()}
+    schema = pa.schema([*kinds.items(), ("unpriced_hours", pa.float64())])
+    rows = [dict(row) for row in report.rows]
+    if exact:
+        for row in rows:
+            row["cost"] = None if row["cost"] is None else Decimal(row["cost"])
+    return pa.Table.from_pylist(rows, schema=schema)
 
 
 def _print_report(report: CostReport) -> None:
@@ -61,23 +77,24 @@ def _print_report(report: CostReport) -> None:
             "or `trainledger agent` on each node"
         )
         return
-    cells = (
-        [
-            row[report.by] or f"({row['kind']})",
-            row["kind"],
-            row["cost"] or "unpriced",
-            row["currency"] or "-",
-            f"{row['unpriced_hours']:.4f}" if row["unpriced_hours"] else "-",
-        ]
+    cells = [
+        {
+            report.by: row[report.by] if row[report.by] is not None else f"({row['kind']})",
+            "kind": row["kind"] or "several",
+            "cost": row["cost"] or "unpriced",
+            "currency": row["currency"] or "-",
+            "unpriced hours": f"{row['unpriced_hours']:.4f}" if row["unpriced_hours"] else "-",
+        }
         for row in report.rows
-    )
-    print_table(
-        (report.by, "kind", "cost", "currency", "unpriced hours"), cells, right=("cost", "unpriced hours")
-    )
+    ]
+    print_table(tuple(cells[0]), (tuple(row.values()) for row in cells), right=("cost", "unpriced hours"))
     for currency, total in report.totals.items():
-        typer.echo(
-            f"total {total} {currency}; bills of the nodes {report.bills.get(currency, '0')} {currency}"
-        )
+        bill = report.bills.get(currency)
+        typer.echo(f"total {total} {currency}; bills of the nodes {bill} {currency}")
+        if bill != total:
+            stderr_line(
+                "the total is not that of the bills: `trainledger admin rebuild` deals all hours anew"
+            )
     if report.unpriced_hours:
         typer.echo(
             f"unpriced: {report.unpriced_hours:.4f} node-hours; set a price with "
@@ -97,8 +114,7 @@ def price_set(
     """Set a price from a whole UTC hour on."""
     now = utc_now()
     moment = parse_time(start, now=now) if start is not None else None
-    now_us = int(now.timestamp() * 1_000_000)
-    from_us = whole_hour(int(moment.timestamp()) * 1_000_000, start or "") if moment else hour_of(now_us)
+    from_us = whole_hour(_micros(moment), start or "") if moment else hour_of(_micros(now))
     fields = price_fields(
         id_text(random_id()),
         pattern=node,
@@ -139,15 +155,16 @@ def price_ls(as_json: Json = False) -> None:
     rows = (
         [
             str(row["node"]),
-            f"{row['per_hour']:f}",
+            _money_text(row["per_hour"]),
             row["currency"],
-            f"{row['from_hour']:%Y-%m-%d %H:%M} UTC",
+            f"{row['from_hour']:%Y-%m-%d %H:%M}",
             row["set_by"],
             f"{row['set_at']:%Y-%m-%d %H:%M}",
         ]
         for row in table_rows(table)
     )
-    print_table(("node", "per hour", "currency", "from", "set by", "set at"), rows)
+    columns = ("node", "per hour", "currency", "from (UTC)", "set by", "set at (UTC)")
+    print_table(columns, rows, right=("per hour",))
 
 
 def _say_set(prices: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -155,7 +172,17 @@ def _say_set(prices: list[dict[str, Any]], *, as_json: bool) -> None:
         print_json(prices)
         return
     for fields in prices:
-        typer.echo(f"{fields['pattern']}: {fields['nano_per_hour'] / 1e9:g} {fields['currency']} an hour")
+        rate = _money_text(Decimal(fields["nano_per_hour"]).scaleb(-9))
+        start = datetime.fromtimestamp(fields["from_hour_us"] / 1e6, tz=UTC)
+        typer.echo(
+            f"{fields['pattern']}: {rate} {fields['currency']} an hour from {start:%Y-%m-%d %H:%M} UTC"
+        )
+
+
+def _money_text(amount: Decimal) -> str:
+    """A rate with all the decimals it has, and two at least."""
+    whole, _, decimals = f"{amount:f}".partition(".")
+    return f"{whole}.{decimals.rstrip('0'):0<2}"
 
 
 def _period(start: str | None, end: str | None, month: str | None) -> tuple[datetime | None, datetime | None]:
@@ -166,7 +193,13 @@ def _period(start: str | None, end: str | None, month: str | None) -> tuple[date
     now = utc_now()
     first = parse_time(start, now=now) if start is not None else None
     last = parse_time(end, now=now) if end is not None else None
+    if first is not None and last is not None and first >= last:
+        raise UsageError(f"--to {end} is not behind --from {start}")
     return first, last
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def _hour_text(moment: datetime | None) -> str | None:

@@ -1,13 +1,15 @@
 """A cost report: who pays what, to the cent, with the node bills that it must equal.
 
 Exact amounts are summed first and rounded once: each currency's total half up, its rows by largest remainder,
-so that the printed rows sum to the printed total. Holders without the group (idle time has no team) are rows
-with the group null and their kind. What has no price is shown with its hours, never as 0.
+so that the printed rows sum to the printed total. One row a group and currency; the hours of a group that have
+no price stand beside its money, never as 0. Holders without the group (idle time has no team) are rows with
+the group null, one a kind. Currencies are never added up.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from trainledger_schemas.errors import UsageError
@@ -15,7 +17,7 @@ from trainledger_schemas.errors import UsageError
 from ..session import Session
 from .money import cents, format_minor, minor_digits, rounded_minor
 
-__all__ = ["GROUPS", "CostReport", "read_report"]
+__all__ = ["GROUPS", "CostReport", "make_report", "read_report"]
 
 GROUPS: Mapping[str, str] = {
     "team": "team",
@@ -27,11 +29,15 @@ GROUPS: Mapping[str, str] = {
     "kind": "kind",
 }
 NANO = 1_000_000_000
+# The group, and the kind where there is none.
+_Key = tuple[str | None, str]
 
 
 @dataclass(frozen=True, slots=True)
 class CostReport:
-    """`rows` as `cost --json` prints them; `totals` and `bills` by currency, as text; hours without a price."""
+    """`rows` as `cost --json` prints them; `totals` and `bills` by currency, as text; hours without a price.
+
+    `has_presence`: whether any node was there at all."""
 
     by: str
     rows: tuple[dict[str, Any], ...]
@@ -41,83 +47,103 @@ class CostReport:
     has_presence: bool
 
 
+@dataclass(slots=True)
+class _Group:
+    """What one row is made of: the kinds of its lines, money (10^-9) by currency, node-hours without a price."""
+
+    kinds: set[str] = field(default_factory=set)
+    nano: dict[str, int] = field(default_factory=dict)
+    unpriced_hours: float = 0.0
+
+
 def read_report(session: Session, *, by: str, start: str | None, end: str | None) -> CostReport:
     """Sum the lines of [start, end) (UTC hours as text, None: open) by one group."""
     if by not in GROUPS:
         raise UsageError(f"cannot report by {by!r}; the groups are {', '.join(GROUPS)}")
-    where, parameters = _period("usage_hour", start, end)
+    where, parameters = _period(start, end)
     lines = session.query(
         f"SELECT {GROUPS[by]} AS holder, kind AS line_kind, currency AS money, sum(ifNull(cost, toDecimal128(0, 9))) "
         f"AS total, sumIf(held_hours, cost IS NULL) AS unpriced FROM {session.views}.cost_lines WHERE {where} "
         "GROUP BY holder, line_kind, money",
         parameters,
     ).to_pylist()
-    merged = _merge(lines, by)
     bills = session.query(
-        f"SELECT currency AS money, sum(bill) AS total FROM {session.views}.node_bills "
-        f"WHERE {_period('day', start, end)[0]} AND currency IS NOT NULL GROUP BY money",
+        f"SELECT currency AS money, sum(bill) AS total FROM {session.views}.node_hour_bills "
+        f"WHERE {where} AND currency IS NOT NULL GROUP BY money ORDER BY money",
         parameters,
     ).to_pylist()
-    rows: list[dict[str, Any]] = []
+    return make_report(by, lines, bills)
+
+
+def make_report(
+    by: str, lines: Iterable[Mapping[str, Any]], bills: Iterable[Mapping[str, Any]]
+) -> CostReport:
+    """The report of sums of lines {holder, line_kind, money, total, unpriced} and of bills {money, total}.
+
+    `money` is the currency, None without a price; `total` Decimal; `unpriced` node-hours."""
+    groups = _collect(lines)
+    keys = sorted(groups, key=lambda key: (key[0] is None, key[0] or "", key[1]))
+    amounts: dict[tuple[_Key, str], str] = {}
     totals: dict[str, str] = {}
-    for currency in sorted({key[2] for key in merged if key[2] is not None}):
-        keys = sorted((k for k in merged if k[2] == currency), key=lambda k: (k[0] is None, str(k[0]), k[1]))
+    for currency in sorted({money for group in groups.values() for money in group.nano}):
+        holders = [key for key in keys if currency in groups[key].nano]
         digits = minor_digits(currency)
-        amounts = cents([merged[k][0] for k in keys], digits=digits)
-        rows += [
-            _row(by, k, format_minor(a, digits), merged[k][1]) for k, a in zip(keys, amounts, strict=True)
-        ]
-        totals[currency] = format_minor(sum(amounts), digits)
-    rows += [_row(by, k, None, v[1]) for k, v in sorted(merged.items(), key=str) if k[2] is None]
+        minor = cents([groups[key].nano[currency] for key in holders], digits=digits)
+        for key, amount in zip(holders, minor, strict=True):
+            amounts[key, currency] = format_minor(amount, digits)
+        totals[currency] = format_minor(sum(minor), digits)
+    rows = [
+        row
+        for key in keys
+        for row in _rows(by, key[0], groups[key], {c: amounts[key, c] for c in sorted(groups[key].nano)})
+    ]
     return CostReport(
         by=by,
         rows=tuple(rows),
         totals=totals,
-        bills={
-            b["money"]: format_minor(rounded_minor(_nano(b["total"]), b["money"]), minor_digits(b["money"]))
-            for b in bills
-        },
-        unpriced_hours=sum(v[1] for k, v in merged.items() if k[2] is None),
-        has_presence=bool(lines),
+        bills={bill["money"]: _rounded(bill["total"], bill["money"]) for bill in bills},
+        unpriced_hours=sum(group.unpriced_hours for group in groups.values()),
+        has_presence=bool(groups),
     )
 
 
-def _merge(
-    lines: Sequence[Mapping[str, Any]], by: str
-) -> dict[tuple[str | None, str, str | None], tuple[int, float]]:
-    # Holders of the group keep one row over all kinds; those without it keep a row a kind.
-    merged: dict[tuple[str | None, str, str | None], tuple[int, float]] = {}
+def _collect(lines: Iterable[Mapping[str, Any]]) -> dict[_Key, _Group]:
+    groups: dict[_Key, _Group] = {}
     for line in lines:
-        holder = line["holder"]
-        kind = line["line_kind"] if holder is None or by in ("kind", "node", "user") else "run"
-        key = (holder, kind, line["money"])
-        nano, hours = merged.get(key, (0, 0.0))
-        merged[key] = (nano + _nano(line["total"]), hours + float(line["unpriced"]))
-    return merged
+        holder, kind, currency = line["holder"], line["line_kind"], line["money"]
+        group = groups.setdefault((holder, kind if holder is None else ""), _Group())
+        group.kinds.add(kind)
+        group.unpriced_hours += float(line["unpriced"])
+        if currency is not None:
+            group.nano[currency] = group.nano.get(currency, 0) + _nano(line["total"])
+    return groups
 
 
-def _row(
-    by: str, key: tuple[str | None, str, str | None], cost: str | None, unpriced: float
-) -> dict[str, Any]:
-    holder, kind, currency = key
-    row: dict[str, Any] = {by: holder, "kind": kind}
-    return row | {"cost": cost, "currency": currency, "unpriced_hours": round(unpriced, 6)}
+def _rows(by: str, holder: str | None, group: _Group, amounts: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    # A group with several currencies has a row each; its hours without a price stand in the first of them.
+    unpriced = round(group.unpriced_hours, 6)
+    shown: Iterable[tuple[str | None, str | None]] = amounts.items() or [(None, None)]
+    for currency, cost in shown:
+        row: dict[str, Any] = {by: holder, "kind": next(iter(group.kinds)) if len(group.kinds) == 1 else None}
+        yield row | {"cost": cost, "currency": currency, "unpriced_hours": unpriced}
+        unpriced = 0.0
 
 
-def _nano(amount: Decimal | None) -> int:
-    return int((amount or Decimal(0)) * NANO)
+def _rounded(total: Decimal, currency: str) -> str:
+    return format_minor(rounded_minor(_nano(total), currency), minor_digits(currency))
 
 
-def _period(column: str, start: str | None, end: str | None) -> tuple[str, dict[str, object]]:
+def _nano(amount: Decimal) -> int:
+    # Through Fraction: Decimal arithmetic would round to 28 digits.
+    return int(Fraction(amount) * NANO)
+
+
+def _period(start: str | None, end: str | None) -> tuple[str, dict[str, object]]:
     conditions, parameters = ["1"], dict[str, object]()
     if start is not None:
-        conditions.append(
-            f"{column} >= {{start:DateTime}}" if column != "day" else "day >= toDate({start:DateTime})"
-        )
+        conditions.append("usage_hour >= toDateTime({start:String}, 'UTC')")
         parameters["start"] = start
     if end is not None:
-        conditions.append(
-            f"{column} < {{end:DateTime}}" if column != "day" else "day < toDate({end:DateTime})"
-        )
+        conditions.append("usage_hour < toDateTime({end:String}, 'UTC')")
         parameters["end"] = end
     return " AND ".join(conditions), parameters

@@ -73,3 +73,19 @@ FROM (
     ON p.node_id = h.node_id AND p.hour = h.hour AND p.lines_version = h.version
   GROUP BY day, node_id, currency
 );
+
+CREATE OR REPLACE VIEW {views}.node_hour_bills (
+  usage_hour DateTime('UTC') COMMENT 'start of the hour, UTC',
+  node_id String COMMENT 'the node',
+  present_s Float64 COMMENT 'seconds of the hour the node was there',
+  observed_s Float64 COMMENT 'of these observed by the agent',
+  bill Nullable(Decimal(38, 9)) COMMENT 'price x presence; NULL without a price',
+  currency Nullable(String) COMMENT 'ISO 4217; NULL without a price',
+  price_id Nullable(UUID) COMMENT 'the price that was used'
+) AS
+SELECT h.hour AS usage_hour, toString(h.node_id) AS node_id, h.presence_us / 1e6 AS present_s,
+  h.observed_us / 1e6 AS observed_s, p.bill AS bill, CAST(p.currency AS Nullable(String)) AS currency,
+  p.price_id AS price_id
+FROM (SELECT node_id, hour, version, presence_us, observed_us FROM {generation}.node_hours FINAL) AS h
+LEFT JOIN (SELECT * FROM {generation}.node_hour_prices FINAL) AS p
+  ON p.node_id = h.node_id AND p.hour = h.hour AND p.lines_version = h.version;
