@@ -19,7 +19,7 @@ CREATE OR REPLACE VIEW {views}.provenance (
   dirty Nullable(Bool) COMMENT 'whether files differ from the commit',
   snapshot_id Nullable(String) COMMENT 'id of the stored code state',
   patch_sha256 Nullable(String) COMMENT 'digest of the readable patch',
-  patch_bytes Nullable(UInt64) COMMENT 'size of the readable patch',
+  patch_bytes Nullable(UInt64) COMMENT 'size of the readable patch, bytes',
   left_out Nullable(UInt64) COMMENT 'files not stored because of limits',
   entry_point Nullable(String) COMMENT 'script or module',
   argv Array(String) COMMENT 'command line, secrets removed',
@@ -85,7 +85,7 @@ CREATE OR REPLACE VIEW {views}.run_usage (
   cpu_seconds Float64 COMMENT 'CPU time of its processes, seconds',
   mem_peak_bytes UInt64 COMMENT 'highest resident memory of its processes, bytes',
   gpu_busy_s Nullable(Float64) COMMENT 'seconds its devices were busy; NULL without devices',
-  gpu_mem_peak_bytes Nullable(UInt64) COMMENT 'highest device memory; NULL without devices',
+  gpu_mem_peak_bytes Nullable(UInt64) COMMENT 'highest device memory, bytes; NULL without devices',
   energy_j Nullable(Float64) COMMENT 'energy, joules; NULL where not measured',
   observed_s Float64 COMMENT 'seconds that were measured'
 ) AS

@@ -7,10 +7,10 @@ CREATE OR REPLACE VIEW {views}.cost_daily (
   kind String COMMENT 'run, untracked, idle, system or unknown',
   runs UInt64 COMMENT 'different runs',
   gpu_hours_held Float64 COMMENT 'hours of devices held',
-  gpu_hours_used Nullable(Float64) COMMENT 'of these used; NULL where not measured',
+  gpu_hours_used Nullable(Float64) COMMENT 'of these hours used; NULL where not measured',
   cost Nullable(Decimal(38, 9)) COMMENT 'money of the priced part; NULL if none is priced',
-  cost_failed Nullable(Decimal(38, 9)) COMMENT 'of this by runs that failed, were killed or crashed',
-  cost_held_unused Nullable(Decimal(38, 9)) COMMENT 'of this held and not used; NULL where use is not measured',
+  cost_failed Nullable(Decimal(38, 9)) COMMENT 'of this, money for runs that failed, were killed or crashed',
+  cost_held_unused Nullable(Decimal(38, 9)) COMMENT 'of this, money for what was held and not used; NULL where use is not measured',
   currency Nullable(String) COMMENT 'ISO 4217; NULL without a price',
   unpriced_hours Float64 COMMENT 'node-hours without a price'
 ) AS

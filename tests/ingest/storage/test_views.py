@@ -1,0 +1,295 @@
+"""The public views: their columns, types and comments are promised; their values come from real events."""
+
+import math
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from support.filled_tables import FilledTables, id_of
+from support.ingest_events import HOUR_US, START_US, fixed_id
+from support.ingest_store import fresh_store
+from trainledger_schemas.clock import SystemClock
+
+S = 1_000_000
+TEXT, MAYBE_TEXT = "String", "Nullable(String)"
+AT, HOUR, DAY = "DateTime64(6, 'UTC')", "DateTime('UTC')", "Date"
+MAYBE_NUMBER, MAYBE_MONEY = "Nullable(Float64)", "Nullable(Decimal(38, 9))"
+
+VIEWS: dict[str, dict[str, str]] = {
+    "runs": {
+        "run_id": "UUID", "project": TEXT, "experiment": MAYBE_TEXT, "name": MAYBE_TEXT, "team": MAYBE_TEXT,
+        "user": MAYBE_TEXT, "state": TEXT, "state_reason": TEXT, "attempts": "UInt16", "ranks": "UInt32",
+        "nodes": "UInt32", "started_at": f"Nullable({AT})", "ended_at": f"Nullable({AT})", "last_seen_at": AT,
+        "duration_s": MAYBE_NUMBER, "eta_s": MAYBE_NUMBER, "gpu_hours": MAYBE_NUMBER, "cost": MAYBE_MONEY,
+        "currency": MAYBE_TEXT, "payer_evidence": MAYBE_TEXT, "grade": MAYBE_TEXT, "tags": "Array(String)",
+    },
+    "run_writers": {
+        "run_id": "UUID", "attempt": "UInt16", "writer_id": "UUID", "rank": "Nullable(UInt32)",
+        "local_rank": "Nullable(UInt32)", "world_size": "Nullable(UInt32)", "node_id": TEXT, "pid": "UInt32",
+        "device_ids": "Array(String)", "started_at": f"Nullable({AT})", "last_seen_at": AT, "state": TEXT,
+        "exit_code": "Nullable(Int32)", "signal": "Nullable(Int32)", "gap_points": "UInt64",
+    },
+    "params": {
+        "run_id": "UUID", "key": TEXT, "value": TEXT, "value_number": MAYBE_NUMBER, "attempt": "UInt16", "set_at": AT,
+        "is_current": "Bool",
+    },
+    "metrics": {
+        "run_id": "UUID", "attempt": "UInt16", "rank": "Nullable(UInt32)", "key": TEXT, "step": "Int64", "at": AT,
+        "value": "Float64",
+    },
+    "text_points": {
+        "run_id": "UUID", "attempt": "UInt16", "rank": "Nullable(UInt32)", "key": TEXT, "step": "Int64", "at": AT,
+        "text": TEXT,
+    },
+    "metric_summary": {
+        "run_id": "UUID", "key": TEXT, "points": "UInt64", "nan_points": "UInt64", "first_step": "Int64",
+        "last_step": "Int64", "last": "Float64", "min": MAYBE_NUMBER, "max": MAYBE_NUMBER, "best": MAYBE_NUMBER,
+        "best_step": "Nullable(Int64)", "goal": MAYBE_TEXT,
+    },
+    "provenance": {
+        "run_id": "UUID", "attempt": "UInt16", "vcs": MAYBE_TEXT, "repository": MAYBE_TEXT, "commit": MAYBE_TEXT,
+        "branch": MAYBE_TEXT, "dirty": "Nullable(Bool)", "snapshot_id": MAYBE_TEXT, "patch_sha256": MAYBE_TEXT,
+        "patch_bytes": "Nullable(UInt64)", "left_out": "Nullable(UInt64)", "entry_point": MAYBE_TEXT,
+        "argv": "Array(String)", "python": MAYBE_TEXT, "packages": "Map(String, String)", "lock_sha256": MAYBE_TEXT,
+        "image_digest": MAYBE_TEXT, "image_source": MAYBE_TEXT, "os": MAYBE_TEXT, "driver": MAYBE_TEXT,
+        "cuda": MAYBE_TEXT, "nccl": MAYBE_TEXT,
+    },
+    "logs": {
+        "run_id": "UUID", "attempt": "UInt16", "rank": "Nullable(UInt32)", "stream": TEXT, "line_no": "UInt64",
+        "at": AT, "text": TEXT,
+    },
+    "host_minutes": {
+        "node_id": TEXT, "minute": HOUR, "cpu_pct": MAYBE_NUMBER, "mem_used_bytes": MAYBE_NUMBER,
+        "mem_total_bytes": MAYBE_NUMBER, "disk_read_bytes": MAYBE_NUMBER, "disk_write_bytes": MAYBE_NUMBER,
+        "net_rx_bytes": MAYBE_NUMBER, "net_tx_bytes": MAYBE_NUMBER, "observed_s": "Float64",
+    },
+    "run_usage": {
+        "run_id": "UUID", "attempt": "UInt16", "rank": "Nullable(UInt32)", "cpu_seconds": "Float64",
+        "mem_peak_bytes": "UInt64", "gpu_busy_s": MAYBE_NUMBER, "gpu_mem_peak_bytes": "Nullable(UInt64)",
+        "energy_j": MAYBE_NUMBER, "observed_s": "Float64",
+    },
+    "cost_lines": {
+        "usage_hour": HOUR, "node_id": TEXT, "kind": TEXT, "run_id": "Nullable(UUID)", "attempt": "Nullable(UInt16)",
+        "owner": MAYBE_TEXT, "team": MAYBE_TEXT, "project": MAYBE_TEXT, "experiment": MAYBE_TEXT, "resource": TEXT,
+        "held_hours": "Float64", "used_hours": MAYBE_NUMBER, "share": "Float64", "cost": MAYBE_MONEY,
+        "currency": MAYBE_TEXT, "price_id": "Nullable(UUID)", "evidence": TEXT, "revision": "UInt64",
+    },
+    "cost_daily": {
+        "day": DAY, "team": MAYBE_TEXT, "project": MAYBE_TEXT, "experiment": MAYBE_TEXT, "user": MAYBE_TEXT,
+        "kind": TEXT, "runs": "UInt64", "gpu_hours_held": "Float64", "gpu_hours_used": MAYBE_NUMBER,
+        "cost": MAYBE_MONEY, "cost_failed": MAYBE_MONEY, "cost_held_unused": MAYBE_MONEY, "currency": MAYBE_TEXT,
+        "unpriced_hours": "Float64",
+    },
+    "node_bills": {
+        "day": DAY, "node_id": TEXT, "present_s": "Float64", "observed_s": "Float64", "bill": MAYBE_MONEY,
+        "run": MAYBE_MONEY, "untracked": MAYBE_MONEY, "idle": MAYBE_MONEY, "system": MAYBE_MONEY,
+        "unknown": MAYBE_MONEY, "difference": MAYBE_MONEY, "currency": MAYBE_TEXT,
+    },
+    "node_hour_bills": {
+        "usage_hour": HOUR, "node_id": TEXT, "present_s": "Float64", "observed_s": "Float64", "bill": MAYBE_MONEY,
+        "currency": MAYBE_TEXT, "price_id": "Nullable(UUID)",
+    },
+    "prices": {
+        "price_id": "UUID", "node": TEXT, "per_hour": "Decimal(38, 9)", "currency": TEXT, "from_hour": HOUR,
+        "presence": TEXT, "set_at": AT, "set_by": TEXT,
+    },
+    "dead_letters": {
+        "topic": TEXT, "partition": "UInt16", "offset": "UInt64", "at": AT, "reason": TEXT, "message": TEXT,
+    },
+}  # fmt: skip
+UNITS = {
+    "_s": "seconds",
+    "_seconds": "seconds",
+    "_bytes": "bytes",
+    "_hours": "hours",
+    "_pct": "percent",
+    "_j": "joules",
+}
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FilledTables]:
+    """One run of two attempts on a node, with every kind of evidence, and another that failed."""
+    tables = FilledTables(fresh_store(), tmp_path_factory.mktemp("views"))
+    begin = START_US - START_US % HOUR_US
+    config = [{"key": "lr", "value": "0.1", "number": 0.1}]
+    tables.started(1, 11, begin, team="red", project="vision", config=config, tags=["x"])
+    tables.exited(1, 11, begin + 60 * S, "killed", cause="exception", signal=15)
+    tables.started(
+        1, 12, begin + 120 * S, joined="resume", team="red", project="vision", rank=0, world_size=1
+    )
+    tables.exited(1, 12, begin + 600 * S)
+    tables.points(1, 11, loss=[4.0, 2.0, 3.0], odd=[math.nan, math.inf, math.nan])
+    tables.points(1, 12, loss=[8.0, 5.0])
+    tables.log_lines(1, 12, (begin + 121 * S, "hello"))
+    tables.started(2, 21, begin, team="blue", project="vision")
+    tables.exited(2, 21, begin + 300 * S, "failed", cause="exception")
+    tables.alive(begin, begin + 1800 * S)
+    for second in range(0, 600, 60):
+        tables.usage(begin + second * S, begin + (second + 60) * S, (1, 12), (2, 21))
+    for second, cpu in ((0, 10.0), (10, 30.0)):
+        stats = [
+            {
+                "device": "host",
+                "name": name,
+                "minimum": mean,
+                "mean": mean,
+                "maximum": mean,
+                "last": mean,
+                "samples": 10,
+            }
+            for name, mean in (("cpu_pct", cpu), ("net_rx_bytes", 7.0), ("mem_total_bytes", 2.0**33))
+        ]
+        tables.event(
+            "hardware", begin + (second + 10) * S, start_us=begin + second * S, end_us=begin + (second + 10) * S,
+            stats=stats,
+        )  # fmt: skip
+    tables.price(1, START_US, nano=36_000_000_000)
+    tables.take_in()
+    yield tables
+
+
+def described(tables: FilledTables, view: str) -> list[dict[str, Any]]:
+    return tables.store.rows(
+        "SELECT name, type, comment FROM system.columns WHERE database = {d:String} AND table = {v:String} "
+        "ORDER BY position",
+        {"d": tables.schema.views_database, "v": view},
+    )
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_has_its_promised_columns_in_order_with_their_types(tables: FilledTables, view: str) -> None:
+    found = {str(row["name"]): str(row["type"]) for row in described(tables, view)}
+    assert list(found.items()) == list(VIEWS[view].items())
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_column_says_what_it_means_and_in_which_unit(tables: FilledTables, view: str) -> None:
+    for row in described(tables, view):
+        name, kind, comment = str(row["name"]), str(row["type"]), str(row["comment"])
+        assert len(comment) >= 3, f"{view}.{name} has no comment"
+        for ending, unit in UNITS.items():
+            assert not name.endswith(ending) or unit in comment, f"{view}.{name}: {comment!r} names no {unit}"
+        if "DateTime" in kind or kind == "Date":
+            assert "UTC" in comment, f"{view}.{name}: {comment!r} does not say UTC"
+        if "Decimal" in kind:
+            assert "money" in comment, f"{view}.{name}: {comment!r} does not say that it is money"
+
+
+def test_no_view_is_missing_here(tables: FilledTables) -> None:
+    rows = tables.store.rows(
+        "SELECT name FROM system.tables WHERE database = {d:String} AND engine = 'View'",
+        {"d": tables.schema.views_database},
+    )
+    assert {str(row["name"]) for row in rows} == set(VIEWS)
+
+
+def test_a_summary_takes_the_last_point_from_the_highest_attempt(tables: FilledTables) -> None:
+    rows = {row["key"]: row for row in tables.rows("metric_summary")}
+    loss, odd = rows["loss"], rows["odd"]
+    assert (loss["points"], loss["last"], loss["last_step"], loss["min"], loss["max"]) == (
+        5,
+        5.0,
+        1,
+        2.0,
+        8.0,
+    )
+    assert (odd["points"], odd["nan_points"], odd["min"], odd["max"]) == (3, 2, None, None)
+    assert (loss["goal"], loss["best"]) == (None, None)
+
+
+def test_attempts_and_ranks_are_joined_to_points_and_lines(tables: FilledTables) -> None:
+    points = tables.rows(
+        "metrics", columns="attempt, rank, value", rest="WHERE key = 'loss' ORDER BY attempt, step"
+    )
+    assert [(p["attempt"], p["rank"], p["value"]) for p in points] == [
+        (1, None, 4.0), (1, None, 2.0), (1, None, 3.0), (2, 0, 8.0), (2, 0, 5.0),
+    ]  # fmt: skip
+    assert [(r["attempt"], r["rank"], r["text"]) for r in tables.rows("logs")] == [(2, 0, "hello")]
+    states = tables.rows(
+        "run_writers", columns="attempt, state, signal", rest=f"WHERE run_id = '{id_of(1)}' ORDER BY attempt"
+    )
+    assert [(r["attempt"], r["state"], r["signal"]) for r in states] == [
+        (1, "killed", 15),
+        (2, "finished", None),
+    ]
+
+
+def test_host_minutes_are_means_weighted_by_samples_and_sums_of_bytes(tables: FilledTables) -> None:
+    (minute,) = tables.rows("host_minutes")
+    assert (minute["cpu_pct"], minute["net_rx_bytes"], minute["observed_s"]) == (20.0, 140.0, 20.0)
+    assert minute["mem_used_bytes"] is None and minute["disk_read_bytes"] is None
+    assert minute["mem_total_bytes"] == 2.0**33
+
+
+def test_the_usage_of_a_run_is_that_of_its_processes(tables: FilledTables) -> None:
+    (usage,) = tables.rows("run_usage", rest=f"WHERE run_id = '{id_of(1)}'")
+    assert (usage["attempt"], usage["cpu_seconds"], usage["observed_s"]) == (2, 600.0, 600.0)
+    assert usage["gpu_busy_s"] is None
+
+
+def test_bills_by_hour_and_day_and_the_lines_are_one_sum(tables: FilledTables) -> None:
+    (bill,) = tables.rows("node_bills")
+    assert bill["bill"] == Decimal("18.000000000") and bill["difference"] == 0 and bill["present_s"] == 1800.0
+    assert sum(bill[kind] for kind in ("run", "untracked", "idle", "system", "unknown")) == bill["bill"]
+    assert sum(row["bill"] for row in tables.rows("node_hour_bills")) == bill["bill"]
+    assert sum(row["cost"] for row in tables.rows("cost_lines")) == bill["bill"]
+    daily = tables.rows("cost_daily")
+    assert sum(row["cost"] for row in daily) == bill["bill"]
+    failed = {row["team"]: row["cost_failed"] for row in daily if row["kind"] == "run"}
+    assert failed["red"] is None and failed["blue"] > 0
+    run = next(row for row in tables.rows("runs") if str(row["run_id"]) == id_of(1))
+    lines = [row["cost"] for row in tables.rows("cost_lines", rest=f"WHERE run_id = '{id_of(1)}'")]
+    assert (run["cost"], run["currency"], run["attempts"], run["state"]) == (sum(lines), "USD", 2, "finished")
+
+
+def lost_run(tables: FilledTables, run: int, *, silent_s: float) -> dict[str, Any]:
+    """The run, started long ago on a node of its own that was last heard of `silent_s` ago."""
+    now_us = SystemClock().wall_ns() // 1000
+    node = f"node-of-{run}"
+    tables.started(run, run + 100, now_us - 3600 * S, node=node)
+    tables.present(now_us - round(silent_s * S), node=node, writers=[(run, run + 100)])
+    tables.take_in()
+    (row,) = tables.rows("runs", rest=f"WHERE run_id = '{id_of(run)}'")
+    return row
+
+
+def writer_state(tables: FilledTables, run: int) -> str:
+    (row,) = tables.rows("run_writers", columns="state", rest=f"WHERE run_id = '{id_of(run)}'")
+    return str(row["state"])
+
+
+@pytest.mark.parametrize(
+    ("run", "silent_s", "state"), [(31, 60, "running"), (32, 120, "lost"), (33, 8000, "lost")]
+)
+def test_a_run_is_lost_when_its_node_is_silent_for_90_seconds(
+    tables: FilledTables, run: int, silent_s: float, state: str
+) -> None:
+    row = lost_run(tables, run, silent_s=silent_s)
+    assert (row["state"], writer_state(tables, run)) == (state, state)
+    assert row["ended_at"] is None
+    assert ("90 s" in row["state_reason"]) == (state == "lost")
+
+
+def test_a_lost_run_heals_when_its_node_is_heard_of_again(tables: FilledTables) -> None:
+    assert lost_run(tables, 41, silent_s=500)["state"] == "lost"
+    tables.present(SystemClock().wall_ns() // 1000, node="node-of-41")
+    tables.take_in()
+    (row,) = tables.rows("runs", rest=f"WHERE run_id = '{id_of(41)}'")
+    assert (row["state"], writer_state(tables, 41)) == ("running", "running")
+    # And what then ends it is believed, however silent the node is.
+    assert lost_run(tables, 42, silent_s=500)["state"] == "lost"
+    tables.event(
+        "writer_gone", SystemClock().wall_ns() // 1000 - 400 * S, node="node-of-42", run_id=fixed_id(42),
+        writer_id=fixed_id(142), at_us=SystemClock().wall_ns() // 1000 - 400 * S, evidence="lock_free", exit_seen=False,
+    )  # fmt: skip
+    tables.take_in()
+    (row,) = tables.rows("runs", rest=f"WHERE run_id = '{id_of(42)}'")
+    assert (row["state"], writer_state(tables, 42)) == ("crashed", "crashed")
+
+
+def test_another_node_that_is_alive_does_not_hide_the_silence(tables: FilledTables) -> None:
+    tables.present(SystemClock().wall_ns() // 1000, node="a-neighbour")
+    assert lost_run(tables, 43, silent_s=200)["state"] == "lost"
