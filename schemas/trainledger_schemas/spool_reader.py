@@ -149,7 +149,11 @@ class SpoolReader:
             is_newest = index == len(segments) - 1
             window = self._window(segment, request, whole=False)
             if not self._take(window, request, is_newest) and not window.reaches_end:
-                self._take(self._window(segment, request, whole=True), request, is_newest)
+                window = self._window(segment, request, whole=True)
+                self._take(window, request, is_newest)
+            if not window.reaches_end:
+                # The rest of this segment comes before the next one: the next read begins there.
+                break
         return request.frames
 
     def _segments_from(self, offset: int) -> list[SegmentFile]:

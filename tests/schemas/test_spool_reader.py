@@ -1,9 +1,12 @@
 """Reading spool segments by offset: plain, compressed, damaged, rewritten and growing."""
 
 import gzip
+from itertools import cycle
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trainledger_schemas.errors import FatalSourceError
 from trainledger_schemas.spool import Frame, encode_frame, segment_file_name
@@ -52,6 +55,36 @@ def test_a_frame_larger_than_the_window_is_read_whole(tmp_path: Path) -> None:
     reader = SpoolReader(tmp_path, TOPIC)
     assert offsets(reader.read(0, end=ALL, bytes_max=10)) == [0]
     assert offsets(reader.read(1, end=ALL, bytes_max=10)) == [1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 120_000), min_size=4, max_size=16), min_size=2, max_size=4),
+    st.lists(st.tuples(st.integers(1, 700_000), st.integers(1, 4)), min_size=3),
+    st.lists(st.booleans(), min_size=4, max_size=4),
+)
+def test_any_reads_of_any_size_serve_every_frame_in_order(
+    tmp_path_factory: pytest.TempPathFactory,
+    segments: list[list[int]],
+    reads: list[tuple[int, int]],
+    compressed: list[bool],
+) -> None:
+    folder = tmp_path_factory.mktemp("spool")
+    count = 0
+    for number, sizes in enumerate(segments):
+        data = b"".join(frame(count + n, bytes(size)) for n, size in enumerate(sizes))
+        write(folder, count, data, compressed=compressed[number])
+        count += len(sizes)
+    reader = SpoolReader(folder, TOPIC)
+    at = 0
+    for bytes_max, used in cycle(reads):
+        if at == count:
+            break
+        found = offsets(reader.read(at, end=ALL, bytes_max=bytes_max))
+        # A caller may use fewer than it got, as one does that has room for so many records.
+        assert found == list(range(at, at + len(found))) and found
+        at += min(used, len(found))
+    assert reader.read(count, end=ALL, bytes_max=1) == []
 
 
 def test_an_offset_below_the_begin_is_an_error_that_names_both(tmp_path: Path) -> None:
