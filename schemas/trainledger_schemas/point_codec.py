@@ -19,7 +19,7 @@ import io
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar, cast
 
 import fastavro
@@ -38,6 +38,10 @@ Doubles = npt.NDArray[np.float64]
 _Number = TypeVar("_Number", np.int64, np.float64)
 _ID_BYTES = 16
 _VARINT_BYTES_MAX = 10
+_KNOWN_KEYS_MAX = 32
+# The end of an array, and a whole array<long> of the one number 0.
+_END = b"\0"
+_ONE_ZERO = b"\x01\x02\0" + _END
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +104,10 @@ def encode_metrics(
         fastavro.schemaless_writer(buffer, _part("envelope"), envelope)
         buffer.write(run_id + writer_id)
         _write_array(buffer, len(blocks), b"".join(map(_encode_block, blocks)))
-        fastavro.schemaless_writer(buffer, _part("texts"), texts)
+        if texts:
+            fastavro.schemaless_writer(buffer, _part("texts"), texts)
+        else:
+            buffer.write(_END)
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(f"metrics event does not fit its schema: {error}") from error
     return buffer.getvalue()
@@ -121,9 +128,8 @@ def _part(field: str) -> Any:
     # One field of the event, as a schema of its own; fastavro has expanded the named types where first used.
     for candidate in load_schemas().current["metrics"]["fields"]:
         if candidate["name"] == field:
-            if field == "texts":
-                return fastavro.parse_schema({**candidate["type"]})
-            return candidate["type"]
+            # Parsed here: fastavro would do it again at each event.
+            return fastavro.parse_schema({**candidate["type"]})
     raise KeyError(field)
 
 
@@ -131,22 +137,35 @@ def _encode_block(block: PointBlock) -> bytes:
     n, m = len(block.step), len(block.keys)
     if block.values.shape != (n, m) or len(block.wall_us) != n or len(block.offset) != n:
         raise ValueError(f"arrays of a block of {n} rows and {m} keys do not fit together")
-    buffer = io.BytesIO()
-    names = [key.encode("utf-8") for key in block.keys]
-    _write_array(buffer, m, b"".join(_varint(len(name)) + name for name in names))
     columns = [np.ascontiguousarray(column, np.int64) for column in (block.step, block.wall_us, block.offset)]
+    buffer = io.BytesIO()
+    buffer.write((_known_keys if m <= _KNOWN_KEYS_MAX else _encode_keys)(block.keys))
     for column in columns:
         buffer.write(_varint(int(column[0]) if n else 0))
     for column in columns:
-        _write_array(buffer, n, _encode_differences(column))
+        if n == 1:
+            buffer.write(_ONE_ZERO)
+        else:
+            _write_array(buffer, n, _encode_differences(column))
     _write_array(buffer, n * m, np.ascontiguousarray(block.values, "<f8").tobytes())
     return buffer.getvalue()
+
+
+def _encode_keys(keys: tuple[str, ...]) -> bytes:
+    buffer = io.BytesIO()
+    names = [key.encode("utf-8") for key in keys]
+    _write_array(buffer, len(keys), b"".join(_varint(len(name)) + name for name in names))
+    return buffer.getvalue()
+
+
+# Kept: the same keys come with each event of a run. At most 4 MB, with keys of 1 KiB.
+_known_keys = lru_cache(maxsize=128)(_encode_keys)
 
 
 def _write_array(buffer: io.BytesIO, count: int, items: bytes) -> None:
     if count:
         buffer.write(_varint(-count) + _varint(len(items)) + items)
-    buffer.write(b"\0")
+    buffer.write(_END)
 
 
 def _varint(value: int) -> bytes:

@@ -5,7 +5,7 @@ An event replaces the one before it as a whole, so a reader that begins in the m
 frame.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from trainledger.node.host import HOST_DEVICE
 from trainledger.node.processes import WriterProcess, owner_name
@@ -23,25 +23,34 @@ class AllocationLog:
     def __init__(self, *, clock: Clock, key_frame_s: float) -> None:
         self._clock = clock
         self._key_frame_ns = round(key_frame_s * 1e9)
-        self._said: list[dict[str, object]] | None = None
+        self._said: dict[bytes, int] | None = None
         self._said_ns = 0
 
     def observe(self, writers: Sequence[WriterProcess]) -> Fields | None:
         """The fields of an event when the holders changed or a key frame is due, else None."""
-        holders = _holders(writers)
+        owners = _owners(writers)
         now_ns = self._clock.monotonic_ns()
-        is_changed = holders != self._said
+        is_changed = owners != self._said
         if not is_changed and now_ns - self._said_ns < self._key_frame_ns:
             return None
-        self._said, self._said_ns = holders, now_ns
-        return {"at_us": self._clock.wall_ns() // 1000, "key_frame": not is_changed, "holders": holders}
+        self._said, self._said_ns = owners, now_ns
+        return {
+            "at_us": self._clock.wall_ns() // 1000,
+            "key_frame": not is_changed,
+            "holders": _holders(owners),
+        }
 
 
-def _holders(writers: Sequence[WriterProcess]) -> list[dict[str, object]]:
-    """One holder a run; of a run whose processes have several owners, the lowest user id."""
+def _owners(writers: Sequence[WriterProcess]) -> dict[bytes, int]:
+    """User id by run; of a run whose processes have several owners, the lowest."""
     owners: dict[bytes, int] = {}
     for writer in writers:
         owners[writer.run_id] = min(writer.uid, owners.get(writer.run_id, writer.uid))
+    return owners
+
+
+def _holders(owners: Mapping[bytes, int]) -> list[dict[str, object]]:
+    """One holder a run."""
     return [
         {
             "resource": HOST_DEVICE,

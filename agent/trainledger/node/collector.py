@@ -1,10 +1,10 @@
 """All journals of a node folder into the spool: found, read, spooled, and removed when that is safe.
 
 One pass: for each journal ask whether its writer lives, read what is new, append the events; then fsync the
-spool, then save the cursors, then remove segments that lie wholly below them. A writer that is dead and whose
-journal is read to its end gets a `writer_gone`, and its folder goes once that is on disk. The order is what
-makes a crash at any point harmless: what was spooled but not noted is read again and trimmed by the spool's
-own journal ends; nothing is removed that is not on disk in the spool.
+spool, then save the cursors if that is due, then remove segments that lie wholly below them. A writer that is
+dead and whose journal is read to its end gets a `writer_gone`, and its folder goes once that is on disk. The
+order is what makes a crash at any point harmless: what was spooled but not noted is read again and trimmed by
+the spool's own journal ends; nothing is removed that is not on disk in the spool.
 
 Limits: a pass reads at most `journal_bytes_max` of one journal in a round and `pass_bytes_max` in all, so
 that one busy writer cannot starve the rest; a drain goes round until each journal had nothing more once, at
@@ -13,19 +13,21 @@ most `drain_s_max`.
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainledger_schemas.clock import Clock
-from trainledger_schemas.errors import SettingsError
 from trainledger_schemas.events import TOPIC_LOGS, TOPIC_METRICS, TOPIC_RUNS
 from trainledger_schemas.journal import SegmentHeader
 from trainledger_schemas.positions import JournalRange, split_position
 
+from .collector_settings import CollectorSettings
 from .cursor import JournalCursor, JournalCursors
 from .identity import NodeIdentity
-from .journal_folder import JournalFolder, RefusedError, find_journals
+from .journal_folder import JournalFolder, JournalPlace, RefusedError, find_journals
 from .journal_reader import Chunk, JournalReader
+from .open_journals import OpenJournals
 from .spool import Spool
 from .translate import NewEvent, translate
 from .writer_state import LiveWriter, WriterState, live_writer, probe_writer
@@ -33,35 +35,6 @@ from .writer_state import LiveWriter, WriterState, live_writer, probe_writer
 __all__ = ["CollectReport", "Collector", "CollectorSettings", "LiveWriter"]
 
 JOURNAL_TOPICS = (TOPIC_RUNS, TOPIC_METRICS, TOPIC_LOGS)
-
-
-@dataclass(frozen=True, slots=True)
-class CollectorSettings:
-    """Limits of collecting.
-
-    journal_bytes_max   256 KiB to 1 GiB, default 8 MiB: of one journal before the next has its turn.
-    pass_bytes_max      1 MiB to 16 GiB, default 64 MiB: of all journals before the spool is fsynced.
-    drain_s_max         1 to 3600, default 60: a writer that is faster than the reader cannot hold a drain.
-    readers_max         16 to 100,000, default 2,000: journals whose shapes are kept in memory.
-    empty_age_s_max     60 to 1e6, default 3600: a folder without a segment is removed when it is this old.
-    """
-
-    journal_bytes_max: int = 8 << 20
-    pass_bytes_max: int = 64 << 20
-    drain_s_max: float = 60.0
-    readers_max: int = 2_000
-    empty_age_s_max: float = 3600.0
-
-    def __post_init__(self) -> None:
-        for name, low, high in (
-            ("journal_bytes_max", 256 << 10, 1 << 30),
-            ("pass_bytes_max", 1 << 20, 16 << 30),
-            ("drain_s_max", 1, 3600),
-            ("readers_max", 16, 100_000),
-            ("empty_age_s_max", 60, 1_000_000),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise SettingsError(f"{name} is {getattr(self, name)}; allowed are {low} to {high}")
 
 
 @dataclass(slots=True)
@@ -110,6 +83,7 @@ class Collector:
         self._settings = settings
         self._identity = identity
         self._cursors = JournalCursors(spool.folder)
+        self._folders = OpenJournals(self._node_folder, held_max=settings.held_max)
         self._readers: OrderedDict[bytes, JournalReader] = OrderedDict()
         self._live: dict[bytes, LiveWriter] = {}
         self._segments_from: dict[bytes, int] = {}
@@ -130,7 +104,10 @@ class Collector:
             current.report.complete = True
             found = self._round(current)
             self._spool.sync()
-            self._cursors.save()
+            if drain or any(self._is_removable(place.journal_id) for place in found):
+                self._cursors.save()
+            else:
+                self._cursors.save_due(self._clock.monotonic_ns())
             self._remove_read(found)
             if current.report.complete or not drain or self._clock.monotonic_ns() >= give_up_ns:
                 break
@@ -146,15 +123,18 @@ class Collector:
 
     def close(self) -> None:
         """Make what was collected durable; the folder and the spool stay their owners'. A repeat is harmless."""
+        self._folders.close()
         self._spool.sync()
         self._cursors.save()
 
-    def _round(self, current: _Pass) -> list[tuple[int, bytes]]:
+    def _round(self, current: _Pass) -> list[JournalPlace]:
         """Give each journal its turn; the journals that were found."""
         found, current.report.refused = find_journals(self._node_folder)
-        self._register(journal_id for _, journal_id in found)
+        self._folders.keep_only(set(found))
+        self._register(found)
         left = self._settings.pass_bytes_max
-        for uid, journal_id in self._in_turn(found):
+        for place in self._in_turn(found):
+            journal_id = place.journal_id
             if journal_id in current.settled or journal_id in self._stuck:
                 continue
             if left <= 0:
@@ -163,23 +143,32 @@ class Collector:
             self._last_visited = journal_id
             current.visited.add(journal_id)
             try:
-                with JournalFolder(self._node_folder, uid, journal_id) as folder:
+                with self._folders.use(place) as folder:
                     left -= self._visit(folder, current)
+                    if journal_id in current.live:
+                        self._folders.keep(place, folder)
             except FileNotFoundError:
                 continue  # removed since it was listed
             except RefusedError:
                 current.report.refused += 1
+            if journal_id not in current.live:
+                self._folders.let_go(place)
         return found
 
-    def _register(self, found: Iterable[bytes]) -> None:
+    def _register(self, found: Iterable[JournalPlace]) -> None:
         """Note journals that are new, durably, before anything of them is spooled (see `cursor`)."""
-        for journal_id in found:
-            self._cursors.entries.setdefault(journal_id, JournalCursor(str(self._node_folder)))
-        self._cursors.save()
+        entries = self._cursors.entries
+        new = [place.journal_id for place in found if place.journal_id not in entries]
+        if new:
+            for journal_id in new:
+                entries[journal_id] = JournalCursor(str(self._node_folder))
+            # A pass that failed may have left positions that are spooled and not on disk.
+            self._spool.sync()
+            self._cursors.save()
 
-    def _in_turn(self, found: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    def _in_turn(self, found: list[JournalPlace]) -> list[JournalPlace]:
         """The journals, beginning behind the one that was visited last: a pass may end in the middle."""
-        places = [place for place, (_, journal_id) in enumerate(found) if journal_id == self._last_visited]
+        places = [n for n, place in enumerate(found) if place.journal_id == self._last_visited]
         first = places[0] + 1 if places else 0
         return found[first:] + found[:first]
 
@@ -218,7 +207,6 @@ class Collector:
                 segment = folder.open_segment(number)
             except (FileNotFoundError, RefusedError):
                 continue
-            segment.close()
             return segment.header
         return None
 
@@ -253,6 +241,8 @@ class Collector:
                 self._spool_chunk(chunk, cursor, report)
                 cursor.position = chunk.end
                 taken += _size_bytes(chunk)
+                if state.alive and reader.has_read_all(folder):
+                    break
         except BaseException:
             # The reader is ahead of what is spooled: the next try begins with one made from the cursor.
             self._readers.pop(folder.journal_id, None)
@@ -268,7 +258,7 @@ class Collector:
         ends = {topic: self._spool.journal_end(topic, journal_id) for topic in JOURNAL_TOPICS}
         translation = translate(chunk, ends)
         cursor.exit_seen |= translation.exit_seen
-        with self._spool.batch():
+        with self._spool.batch() if len(translation.events) > 1 else nullcontext():
             for event in translation.events:
                 self._append(event, journal_id, chunk.header.run_id)
                 report.events += 1
@@ -319,27 +309,30 @@ class Collector:
         if age_ns > self._settings.empty_age_s_max * 1e9 and folder.remove()[0]:
             self._forget(folder.journal_id)
 
-    def _remove_read(self, found: list[tuple[int, bytes]]) -> None:
+    def _remove_read(self, found: list[JournalPlace]) -> None:
         """Remove what is on disk in the spool and below the saved cursors."""
         is_changed = False
-        for uid, journal_id in found:
-            cursor = self._cursors.entries.get(journal_id)
-            if cursor is None or journal_id in self._stuck or not self._has_removable(journal_id, cursor):
+        for place in found:
+            journal_id = place.journal_id
+            if not self._is_removable(journal_id):
                 continue
+            cursor = self._cursors.entries[journal_id]
             try:
-                with JournalFolder(self._node_folder, uid, journal_id) as folder:
+                with self._folders.use(place) as folder:
                     if cursor.finished:
                         is_changed |= self._remove_finished(folder)
                     else:
                         self._remove_segments(folder, cursor)
             except (FileNotFoundError, RefusedError):
                 continue  # gone, or counted when it was visited
-        if self._forget_removed({journal_id for _, journal_id in found}) or is_changed:
+        if self._forget_removed({place.journal_id for place in found}) or is_changed:
             self._cursors.save()
 
-    def _has_removable(self, journal_id: bytes, cursor: JournalCursor) -> bool:
-        below, _ = split_position(cursor.position)
-        return cursor.finished or self._segments_from.get(journal_id, 0) < below
+    def _is_removable(self, journal_id: bytes) -> bool:
+        cursor = self._cursors.entries.get(journal_id)
+        if cursor is None or journal_id in self._stuck:
+            return False
+        return cursor.finished or self._segments_from.get(journal_id, 0) < split_position(cursor.position)[0]
 
     def _remove_finished(self, folder: JournalFolder) -> bool:
         is_gone, removed = folder.remove()

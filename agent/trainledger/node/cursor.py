@@ -7,12 +7,14 @@ A position is a lower bound: everything below it is in the spool and on disk. Wh
 a crash is read again and trimmed row by row, with the ends that the spool's topics keep. An entry is on disk
 before anything of its journal is spooled: an end in the spool without an entry here is of a journal that is
 gone. `seen`, `exit_seen`: its `writer_seen` is spooled, its process said how it ended. `finished`: the writer's
-end is spooled and the journal's folder may be removed. A damaged file is set aside and all journals are read
+end is spooled and the journal's folder may be removed. Positions alone are worth no fsync a second: `save_due`
+waits with them, and `save` comes before anything is removed. A damaged file is set aside and all journals are read
 from their begin, which the trimming makes harmless.
 """
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from trainledger_schemas.ids import id_bytes, id_text
@@ -22,6 +24,8 @@ from .identity import write_durably
 __all__ = ["JournalCursor", "JournalCursors"]
 
 CURSOR_FILE = "journals.cursor"
+# How much is read again after a crash, at most.
+POSITIONS_AGE_S_MAX = 5.0
 
 
 @dataclass(slots=True)
@@ -53,6 +57,15 @@ class JournalCursors:
         except (ValueError, KeyError, TypeError, AttributeError):
             self._path.replace(self._path.with_name(f"{CURSOR_FILE}.damaged"))
         self._saved = self._encode()
+        self._saved_marks = self._marks()
+        self._saved_ns: int | None = None
+
+    def save_due(self, now_ns: int) -> None:
+        """Save if more than positions changed, or a while after the last time; `now_ns`: monotonic."""
+        is_old = self._saved_ns is None or now_ns - self._saved_ns >= POSITIONS_AGE_S_MAX * 1e9
+        if is_old or self._marks() != self._saved_marks:
+            self.save()
+            self._saved_ns = now_ns
 
     def save(self) -> None:
         """Write the file if something changed; raises OSError when the disk refuses."""
@@ -60,19 +73,35 @@ class JournalCursors:
         if data != self._saved:
             write_durably(self._path, data)
             self._saved = data
+        self._saved_marks = self._marks()
+
+    def _marks(self) -> dict[bytes, tuple[bool, bool, bool]]:
+        return {
+            journal: (entry.seen, entry.exit_seen, entry.finished) for journal, entry in self.entries.items()
+        }
 
     def _encode(self) -> bytes:
-        record = {
-            id_text(journal): {
-                "folder": entry.folder,
-                "position": entry.position,
-                "seen": entry.seen,
-                "exit_seen": entry.exit_seen,
-                "finished": entry.finished,
-            }
+        # By hand: with line breaks, the library's encoder is a slow one, and this is done each second.
+        lines = [
+            f'"{_journal_name(journal)}": {{"folder": {_quoted(entry.folder)}, "position": {entry.position},'
+            f' "seen": {_WORDS[entry.seen]}, "exit_seen": {_WORDS[entry.exit_seen]},'
+            f' "finished": {_WORDS[entry.finished]}}}'
             for journal, entry in sorted(self.entries.items())
-        }
-        return json.dumps(record, indent=0).encode()
+        ]
+        return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+_WORDS = {False: "false", True: "true"}
+
+
+@lru_cache(maxsize=4096)
+def _journal_name(journal_id: bytes) -> str:
+    return id_text(journal_id)
+
+
+@lru_cache(maxsize=64)
+def _quoted(text: str) -> str:
+    return json.dumps(text)
 
 
 def _parse(raw: bytes) -> dict[bytes, JournalCursor]:

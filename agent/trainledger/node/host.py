@@ -20,6 +20,7 @@ __all__ = ["HOST_DEVICE", "Counters", "HostReader", "HostSampler", "StatWindow"]
 HOST_DEVICE = "host"
 SECTOR_BYTES = 512
 READ_BYTES_MAX = 1 << 20
+READ_BYTES = 16 << 10
 FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel: the namespace of the machine itself
 MICROSECONDS = 1_000_000
 
@@ -39,7 +40,8 @@ class Counters:
 
 
 class _OpenFile:
-    # A file below /proc or /sys that is read again and again; b"" when it is missing.
+    # A file below /proc or /sys that is read again and again, whole; b"" when it is missing. Where the kernel
+    # makes a file of many records, one call gives no more than a page of it, however much is asked for.
 
     def __init__(self, path: Path) -> None:
         try:
@@ -51,7 +53,11 @@ class _OpenFile:
         if self._descriptor < 0:
             return b""
         try:
-            return os.pread(self._descriptor, bytes_max, 0)
+            data = part = os.pread(self._descriptor, min(bytes_max, READ_BYTES), 0)
+            while part and len(data) < bytes_max:
+                part = os.pread(self._descriptor, min(bytes_max - len(data), READ_BYTES), len(data))
+                data += part
+            return data
         except OSError:
             return b""
 

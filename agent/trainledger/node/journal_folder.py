@@ -4,20 +4,33 @@ Everything goes by descriptor and without following links. A folder belongs to t
 folder above it; a segment is a plain file of that user with one name. Whatever else lies there (links, pipes,
 devices, other people's files, second names of files elsewhere) is refused, never opened for reading and never
 removed. Sizes are bounded, so that a sparse file of a terabyte is as cheap as any other.
+
+A folder keeps the segment that was opened last and the lock file open, for the next look; each time they are asked
+for, it is checked anew that they are still what they were when they were opened.
 """
 
 import os
 import re
 import stat
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from trainledger_schemas.errors import CorruptDataError
 from trainledger_schemas.ids import id_bytes, id_text
 from trainledger_schemas.journal import HEADER_BYTES, SEGMENT_SUFFIX, SegmentHeader, segment_name
 
-__all__ = ["LOCK_NAME", "SEGMENT_BYTES_MAX", "JournalFolder", "RefusedError", "Segment", "find_journals"]
+__all__ = [
+    "LOCK_NAME",
+    "SEGMENT_BYTES_MAX",
+    "JournalFolder",
+    "JournalPlace",
+    "RefusedError",
+    "Segment",
+    "find_journals",
+]
 
 # Above it the rest of a segment is not looked at; the SDK's have 8 MiB.
 SEGMENT_BYTES_MAX = 64 << 20
@@ -38,8 +51,18 @@ class RefusedError(CorruptDataError):
     """Something in a journal folder is not what the SDK makes; it is left alone."""
 
 
+class JournalPlace(NamedTuple):
+    """A folder that is named like a journal; `inode` tells it from another one under the same name."""
+
+    uid: int
+    journal_id: bytes
+    inode: int
+
+
 class Segment:
-    """One open segment with a header that checks. `size_bytes` may grow until it is sealed."""
+    """One open segment with a header that checks. `size_bytes` may grow until it is sealed.
+
+    It belongs to its folder, which closes it with itself or when another segment is opened."""
 
     def __init__(self, fd: int, header: SegmentHeader) -> None:
         self._fd = fd
@@ -54,9 +77,15 @@ class Segment:
         """Up to `count` bytes from `offset`; fewer at the end of the file."""
         return os.pread(self._fd, max(0, min(count, SEGMENT_BYTES_MAX - offset)), offset)
 
+    def is_sound(self, uid: int) -> bool:
+        """Whether it is still a file of the user with one name: it may have been removed, or linked."""
+        return _is_plain(os.fstat(self._fd), uid)
+
     def close(self) -> None:
-        """Let the file go."""
-        os.close(self._fd)
+        """Let the file go; harmless when repeated."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 class JournalFolder:
@@ -65,10 +94,13 @@ class JournalFolder:
     def __init__(self, node_folder: Path, uid: int, journal_id: bytes) -> None:
         self.journal_id = journal_id
         self.uid = uid
-        self.path = node_folder / str(uid) / id_text(journal_id)
+        self._name = id_text(journal_id)
+        self.path = node_folder / str(uid) / self._name
+        self._segment: Segment | None = None
+        self._lock_fd = -1
         self._above_fd = _open_folder(os.open(node_folder, _PASSAGE_FLAGS), str(uid), uid)
         try:
-            self.fd = _open_folder(os.dup(self._above_fd), id_text(journal_id), uid)
+            self.fd = _open_folder(os.dup(self._above_fd), self._name, uid)
         except BaseException:
             # Also for KeyboardInterrupt: descriptors must not pile up.
             os.close(self._above_fd)
@@ -80,8 +112,20 @@ class JournalFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the folder go, with what is open in it."""
+        self._drop_segment()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
         os.close(self.fd)
         os.close(self._above_fd)
+
+    @property
+    def inode(self) -> int:
+        """What tells this folder from another one of its name."""
+        return os.fstat(self.fd).st_ino
 
     def segments(self) -> list[int]:
         """The numbers of the segments, ascending; of a folder with too many names, those met first."""
@@ -90,7 +134,38 @@ class JournalFolder:
             return sorted(int(match[1]) for match in matches if match)
 
     def open_segment(self, number: int) -> Segment:
-        """Open a segment; FileNotFoundError when there is none, RefusedError when its header does not check."""
+        """A segment; FileNotFoundError when there is none, RefusedError when its header does not check."""
+        known = self._segment
+        if known is not None and known.header.segment == number and known.is_sound(self.uid):
+            return known
+        self._drop_segment()
+        self._segment = self._new_segment(number)
+        return self._segment
+
+    def has_segment(self, number: int) -> bool:
+        """Whether a segment is there with a header that checks."""
+        try:
+            self._new_segment(number).close()
+        except (FileNotFoundError, RefusedError):
+            return False
+        return True
+
+    def lock_file(self) -> int:
+        """A descriptor of the writer's lock file, which stays the folder's; raises as `open_file`."""
+        if self._lock_fd >= 0:
+            if _is_plain(os.fstat(self._lock_fd), self.uid):
+                return self._lock_fd
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+        self._lock_fd = self.open_file(LOCK_NAME)
+        return self._lock_fd
+
+    def _drop_segment(self) -> None:
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+
+    def _new_segment(self, number: int) -> Segment:
         fd = self.open_file(segment_name(number))
         try:
             header = SegmentHeader.parse(os.pread(fd, HEADER_BYTES, 0))
@@ -101,14 +176,6 @@ class JournalFolder:
             raise RefusedError(f"{self.path}/{segment_name(number)}: {error}") from error
         return Segment(fd, header)
 
-    def has_segment(self, number: int) -> bool:
-        """Whether a segment is there with a header that checks."""
-        try:
-            self.open_segment(number).close()
-        except (FileNotFoundError, RefusedError):
-            return False
-        return True
-
     def open_file(self, name: str) -> int:
         """A descriptor of a plain file of the owner with one name; FileNotFoundError, or RefusedError."""
         try:
@@ -117,8 +184,7 @@ class JournalFolder:
             raise
         except OSError as error:
             raise RefusedError(f"{self.path}/{name} cannot be opened: {error.strerror}") from error
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_uid != self.uid:
+        if not _is_plain(os.fstat(fd), self.uid):
             os.close(fd)
             raise RefusedError(f"{self.path}/{name} is not a plain file of user {self.uid} with one name")
         return fd
@@ -152,7 +218,7 @@ class JournalFolder:
             except OSError:
                 continue  # a folder, or not ours to remove: rmdir below finds it
         try:
-            os.rmdir(id_text(self.journal_id), dir_fd=self._above_fd)
+            os.rmdir(self._name, dir_fd=self._above_fd)
         except FileNotFoundError:
             return True, removed
         except OSError:
@@ -160,18 +226,18 @@ class JournalFolder:
         return True, removed
 
 
-def find_journals(node_folder: Path) -> tuple[list[tuple[int, bytes]], int]:
-    """User id and journal id of all that is named like a journal, and how many folders were refused.
+def find_journals(node_folder: Path) -> tuple[list[JournalPlace], int]:
+    """All that is named like a journal, and how many folders were refused.
 
     A reader that may not list the node folder (it is made so that users cannot see each other) finds the
     journals of its own user.
     """
-    found: list[tuple[int, bytes]] = []
+    found: list[JournalPlace] = []
     refused = 0
     for uid in _users(node_folder):
         try:
             above = os.open(node_folder, _PASSAGE_FLAGS)
-            found += [(uid, journal) for journal in _journal_ids(_open_folder(above, str(uid), uid))]
+            found += _places(_open_folder(above, str(uid), uid), uid)
         except RefusedError:
             refused += 1
         except FileNotFoundError:
@@ -189,21 +255,28 @@ def _users(node_folder: Path) -> list[int]:
         return [os.geteuid()]
 
 
-def _journal_ids(fd: int) -> list[bytes]:
+def _places(fd: int, uid: int) -> list[JournalPlace]:
     try:
         with os.scandir(fd) as entries:
-            names = sorted(entry.name for entry in islice(entries, JOURNALS_PER_USER_MAX))
+            names = sorted((entry.name, entry.inode()) for entry in islice(entries, JOURNALS_PER_USER_MAX))
     finally:
         os.close(fd)
-    found = []
-    for name in names:
-        try:
-            journal_id = id_bytes(name)
-        except ValueError:
-            continue
-        if id_text(journal_id) == name:
-            found.append(journal_id)
-    return found
+    ids = ((_journal_id(name), inode) for name, inode in names)
+    return [JournalPlace(uid, journal_id, inode) for journal_id, inode in ids if journal_id is not None]
+
+
+@lru_cache(maxsize=4096)
+def _journal_id(name: str) -> bytes | None:
+    # Kept: the same names are met each second.
+    try:
+        journal_id = id_bytes(name)
+    except ValueError:
+        return None
+    return journal_id if id_text(journal_id) == name else None
+
+
+def _is_plain(status: os.stat_result, uid: int) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_uid == uid
 
 
 def _open_folder(above_fd: int, name: str, uid: int) -> int:

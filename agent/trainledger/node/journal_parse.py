@@ -12,6 +12,7 @@ counted as `Lost` and stepped over.
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -266,15 +267,7 @@ class _RecordReader:
             self._parsed.blocks.append(self._block(keys, size, places))
 
     def _block(self, keys: tuple[str, ...], size: int, places: npt.NDArray[np.int64]) -> PointBlock:
-        kind = np.dtype(
-            [
-                ("head", "<u4"),
-                ("step", "<i8"),
-                ("wall", "<i8"),
-                ("values", "<f8", (len(keys),)),
-                ("crc", "<u4"),
-            ]
-        )
+        kind = _row_type(len(keys))
         count = len(places)
         first = int(places[0])
         if int(places[-1]) - first == (count - 1) * size:
@@ -361,6 +354,13 @@ class _RecordReader:
             self._parsed.blocks.append(
                 PointBlock(names, numbers[:, 1], numbers[:, 2] // 1000, numbers[:, 0], values)
             )
+
+
+@lru_cache(maxsize=256)
+def _row_type(values: int) -> np.dtype[Any]:
+    return np.dtype(
+        [("head", "<u4"), ("step", "<i8"), ("wall", "<i8"), ("values", "<f8", (values,)), ("crc", "<u4")]
+    )
 
 
 def _is_count(value: object) -> TypeGuard[int]:

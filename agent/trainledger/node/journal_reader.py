@@ -9,6 +9,9 @@
 
 Whether a segment is complete is asked *before* its last bytes are read: the next segment is published only
 when the old one takes no more records, so bytes read after that are all there will be.
+
+A journal that is followed while it is written has a few rows each second: then a few kilobytes are read, not a
+whole chunk, and nothing else is asked while there are good records.
 """
 
 from dataclasses import dataclass, field
@@ -37,6 +40,8 @@ __all__ = ["CHUNK_BYTES", "Chunk", "JournalReader"]
 
 # Holds the largest record, and about 13,000 points of two-value rows.
 CHUNK_BYTES = 256 * 1024
+# The first look at what is new. A system call costs as much as copying some thousand bytes.
+_LOOK_BYTES = 4 * 1024
 _SCAN_BYTES = 1 << 20
 # Bytes that one search for good records may check: a bound on what a hostile file can cost.
 _SCAN_CHECKED_BYTES_MAX = 64 << 20
@@ -77,6 +82,12 @@ class JournalReader:
         self._needs_definitions = position > 0
         self._header: SegmentHeader | None = None
         self._stalls = 0
+        self._window_bytes = _LOOK_BYTES
+        self._saw_end = False
+
+    def has_read_all(self, folder: JournalFolder) -> bool:
+        """Whether a look for more would find nothing: the last one saw the end, and no segment followed."""
+        return self._saw_end and not folder.has_segment(split_position(self.position)[0] + 1)
 
     def read(self, folder: JournalFolder, *, is_dead: bool, bytes_max: int = CHUNK_BYTES) -> Chunk | None:
         """The next chunk, or None when there is nothing more for now (for good, if `is_done`).
@@ -84,6 +95,7 @@ class JournalReader:
         `is_dead`: the writer was seen dead before this call. `bytes_max` is at least CHUNK_BYTES. Reads, and
         may block on the disk; a repeat after an error goes on at the same position.
         """
+        self._saw_end = False
         while not self.is_done:
             number, _ = split_position(self.position)
             try:
@@ -93,17 +105,15 @@ class JournalReader:
                 if chunk is not None or not goes_on:
                     return chunk
                 continue
-            try:
-                is_final = is_dead or folder.has_segment(number + 1)
-                chunk, goes_on = self._read_segment(folder, segment, is_final, max(bytes_max, CHUNK_BYTES))
-            finally:
-                segment.close()
+            chunk, goes_on = self._read_segment(
+                folder, segment, is_dead=is_dead, bytes_max=max(bytes_max, CHUNK_BYTES)
+            )
             if chunk is not None or not goes_on:
                 return chunk
         return None
 
     def _read_segment(
-        self, folder: JournalFolder, segment: Segment, is_final: bool, bytes_max: int
+        self, folder: JournalFolder, segment: Segment, *, is_dead: bool, bytes_max: int
     ) -> tuple[Chunk | None, bool]:
         """A chunk if there is one; and whether it is worth to look further."""
         self._header = segment.header
@@ -114,10 +124,34 @@ class JournalReader:
             self._needs_definitions = False
         if self._needs_definitions:
             self._read_definitions(segment, number, offset)
-        parsed = self._parse(segment, offset, bytes_max)
+        parsed = self._parse_new(segment, offset, bytes_max)
+        is_final = is_dead
+        if parsed.end == self.position and not is_dead and folder.has_segment(number + 1):
+            # It is complete now, and may not have been when it was read.
+            is_final = True
+            parsed = self._parse(segment, offset, bytes_max)
         if parsed.end > self.position:
             return self._chunk(parsed), True
         return self._read_on_behind(folder, segment, segment.read(offset, 4), is_final)
+
+    def _parse_new(self, segment: Segment, offset: int, bytes_max: int) -> Parsed:
+        """What is new from `offset` on; reads more the more there was at the looks before."""
+        window_bytes = min(self._window_bytes, bytes_max)
+        data = segment.read(offset, window_bytes)
+        if not any(data[:4]):
+            return Parsed(self.position)
+        parsed = parse_records(data, position=self.position, shapes=self.shapes)
+        if parsed.end == self.position and window_bytes < bytes_max:
+            # A record that is longer than the window, or one in flight.
+            window_bytes = bytes_max
+            data = segment.read(offset, window_bytes)
+            parsed = parse_records(data, position=self.position, shapes=self.shapes)
+        taken = parsed.end - self.position
+        behind = data[taken : taken + 4]
+        self._saw_end = len(behind) == 4 and not any(behind)
+        is_cut = len(data) == window_bytes and not self._saw_end
+        self._window_bytes = bytes_max if is_cut else max(_LOOK_BYTES, 2 * taken)
+        return parsed
 
     def _parse(self, segment: Segment, offset: int, bytes_max: int) -> Parsed:
         data = segment.read(offset, bytes_max)
@@ -192,9 +226,7 @@ class JournalReader:
             )  # earlier ones were read and removed in another life
             return None, True
         if self._header is None:
-            segment = folder.open_segment(readable)
-            self._header = segment.header
-            segment.close()
+            self._header = folder.open_segment(readable).header
         reason = f"segments {number} to {readable - 1} are missing or have no header that checks"
         return self._lost_chunk(journal_position(readable, 0), reason), True
 

@@ -14,8 +14,8 @@ Identity is (pid, start time in ticks since boot): a reused pid is another proce
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = ["ProcessTable", "Reading", "Spent", "parse_stat"]
 
@@ -26,8 +26,8 @@ ROUNDING_TICKS = 2
 STAT_BYTES_MAX = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+# Named tuples: hundreds are made every two seconds, and they take a third of a frozen dataclass's time.
+class Reading(NamedTuple):
     """One process at one moment; `own` and `children` are CPU ticks, `resident` pages."""
 
     pid: int
@@ -39,8 +39,7 @@ class Reading:
     is_kernel: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(NamedTuple):
     """CPU ticks that `pid` (its process, or a dead child of it) used since the look before."""
 
     pid: int

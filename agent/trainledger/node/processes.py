@@ -11,12 +11,12 @@ used between its last look and its end is known only when its parent waits for i
 """
 
 import os
-import pwd
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from trainledger.node.process_table import ProcessTable, Spent
+from trainledger.node.writer_state import owner_name
 
 __all__ = ["ProcessSampler", "WriterProcess", "is_person", "owner_name"]
 
@@ -57,14 +57,6 @@ def is_person(uid: int, also: Iterable[int] = ()) -> bool:
     # 61184 to 65535 are systemd's dynamic service users, nobody, and ids that are none.
     ordinary = 1000 <= uid < 61184 or uid > 65535
     return uid != 0 and (ordinary or uid in also)
-
-
-def owner_name(uid: int) -> str:
-    """The name of a user id, or the number where it has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 class ProcessSampler:

@@ -79,8 +79,9 @@ def translate(chunk: Chunk, ends: Mapping[str, int]) -> Translation:
             points = sum(block.points for block in rows.blocks) + len(rows.texts)
             event = NewEvent(TOPIC_METRICS, "metrics", fields, rows.start, rows.end, points)
             result.events.append(event)
-    _add_logs(result, chunk, ids, lost, ends.get(TOPIC_LOGS, 0))
-    _add_run_events(result, chunk, ids, lost, ends.get(TOPIC_RUNS, 0))
+    if chunk.controls or lost:
+        _add_logs(result, chunk, ids, lost, ends.get(TOPIC_LOGS, 0))
+        _add_run_events(result, chunk, ids, lost, ends.get(TOPIC_RUNS, 0))
     result.lost = len(lost)
     return result
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from trainledger_schemas.journal import SegmentHeader
 
 from ..process_facts import read_start_ticks
-from .journal_folder import LOCK_NAME, JournalFolder, RefusedError
+from .journal_folder import JournalFolder, RefusedError
 
 __all__ = ["LiveWriter", "WriterState", "live_writer", "lock_holder", "probe_writer"]
 
@@ -61,14 +61,11 @@ def probe_writer(folder: JournalFolder, header: SegmentHeader, *, boot_id: bytes
     if _is_this_process(folder, header):
         return WriterState(True, os.getpid(), "")
     try:
-        fd = folder.open_file(LOCK_NAME)
+        fd = folder.lock_file()
     except (FileNotFoundError, RefusedError):
         pid = find_process(header, folder.uid)
         return WriterState(True, pid, "") if pid else WriterState(False, 0, "process_gone")
-    try:
-        holder = lock_holder(fd)
-    finally:
-        os.close(fd)
+    holder = lock_holder(fd)
     if holder is None:
         return WriterState(False, 0, "lock_free")
     return WriterState(True, holder or find_process(header, folder.uid), "")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainledger.node.host import HostReader, HostSampler, StatWindow
+from trainledger.node.host import HostReader, HostSampler, StatWindow, _OpenFile
 
 STAT = "cpu  {user} 0 100 5000 20 0 0 30 0 0\ncpu0 1 0 1 1 1 0 0 0 0 0\nintr 1 2 3\n"
 MEMINFO = "MemTotal:       1000 kB\nMemFree:        100 kB\nMemAvailable:   400 kB\n"
@@ -147,3 +147,18 @@ def test_a_sample_costs_little() -> None:
         sampler.sample(number, window)
     # 1 % of a core is 10 ms a second for the whole agent; a sample is taken once a second.
     assert (time.process_time() - begin) / 50 < 0.002
+
+
+def test_a_file_of_many_records_is_read_whole_and_not_just_its_first_page() -> None:
+    # The kernel hands out such files (as it does net/dev of a host with a hundred interfaces) a page a call.
+    path = Path("/proc/kallsyms")
+    if not path.exists():
+        pytest.skip("this kernel shows no symbols")
+    expected = path.read_bytes()[:200_000]
+    assert len(expected) == 200_000
+    file = _OpenFile(path)
+    try:
+        assert file.read(200_000) == expected
+        assert file.read(200_000) == expected
+    finally:
+        file.close()

@@ -108,6 +108,41 @@ def test_a_live_journal_is_followed_record_by_record(tmp_path: Path) -> None:
     assert not reader.is_done
 
 
+def test_rows_that_come_by_the_second_are_one_chunk_each_time_however_many_they_are(tmp_path: Path) -> None:
+    journal = JournalFile(tmp_path, segment_bytes=4 << 20)
+    reader = JournalReader(journal.journal_id)
+    step = 0
+    for count in (1, 1, 50, 90, 150, 250, 450, 1, 150, 1):
+        journal.rows(count, first_step=step)
+        chunks = read_all(journal, reader, is_dead=False)
+        assert steps(chunks) == list(range(step, step + count))
+        # Three times what came before passes the first look: then the rest is a chunk of its own.
+        assert len(chunks) == 1 or count == 150
+        step += count
+    journal.row(dict.fromkeys(map(str, range(1000)), 1.0), step)  # one record that is longer than a look
+    assert steps(read_all(journal, reader, is_dead=False)) == [step]
+
+
+def test_a_reader_knows_when_a_look_for_more_would_find_nothing(tmp_path: Path) -> None:
+    journal = JournalFile(tmp_path)
+    reader = JournalReader(journal.journal_id)
+    with JournalFolder(tmp_path, os.geteuid(), journal.journal_id) as folder:
+        journal.rows(3)
+        assert reader.read(folder, is_dead=False) is not None and reader.has_read_all(folder)
+        journal.append(row_record(1, 3, 2)[:-1])  # the last byte is still missing
+        journal.next_byte += 1
+        assert reader.read(folder, is_dead=False) is None and not reader.has_read_all(folder)
+        with journal.path.open("r+b") as file:
+            file.seek(journal.next_byte - 1)
+            file.write(row_record(1, 3, 2)[-1:])
+        journal.roll()
+        journal.row({"loss": 1.0, "acc": 2.0}, 4)
+        assert steps([chunk for chunk in [reader.read(folder, is_dead=False)] if chunk]) == [3]
+        assert not reader.has_read_all(folder)  # there is a next segment
+        assert steps([chunk for chunk in [reader.read(folder, is_dead=False)] if chunk]) == [4]
+        assert reader.has_read_all(folder)
+
+
 def test_reading_goes_on_in_the_middle_of_a_segment_with_its_definitions(tmp_path: Path) -> None:
     journal = JournalFile(tmp_path)
     journal.rows(10)
