@@ -59,9 +59,10 @@ def test_a_segment_or_lock_that_was_replaced_or_linked_is_opened_anew_or_refused
         assert folder.open_segment(0) is not old
         assert folder.open_segment(0) is folder.open_segment(0)
         lock = journal.folder / "writer.lock"
-        lock.rename(tmp_path / "aside")  # not removed: the new one must not get its inode
+        lock.unlink()
         lock.touch()
-        assert os.fstat(folder.lock_file()).st_ino == lock.stat().st_ino
+        status = os.fstat(folder.lock_file())
+        assert (status.st_nlink, status.st_ino) == (1, lock.stat().st_ino)
         os.link(journal.path, tmp_path / "second name")
         with pytest.raises(RefusedError):
             folder.open_segment(0)
