@@ -26,7 +26,7 @@ _FALLBACK = "commands"
 COMMANDS = {
     "run": ("wrap any command: run [--project P --team T --experiment E --name N] -- CMD ...", ""),
     "up": ("agent, worker, local API and page in one process, on this machine", "embedded"),
-    "sync": ("read pending journals once", "embedded"),
+    "sync": ("read pending journals once", "agent"),
     "ls": ("list runs", "embedded"),
     "show": ("everything about one run", "embedded"),
     "logs": ("the output of a run; -f follows it", "embedded"),

@@ -8,42 +8,73 @@ The home folder has one owner, under a lock that names it:
     <home>/home.lock    JSON {"pid", "kind"} of the owner
     <home>/api.sock     where `up` answers
 
-`open_session` finds the right way for a command: a cluster's ClickHouse if one is set, the API of a live `up`,
-or this process as owner for as long as the command takes. One-shots wait for each other.
+One-shots wait for each other. Journals that a live `trainledger agent` reads are left to it: the session then
+answers from what that agent has spooled here. `session_choice` says when a command comes here at all. This is the
+one module of the analysis side that knows the agent.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from trainledger.node.daemon import NodeAgent
-from trainledger.node.node_settings import AgentSettings
-from trainledger.node.reader_lock import ReaderKind
+from trainledger.node.daemon import NodeAgent, spool_folder
+from trainledger.node.foreign_spool import durable_ends, gives_away
+from trainledger.node.identity import load_identity
+from trainledger.node.journal_sync import SyncReport, sync_journals
+from trainledger.node.node_settings import AgentSettings, parse_kafka
+from trainledger.node.reader_lock import STAYING_KINDS, ReaderKind
+from trainledger.node.spool import Spool
 from trainledger_schemas.clock import Clock, SystemClock
-from trainledger_schemas.errors import HomeLockedError, RetryableError, UsageError
+from trainledger_schemas.errors import HomeLockedError, NotFoundError, RetryableError, UsageError
+from trainledger_schemas.events import TOPICS
+from trainledger_schemas.positions import LogPosition, TopicPartition
 
 from .admin_events import admin_record
 from .derive import Derivation
 from .home_lock import HomeLock
 from .ingest_settings import WorkerSettings
+from .ledger import Ledger
 from .rebuild import rebuild_generation, verify_generation
-from .remote_session import RemoteSession
-from .session import Session
 from .settings import IngestSettings
 from .sources.spool import SpoolSource
 from .storage.migrate import Schema, migrate
-from .storage.opening import VIEWS, open_server, open_tables
-from .tables_session import TablesSession
+from .storage.opening import VIEWS, open_tables
 from .worker import Worker
 
-__all__ = ["Embedded", "make_topics", "open_session", "open_up"]
+if TYPE_CHECKING:
+    from trainledger.node.admin_log import AdminLog
 
-ONE_SHOT_WAIT_S = 120.0
-UP_WAIT_S = 30.0
-POLL_S = 0.1
+__all__ = ["AdminSender", "Embedded", "Say", "make_topics", "sync_node"]
+
+PUBLISH_S = 60.0
+ADMIN_PUBLISH_S = 15.0
+# Compressing what the tables have: how often `up` looks, and how long a one-shot spends on it at its end.
+TIDY_INTERVAL_S = 10.0
+TIDY_ONE_SHOT_S = 1.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """What this process has of the node. Without `agent`, another one reads the journals; without `spool`, it
+    writes the spool too: then `ends` says how far that may be read, or is None where it is no log to read."""
+
+    agent: NodeAgent | None
+    spool: Spool | None
+    ends: Mapping[str, int] | None = field(default_factory=dict)
+
+    def synced_end(self, topic: str) -> int:
+        return self.spool.synced_end(topic) if self.spool is not None else (self.ends or {}).get(topic, 0)
+
+    def close(self) -> None:
+        if self.agent is not None:
+            self.agent.close()
+        elif self.spool is not None:
+            self.spool.close()
 
 
 class Embedded:
@@ -55,32 +86,47 @@ class Embedded:
 
     views = VIEWS
 
-    def __init__(self, settings: IngestSettings, *, kind: str, lock: HomeLock, clock: Clock) -> None:
+    def __init__(
+        self, settings: IngestSettings, *, kind: ReaderKind, lock: HomeLock, clock: Clock, say: Say
+    ) -> None:
+        """Use `open`; this is for it alone."""
         self._lock = lock
         self._kind = kind
         self._clock = clock
         self._settings = settings
+        self._say = say
         self._turn = RLock()
-        # Embedded, the spool is the log: publishing is the work of `trainledger agent`.
-        agent_settings = replace(AgentSettings.from_env(), kafka=None)
-        reader: ReaderKind = "up" if kind == "up" else "one-shot"
-        self._agent = NodeAgent.open(
-            settings.home, settings.node_folder, kind=reader, settings=agent_settings, clock=clock
-        )
-        self._store = open_tables(settings)
-        self._schema = migrate(self._store)
-        self._derivation = Derivation(self._store, self._schema.generation)
-        self._worker = self._new_worker(self._schema, self._derivation)
-        self._derivation.catch_up()
+        self._tidied_ns = clock.monotonic_ns()
+        agent_settings = AgentSettings.from_env()
+        self._publishes = agent_settings.kafka is not None
+        self._node = _open_node(settings, agent_settings, kind=kind, clock=clock, say=say)
+        try:
+            self._store = open_tables(settings)
+            self._schema = migrate(self._store)
+            self._derivation = Derivation(self._store, self._schema.generation)
+            self._worker: Worker | None = None
+            if self._node.ends is not None:
+                self._worker = self._new_worker(self._schema, self._derivation)
+            self._derivation.catch_up()
+        except BaseException:
+            # Also for KeyboardInterrupt: the next try in this process must not meet our own locks.
+            self._node.close()
+            raise
 
     @classmethod
     def open(
-        cls, settings: IngestSettings, *, kind: str, clock: Clock | None = None, wait_s: float = 0.0
+        cls,
+        settings: IngestSettings,
+        *,
+        kind: ReaderKind,
+        clock: Clock | None = None,
+        wait_s: float = 0.0,
+        say: Say = lambda _: None,
     ) -> "Embedded":
         """Take the home; raises HomeLockedError if another process has it for longer than `wait_s`."""
         lock = HomeLock.acquire(settings.home, kind=kind, wait_s=wait_s, clock=clock or SystemClock())
         try:
-            return cls(settings, kind=kind, lock=lock, clock=clock or SystemClock())
+            return cls(settings, kind=kind, lock=lock, clock=clock or SystemClock(), say=say)
         except BaseException:
             lock.release()
             raise
@@ -88,17 +134,35 @@ class Embedded:
     def step(self) -> int:
         """One round of agent and worker; returns how many records came into the tables."""
         with self._turn:
-            self._agent.step()
-            return self._worker.step(0.0)
+            if self._node.agent is not None:
+                self._node.agent.step()
+            return self._worker.step(0.0) if self._worker is not None else 0
 
     def drain(self) -> None:
         """Bring everything written before the call into the tables, the open hour's bill included."""
         with self._turn:
-            if self._kind == "up":
-                self._agent.drain()
-            else:
-                self._agent.one_shot()
-            self._worker.drain()
+            if self._node.agent is not None and self._kind == "up":
+                self._node.agent.drain()
+            elif self._node.agent is not None:
+                self._node.agent.one_shot()
+            if self._worker is not None:
+                self._worker.drain()
+
+    def tidy(self, *, at_once: bool = False) -> bool:
+        """Compress one segment of the log that is in the tables; whether there may be more. Never the newest one.
+
+        Does nothing when it was asked within TIDY_INTERVAL_S before and found nothing, unless `at_once`."""
+        with self._turn:
+            now_ns = self._clock.monotonic_ns()
+            if self._node.spool is None or (now_ns < self._tidied_ns and not at_once):
+                return False
+            ledger = Ledger(self._store, self._schema.tables)
+            for topic in TOPICS:
+                end = ledger.end(TopicPartition(topic, 0)) or 0
+                if self._node.spool.compress_read(topic, end, segments_max=1):
+                    return True
+            self._tidied_ns = now_ns + round(TIDY_INTERVAL_S * 1e9)
+            return False
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         return self._store.query(sql, parameters)
@@ -107,12 +171,26 @@ class Embedded:
         return self._store.user_query(sql)
 
     def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
+        record = admin_record(event_type, fields, clock=self._clock)
         with self._turn:
-            self._agent.spool.append(
-                event_type, admin_record(event_type, fields, clock=self._clock), key=b"admin"
-            )
-            self._agent.spool.sync()
+            if self._node.spool is None or self._worker is None:
+                raise UsageError(
+                    f"{event_type} cannot be written: the log in {self._settings.home} belongs to a live "
+                    "`trainledger agent`; stop it for this command, or set TRAINLEDGER_KAFKA to send it to a cluster"
+                )
+            self._node.spool.append(event_type, record, key=b"admin")
+            self._node.spool.sync()
             self._worker.drain()
+        if self._publishes and self._kind != "up" and not self._publish(ADMIN_PUBLISH_S):
+            raise RetryableError(
+                f"{event_type} counts on this node, but Kafka has not taken it; it stays in the spool: "
+                "run `trainledger sync` when the broker is back"
+            )
+
+    def publish(self) -> bool | None:
+        if not self._publishes or self._node.agent is None:
+            return None
+        return self._publish(PUBLISH_S)
 
     def run_cost(self, run_id: str) -> dict[str, Any]:
         """What a run has cost so far; None while any part is unpriced or nobody watched it."""
@@ -124,11 +202,12 @@ class Embedded:
 
     def rebuild(self) -> list[dict[str, Any]]:
         with self._turn:
-            self._worker.drain()
+            worker = self._own_worker()
+            worker.drain()
             outcome = rebuild_generation(
                 self._store, self._schema, source=self._new_source(), worker_for=self._new_worker
             )
-            self._worker.close()
+            worker.close()
             self._schema = outcome.schema
             self._derivation = Derivation(self._store, outcome.schema.generation)
             self._worker = self._new_worker(outcome.schema, self._derivation)
@@ -136,7 +215,7 @@ class Embedded:
 
     def verify(self) -> list[dict[str, Any]]:
         with self._turn:
-            self._worker.drain()
+            self._own_worker().drain()
             return verify_generation(self._store, self._schema, self._new_source())
 
     def close(self) -> None:
@@ -144,15 +223,42 @@ class Embedded:
         with self._turn:
             if self._lock.held:
                 if self._kind == "up":
-                    self._agent.drain()
-                    self._worker.drain()
-                self._worker.close()
-                self._agent.close()
+                    self.drain()
+                else:
+                    self._tidy_a_little()
+                if self._worker is not None:
+                    self._worker.close()
+                self._node.close()
                 self._store.close()
                 self._lock.release()
 
+    def _tidy_a_little(self) -> None:
+        give_up_ns = self._clock.monotonic_ns() + round(TIDY_ONE_SHOT_S * 1e9)
+        try:
+            while self._clock.monotonic_ns() < give_up_ns and self.tidy(at_once=True):
+                pass
+        except (OSError, RetryableError) as error:
+            # The command has done its work; the next one tries again.
+            self._say(f"the log in {self._settings.home} could not be compressed: {error}")
+
+    def _publish(self, timeout_s: float) -> bool:
+        agent = self._node.agent
+        if agent is None:
+            return False
+        is_published = agent.publish(timeout_s)
+        if agent.failure is not None:
+            raise agent.failure
+        return is_published
+
+    def _own_worker(self) -> Worker:
+        if self._worker is None:
+            raise UsageError(
+                f"the log of {self._settings.home} goes to Kafka, so there is nothing here to compare the tables with"
+            )
+        return self._worker
+
     def _new_source(self) -> SpoolSource:
-        return SpoolSource(self._settings.home / "spool", self._agent.spool.synced_end, clock=self._clock)
+        return SpoolSource(spool_folder(self._settings.home), self._node.synced_end, clock=self._clock)
 
     def _new_worker(self, schema: Schema, derivation: Derivation) -> Worker:
         pending = self._settings.home / "pending" / schema.generation
@@ -167,50 +273,84 @@ class Embedded:
         )
 
 
-def open_up(settings: IngestSettings) -> Embedded:
-    """Take the home as `up`: another `up` is refused at once, a one-shot is waited for."""
-    return Embedded.open(settings, kind="up", wait_s=UP_WAIT_S)
+def sync_node(settings: IngestSettings) -> SyncReport:
+    """Journals to spool, and to Kafka if it is set; the tables are somebody else's."""
+    agent_settings = replace(AgentSettings.from_env(), node_folder=settings.node_folder)
+    return sync_journals(agent_settings, home=settings.home, clock=SystemClock())
 
 
-def open_session(settings: IngestSettings, *, say: Callable[[str], None]) -> Session:
-    """The session that fits the settings; see the module. It covers everything written before the call."""
-    clock = SystemClock()
-    if settings.clickhouse is not None:
-        store = open_server(settings.clickhouse)
-        return TablesSession(store, migrate(store), send=_no_log, release=lambda: None, say=say, clock=clock)
-    if settings.kafka is not None and settings.tables.is_dir():
-        return _kafka_fed_tables(settings, say, clock)
-    deadline_ns = clock.monotonic_ns() + int(ONE_SHOT_WAIT_S * 1e9)
-    while True:
-        try:
-            if HomeLock.owner_kind(settings.home) == "up":
-                return RemoteSession.open(settings.api_socket, views=VIEWS)
-            embedded = Embedded.open(settings, kind="one-shot", wait_s=1.0, clock=clock)
-        except (HomeLockedError, RetryableError):
-            # Somebody else was first, or `up` is starting or ending: look again who has it.
-            if clock.monotonic_ns() > deadline_ns:
-                raise
-            clock.sleep(POLL_S)
-            continue
-        embedded.drain()
-        return embedded
-
-
-def _kafka_fed_tables(settings: IngestSettings, say: Callable[[str], None], clock: Clock) -> Session:
-    lock = HomeLock.acquire(settings.home, kind="one-shot", wait_s=ONE_SHOT_WAIT_S, clock=clock)
-    store = open_tables(settings)
-    return TablesSession(store, migrate(store), send=_no_log, release=lock.release, say=say, clock=clock)
-
-
-def _no_log(event_type: str, _: Mapping[str, Any]) -> None:
-    raise UsageError(
-        f"{event_type} of a cluster is sent where its agents run; this version sets prices embedded"
-    )
-
-
-def make_topics(bootstrap_servers: str) -> list[dict[str, Any]]:
-    """Create the topics, or check them; a row a topic."""
+def make_topics(kafka: str) -> list[dict[str, Any]]:
+    """Create the topics at the brokers of TRAINLEDGER_KAFKA, or check them; a row a topic."""
     # Loaded here: the Kafka client costs 0.3 s, and no other command of an embedded node needs it.
-    from trainledger.node.publisher import create_topics
+    from trainledger.node.kafka_client import create_topics
 
-    return [asdict(state) for state in create_topics(bootstrap_servers)]
+    return [asdict(state) for state in create_topics(kafka)]
+
+
+class AdminSender:
+    """Sends an administrator's events to Kafka; connects at the first one."""
+
+    def __init__(self, kafka: str | None) -> None:
+        self._kafka = kafka
+        self._log: AdminLog | None = None
+
+    def send(self, event_type: str, record: Mapping[str, Any]) -> LogPosition:
+        if self._log is None:
+            self._log = self._connect(event_type)
+        return self._log.append(event_type, record)
+
+    def close(self) -> None:
+        if self._log is not None:
+            self._log.close()
+
+    def _connect(self, event_type: str) -> "AdminLog":
+        if self._kafka is None:
+            raise UsageError(
+                f"{event_type} reaches these tables through Kafka: set TRAINLEDGER_KAFKA to the bootstrap servers"
+            )
+        # Loaded here, as in make_topics.
+        from trainledger.node.admin_log import AdminLog
+
+        settings = AgentSettings.from_env()
+        return AdminLog(parse_kafka(self._kafka), node_id=settings.node_id)
+
+
+def _open_node(
+    settings: IngestSettings, agent_settings: AgentSettings, *, kind: ReaderKind, clock: Clock, say: Say
+) -> _Node:
+    """Journals and spool, as far as no live agent has them; a line says what was left to it."""
+    try:
+        agent = NodeAgent.open(
+            settings.home, settings.node_folder, kind=kind, settings=agent_settings, clock=clock
+        )
+        return _Node(agent, agent.spool)
+    except HomeLockedError as error:
+        if kind == "up" or error.kind not in STAYING_KINDS:
+            raise
+        owner = f"process {error.pid} ({error.kind})"
+    folder = spool_folder(settings.home)
+    left = f"journals in {settings.node_folder} are left to {owner}, which reads them; this answers from "
+    try:
+        spool = Spool.open(
+            folder,
+            identity=load_identity(folder, node_id=agent_settings.node_id),
+            clock=clock,
+            settings=agent_settings.spool,
+            kind=kind,
+            wait_s=agent_settings.lock_wait_s,
+        )
+        say(f"{left}what was read into {settings.home} before")
+        return _Node(None, spool)
+    except HomeLockedError as error:
+        if error.kind not in STAYING_KINDS:
+            raise
+    if not gives_away(folder):
+        say(f"{left}what it has read into {settings.home}")
+        return _Node(None, None, durable_ends(folder))
+    if not settings.tables.is_dir():
+        raise NotFoundError(
+            f"journals in {settings.node_folder} are left to {owner}, which publishes to Kafka, and there are no "
+            f"tables in {settings.home}: set TRAINLEDGER_CLICKHOUSE to ask those of the cluster"
+        )
+    say(f"{left}the tables in {settings.home} as they are; what it reads now goes to Kafka")
+    return _Node(None, None, None)

@@ -52,6 +52,7 @@ class HomeLock:
                         f"{home} is in use by process {owner.get('pid', 'unknown')} "
                         f"({owner.get('kind', 'unknown')}); stop it, or give another folder with TRAINLEDGER_HOME",
                         pid=pid if isinstance(pid, int) else None,
+                        kind=str(owner.get("kind", "unknown")),
                     ) from None
                 clock.sleep(POLL_S)
         os.ftruncate(descriptor, 0)

@@ -40,6 +40,10 @@ class RemoteSession:
     def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
         self._post("/admin", {"type": event_type, "fields": dict(fields)})
 
+    def publish(self) -> bool | None:
+        published: bool | None = json.loads(self._post("/publish", {}))["published"]
+        return published
+
     def rebuild(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = json.loads(self._post("/rebuild", {}))
         return rows

@@ -26,7 +26,13 @@ class Session(Protocol):
         """A SELECT of a person: guarded, read-only, limited. Raises UserQueryError."""
 
     def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
-        """Append one event of topic admin and wait until it is in the tables."""
+        """Append one event of topic admin, durably, and wait until it is in the tables.
+
+        In a cluster the wait is short, and a line says when the tables do not show it yet. Raises RetryableError
+        when the log cannot take it."""
+
+    def publish(self) -> bool | None:
+        """Wait, for a bounded time, until Kafka has what this node spooled; None where nothing is to publish."""
 
     def rebuild(self) -> list[dict[str, Any]]:
         """Replay the log into a new generation of tables; returns the counts that were compared."""

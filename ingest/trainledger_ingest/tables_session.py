@@ -1,4 +1,9 @@
-"""A session over tables that workers elsewhere fill from Kafka: a ClickHouse server, or a home's own tables."""
+"""A session of a cluster: tables that workers elsewhere fill, and Kafka for what an administrator says.
+
+The tables are opened at the first question: to set a price nothing but the broker is needed, and the tables may be
+in use by `trainledger ingest`. An administrator's event is in Kafka, on all replicas, when `append_admin` returns;
+the tables show it as soon as a worker has read it.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -6,16 +11,27 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from trainledger_schemas.clock import Clock
-from trainledger_schemas.errors import UsageError
+from trainledger_schemas.errors import RetryableError, UsageError
+from trainledger_schemas.events import TOPIC_ADMIN
+from trainledger_schemas.positions import LogPosition, TopicPartition
 
 from .admin_events import admin_record
+from .ledger import Ledger
 from .storage.migrate import Schema
+from .storage.opening import VIEWS
 from .storage.store import Store
 
-__all__ = ["TablesSession"]
+__all__ = ["Reader", "Send", "TablesReader", "TablesSession"]
 
-VISIBLE_WAIT_S = 30.0
+# In all for one command: a worker that lives has read an event within a second or two.
+VISIBLE_WAIT_S = 10.0
 POLL_S = 0.2
+NOT_YET = (
+    "accepted by Kafka; the tables (and `trainledger price ls`) show it once `trainledger ingest` has read it"
+)
+
+Send = Callable[[str, Mapping[str, Any]], LogPosition]
+"""Sends one admin event (type, record without envelope); the position behind it. Blocks until it is acknowledged."""
 
 
 class UserStore(Store, Protocol):
@@ -25,26 +41,26 @@ class UserStore(Store, Protocol):
         """A guarded, limited SELECT."""
 
 
-class TablesSession:
-    """Reads tables; sends administrator events to the log and waits until the tables show them."""
+class Reader(Protocol):
+    """Tables that answer."""
 
-    def __init__(
-        self,
-        store: UserStore,
-        schema: Schema,
-        *,
-        send: Callable[[str, Mapping[str, Any]], None],
-        release: Callable[[], None],
-        say: Callable[[str], None],
-        clock: Clock,
-    ) -> None:
-        self.views = schema.views_database
+    def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
+        """See `Session.query`."""
+
+    def user_query(self, sql: str) -> pa.Table:
+        """See `Session.user_query`."""
+
+    def close(self) -> None:
+        """Let go."""
+
+
+class TablesReader:
+    """Tables in a store, and what must be let go with it."""
+
+    def __init__(self, store: UserStore, schema: Schema, *, release: Callable[[], None]) -> None:
         self._store = store
         self._schema = schema
-        self._send = send
         self._release = release
-        self._say = say
-        self._clock = clock
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         return self._store.query(sql, parameters)
@@ -52,15 +68,55 @@ class TablesSession:
     def user_query(self, sql: str) -> pa.Table:
         return self._store.user_query(sql)
 
+    def shown_admin_end(self) -> int:
+        """The offset behind the last record of topic admin that these tables have."""
+        return Ledger(self._store, self._schema.tables).end(TopicPartition(TOPIC_ADMIN, 0)) or 0
+
+    def close(self) -> None:
+        self._store.close()
+        self._release()
+
+
+class TablesSession:
+    """Reads tables; sends administrator events to Kafka and waits a little until the tables show them."""
+
+    views = VIEWS
+
+    def __init__(
+        self,
+        open_reader: Callable[[], Reader],
+        *,
+        send: Send,
+        release: Callable[[], None],
+        say: Callable[[str], None],
+        clock: Clock,
+        are_filled_now: bool,
+    ) -> None:
+        """`release` is called by `close` and lets go of what `send` holds. `are_filled_now`: a worker may fill the
+        tables while this session is open, so that it is worth a wait."""
+        self._open_reader = open_reader
+        self._reader: Reader | None = None
+        self._send = send
+        self._release = release
+        self._say = say
+        self._clock = clock
+        self._patience_s = VISIBLE_WAIT_S if are_filled_now else 0.0
+        self._has_said = False
+
+    def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
+        return self._opened().query(sql, parameters)
+
+    def user_query(self, sql: str) -> pa.Table:
+        return self._opened().user_query(sql)
+
     def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
-        before = self._admin_count()
-        self._send(event_type, admin_record(event_type, fields, clock=self._clock))
-        deadline_ns = self._clock.monotonic_ns() + int(VISIBLE_WAIT_S * 1e9)
-        while self._admin_count() == before:
-            if self._clock.monotonic_ns() > deadline_ns:
-                self._say("accepted by Kafka; it counts as soon as `trainledger ingest` has read it")
-                return
-            self._clock.sleep(POLL_S)
+        position = self._send(event_type, admin_record(event_type, fields, clock=self._clock))
+        if not self._is_shown(position) and not self._has_said:
+            self._has_said = True
+            self._say(NOT_YET)
+
+    def publish(self) -> bool | None:
+        return None
 
     def rebuild(self) -> list[dict[str, Any]]:
         raise UsageError(
@@ -73,9 +129,32 @@ class TablesSession:
         )
 
     def close(self) -> None:
-        self._store.close()
-        self._release()
+        reader, self._reader = self._reader, None
+        try:
+            if reader is not None:
+                reader.close()
+        finally:
+            self._release()
 
-    def _admin_count(self) -> int:
-        rows = self._store.rows(f"SELECT count() AS n FROM {self._schema.generation}.admin_events")
-        return int(str(rows[0]["n"]))
+    def _opened(self) -> Reader:
+        if self._reader is None:
+            self._reader = self._open_reader()
+        return self._reader
+
+    def _is_shown(self, position: LogPosition) -> bool:
+        """Whether the tables come to show it before the patience of this command is used up."""
+        begin_ns = self._clock.monotonic_ns()
+        is_shown = False
+        try:
+            while not is_shown and self._patience_s > 0:
+                reader = self._opened()
+                is_shown = isinstance(reader, TablesReader) and reader.shown_admin_end() >= position.offset
+                if not is_shown:
+                    self._clock.sleep(POLL_S)
+                now_ns = self._clock.monotonic_ns()
+                self._patience_s -= (now_ns - begin_ns) / 1e9
+                begin_ns = now_ns
+        except RetryableError:
+            # The event is safe in Kafka; tables that cannot be asked now are no reason to fail.
+            self._patience_s = 0.0
+        return is_shown

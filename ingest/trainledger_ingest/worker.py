@@ -29,6 +29,7 @@ from .partition_reader import PartitionReader, Surroundings, open_partition
 from .sources.source import FencedError, Source, SourceRecord
 from .storage.migrate import Tables
 from .storage.store import Store
+from .worker_counts import WorkerCounts
 
 __all__ = ["Worker"]
 
@@ -71,6 +72,7 @@ class Worker:
         self._epoch: int | None = None
         self._dirty = Dirty()
         self._outage = _Outage(settings)
+        self.counts = WorkerCounts()
         self._next_skip_check_ns = 0
 
     @property
@@ -82,6 +84,14 @@ class Worker:
     def outage(self) -> RetryableError | None:
         """Why nothing goes on at the moment: the store or the source cannot be reached."""
         return self._outage.error
+
+    def lag(self) -> dict[TopicPartition, int]:
+        """Records of each partition of this worker that are not taken yet. Asks the source; as `step`, not for two
+        threads. Raises RetryableError."""
+        return {
+            partition: max(0, self._source.end(partition) - reader.next_offset)
+            for partition, reader in self._readers.items()
+        }
 
     def step(self, timeout_s: float) -> int:
         """One round: read some records, waiting up to `timeout_s` for the first, and write what is due.
@@ -102,6 +112,7 @@ class Worker:
             self._close_due(fresh, had_records=bool(records))
             self._check_stopped(at_once=False)
         except FencedError as error:
+            self.counts.note_fenced()
             _log.warning("the partitions went to another worker: %s", error)
             self._forget()
             return 0
@@ -111,14 +122,14 @@ class Worker:
         self._outage.end()
         return taken
 
-    def drain(self, *, timeout_s: float | None = None) -> None:
-        """Bring in everything that the log held when the call began.
+    def drain(self, *, timeout_s: float | None = None, stop: StopEvent | None = None) -> None:
+        """Bring in everything that the log held when the call began; less if `stop` is set meanwhile.
 
         Raises the PoisonError of a stopped partition after the others are done; with `timeout_s`, the error
         that kept it from ending in time. Without, it waits for ever for a store that cannot be reached."""
         deadline_ns = None if timeout_s is None else self._clock.monotonic_ns() + round(timeout_s * 1e9)
         ends: dict[TopicPartition, int] | None = None
-        while True:
+        while stop is None or not stop.is_set():
             taken = self.step(self._outage.wait_s(self._clock.monotonic_ns()))
             if self._outage.error is None:
                 if ends is None and self._readers:
@@ -174,6 +185,7 @@ class Worker:
             if reader is None or partition in fresh or reader.stopped or record.offset < reader.next_offset:
                 continue
             taken += 1
+            self.counts.note_record(record)
             if reader.ends_before(record.offset):
                 self._close(reader)
             try:
@@ -207,6 +219,7 @@ class Worker:
 
     def _write(self, reader: PartitionReader) -> None:
         batch = reader.write_pending()
+        self.counts.note_batch(batch, at_us=self._clock.wall_ns() // 1000)
         self._dirty.merge([batch.dirty])
         if reader.partition.topic == TOPIC_ADMIN:
             self._check_stopped(at_once=True)
@@ -253,6 +266,7 @@ class Worker:
 
     def _begin_outage(self, error: RetryableError) -> None:
         wait_s = self._outage.begin(error, self._clock.monotonic_ns())
+        self.counts.note_retry()
         _log.warning("trying again in %.1f s: %s", wait_s, error)
         for partition in self._source.assignment():
             self._source.pause(partition)

@@ -10,7 +10,7 @@ TrainledgerError
 |   +-- FatalStoreError
 |   +-- FatalSourceError
 |   +-- RecoveryError         the tables and the ledger disagree: a person must look
-|   +-- HomeLockedError       another process owns the folder (attribute `pid`)
+|   +-- HomeLockedError       another process owns the folder (attributes `pid`, `kind`)
 +-- CorruptDataError          bytes that do not check: set aside, go on behind them
 |   +-- DeadLetterError       one record that cannot be understood
 +-- NotFoundError             the named thing does not exist
@@ -91,11 +91,12 @@ class RecoveryError(FatalError):
 
 
 class HomeLockedError(FatalError):
-    """Another process owns the folder."""
+    """Another process owns the folder; `kind` is what it calls itself (up, agent, one-shot, ingest), if it does."""
 
-    def __init__(self, message: str, *, pid: int | None = None) -> None:
+    def __init__(self, message: str, *, pid: int | None = None, kind: str | None = None) -> None:
         super().__init__(message)
         self.pid = pid
+        self.kind = kind
 
 
 class CorruptDataError(TrainledgerError):

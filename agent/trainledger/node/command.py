@@ -19,11 +19,12 @@ from pathlib import Path
 from types import FrameType
 
 from trainledger.node.daemon import NodeAgent
-from trainledger.node.exposition import Exposition, MetricName
+from trainledger.node.exposition import MetricName
 from trainledger.node.node_settings import AgentSettings
-from trainledger.node.structured_log import say, set_up_log
 from trainledger_schemas.clock import SystemClock
 from trainledger_schemas.errors import SettingsError, TrainledgerError
+from trainledger_schemas.exposition import Exposition, Sample
+from trainledger_schemas.structured_log import say, set_up_log
 
 __all__ = ["main"]
 
@@ -78,7 +79,7 @@ def _run_daemon(home: Path, settings: AgentSettings, *, metrics: str | None) -> 
     agent = NodeAgent.open(home, settings.node_folder, kind="agent", settings=settings, clock=SystemClock())
     served: Exposition | None = None
     try:
-        served = Exposition(metrics, lambda: _values(agent)) if metrics else None
+        served = Exposition(metrics, lambda: _samples(agent)) if metrics else None
         agent.step()
         about = {
             "pid": os.getpid(),
@@ -97,6 +98,10 @@ def _run_daemon(home: Path, settings: AgentSettings, *, metrics: str | None) -> 
         agent.close(leaving=True)
     say(logging.INFO, "ended")
     return 0 if agent.failure is None else _fail(str(agent.failure), 1)
+
+
+def _samples(agent: NodeAgent) -> list[Sample]:
+    return [Sample(name, value) for name, value in _values(agent).items()]
 
 
 def _values(agent: NodeAgent) -> dict[MetricName, float]:

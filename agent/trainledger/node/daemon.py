@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 from trainledger.node.allocation import AllocationLog
 from trainledger.node.collector import Collector, CollectorSettings, CollectReport
 from trainledger.node.identity import NodeIdentity, load_identity
-from trainledger.node.node_settings import AgentSettings
+from trainledger.node.node_settings import AgentSettings, KafkaSettings
 from trainledger.node.presence import Presence
 from trainledger.node.reader_lock import ReaderKind, ReaderLock, acquire
 from trainledger.node.sampler import NodeEvent, NodeSampler
-from trainledger.node.spool import Spool, SpoolSettings
-from trainledger.node.structured_log import Repeats, say
+from trainledger.node.spool import Spool
 from trainledger_schemas.clock import Clock, SystemClock
 from trainledger_schemas.errors import FatalError
+from trainledger_schemas.structured_log import Repeats, say
 
 if TYPE_CHECKING:
     from trainledger.node.publisher import Publisher
@@ -37,6 +37,7 @@ __all__ = ["AgentStatus", "NodeAgent", "spool_folder"]
 
 SECOND_NS = 1_000_000_000
 LEAVE_PUBLISH_S = 5.0
+CONNECT_WAIT_S = 10.0
 ERROR_PAUSE_S = 1.0
 
 
@@ -100,6 +101,7 @@ class NodeAgent:
         self._repeats = Repeats(clock)
         self._counts = {"journals": 0, "points": 0, "bytes": 0, "events": 0, "failures": 0}
         self._is_closed = False
+        self._leave_publish_s = LEAVE_PUBLISH_S
 
     @classmethod
     def open(
@@ -123,7 +125,14 @@ class NodeAgent:
         lock = acquire(node_folder, kind, home=home, wait_s=settings.lock_wait_s, clock=clock)
         try:
             identity = load_identity(home / "spool", node_id=settings.node_id)
-            spool = Spool.open(spool_folder(home), identity=identity, clock=clock, settings=SpoolSettings())
+            spool = Spool.open(
+                spool_folder(home),
+                identity=identity,
+                clock=clock,
+                settings=settings.spool,
+                kind=kind,
+                wait_s=settings.lock_wait_s,
+            )
             try:
                 agent = cls._assemble(
                     spool, identity, node_folder=node_folder, kind=kind, settings=settings, clock=clock
@@ -163,8 +172,8 @@ class NodeAgent:
         )
         # Embedded, the spool is the log that `rebuild` reads: what is published stays there.
         agent._drops_published = kind == "agent"
-        if settings.kafka is not None:
-            agent.publisher = _make_publisher(spool, settings, clock)
+        if settings.kafka is not None and stays:
+            agent.publisher = _make_publisher(spool, settings.kafka, clock)
         agent._arrive()
         if agent.publisher is not None:
             agent.publisher.start()
@@ -214,13 +223,22 @@ class NodeAgent:
             return report
 
     def publish(self, timeout_s: float) -> bool:
-        """Wait until the broker has everything that is spooled now; whether it has. True without Kafka."""
+        """Wait until the broker has everything that is spooled now; whether it has. True without Kafka.
+
+        Gives up early when no broker is reached within CONNECT_WAIT_S. A one-shot begins to publish here: what it
+        does else needs no broker."""
         if self.publisher is None:
-            return True
-        deadline_ns = self._clock.monotonic_ns() + round(timeout_s * SECOND_NS)
+            if self._settings.kafka is None:
+                return True
+            self.publisher = _make_publisher(self.spool, self._settings.kafka, self._clock)
+            self.publisher.start()
+        begin_ns = self._clock.monotonic_ns()
         self.publisher.wake()
         while not self.publisher.is_caught_up():
-            if self.publisher.failure is not None or self._clock.monotonic_ns() >= deadline_ns:
+            passed_s = (self._clock.monotonic_ns() - begin_ns) / SECOND_NS
+            is_hopeless = passed_s >= CONNECT_WAIT_S and not self.publisher.status().is_connected
+            if self.publisher.failure is not None or passed_s >= timeout_s or is_hopeless:
+                self._leave_publish_s = 0.0  # `close` need not try what was just tried in vain
                 return False
             self._clock.sleep(0.05)
         return True
@@ -316,7 +334,7 @@ class NodeAgent:
         try:
             self.spool.sync()
             if self.publisher is not None:
-                self.publisher.stop(LEAVE_PUBLISH_S)
+                self.publisher.stop(self._leave_publish_s)
         finally:
             if self._watch is not None:
                 self._watch.sampler.close()
@@ -331,13 +349,11 @@ def spool_folder(home: Path) -> Path:
     return home / "spool"
 
 
-def _make_publisher(spool: Spool, settings: AgentSettings, clock: Clock) -> "Publisher":
+def _make_publisher(spool: Spool, settings: KafkaSettings, clock: Clock) -> "Publisher":
     # Loaded here: the Kafka client costs 0.3 s and 20 MB, and an embedded node never needs it.
     from trainledger.node.publisher import Publisher
 
-    if settings.kafka is None:
-        raise ValueError("no Kafka settings to publish with")
-    return Publisher(spool.folder, settings.kafka, synced_end=spool.synced_end, clock=clock)
+    return Publisher(spool.folder, settings, synced_end=spool.synced_end, clock=clock)
 
 
 def _version() -> str:

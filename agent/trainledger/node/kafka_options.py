@@ -1,6 +1,6 @@
 """What the Kafka client and the topics are told. Every option that matters is given: defaults change.
 
-Values alone, no client: `publisher` is the one module of the agent that imports it.
+Values alone, no client: `kafka_client` is the one module of the agent that imports it.
 """
 
 from typing import Any
@@ -39,8 +39,9 @@ def topic_options(name: str, brokers: int, partitions: int) -> dict[str, Any]:
 
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "bootstrap_servers": [item.strip() for item in settings.bootstrap.split(",") if item.strip()],
+    address = settings.address()
+    return {
+        "bootstrap_servers": address.servers(),
         "client_id": "trainledger-agent",
         "request_timeout_ms": settings.request_timeout_ms,
         "reconnect_backoff_ms": 100,
@@ -48,16 +49,8 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
         "retry_backoff_ms": 100,
         "bootstrap_timeout_ms": METADATA_WAIT_MS,
         "metadata_max_age_ms": settings.metadata_age_ms_max,
-        "security_protocol": settings.security_protocol,
+        **address.security_options(),
     }
-    if settings.security_protocol.startswith("SASL"):
-        options["sasl_mechanism"] = settings.sasl_mechanism
-        options["sasl_plain_username"] = settings.sasl_username
-        options["sasl_plain_password"] = settings.sasl_password
-    for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
-        if getattr(settings, name):
-            options[name] = getattr(settings, name)
-    return options
 
 
 def producer_options(settings: KafkaSettings) -> dict[str, Any]:

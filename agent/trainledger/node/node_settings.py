@@ -6,21 +6,21 @@ for the SDK and here for the agent; no other module of the agent asks it.
 | variable | unit, range | default | why |
 |---|---|---|---|
 | TRAINLEDGER_NODE | text up to 253 characters | the host name | name of the node in events and bills |
-| TRAINLEDGER_KAFKA | see `parse_kafka` | none | where the spool is published; unset: embedded |
+| TRAINLEDGER_KAFKA | see `kafka_address` | none | where the spool is published; unset: embedded |
 | TRAINLEDGER_HOME, TRAINLEDGER_DIR | folders | as in `trainledger.settings` | spool and journals |
 """
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from trainledger.placement import NODE_FOLDER
 from trainledger.settings import Settings
 from trainledger_schemas.errors import SettingsError
+from trainledger_schemas.kafka_address import KafkaAddress, parse_kafka_address
 
-__all__ = ["AgentSettings", "KafkaSettings", "SamplingSettings", "parse_kafka"]
+__all__ = ["AgentSettings", "KafkaSettings", "SamplingSettings", "SpoolSettings", "parse_kafka"]
 
 NODE_ID_CHARACTERS_MAX = 253
 
@@ -53,6 +53,22 @@ class SamplingSettings:
         _in_range("scan_share_max", self.scan_share_max, 0.0001, 0.1)
         _in_range("presence_interval_s", self.presence_interval_s, 5, 60)
         _in_range("key_frame_s", self.key_frame_s, 30, 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolSettings:
+    """Limits of the spool.
+
+    segment_bytes   64 KiB to 64 MiB, default 32 MiB: what is scanned after a crash, and the unit of removal.
+    budget_bytes    4 segments to 1 PiB, default 8 GiB: bytes that nobody has read; above it, things go.
+    """
+
+    segment_bytes: int = 32 << 20
+    budget_bytes: int = 8 << 30
+
+    def __post_init__(self) -> None:
+        _in_range("segment_bytes", self.segment_bytes, 64 << 10, 64 << 20)
+        _in_range("budget_bytes", self.budget_bytes, 4 * self.segment_bytes, 1 << 50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +109,7 @@ class KafkaSettings:
     cursor_interval_s: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.bootstrap.strip():
-            raise SettingsError("the Kafka bootstrap servers are empty; give host:port, comma separated")
-        if self.security_protocol not in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"):
-            raise SettingsError(
-                f"security protocol {self.security_protocol!r} is unknown; use PLAINTEXT, SSL, SASL_PLAINTEXT"
-                " or SASL_SSL"
-            )
-        if self.security_protocol.startswith("SASL") and not self.sasl_username:
-            raise SettingsError(
-                f"{self.security_protocol} needs a user name: TRAINLEDGER_KAFKA=sasl_ssl://user:..."
-            )
+        self.address()
         _in_range("in_flight_bytes_max", self.in_flight_bytes_max, 1 << 20, 256 << 20)
         _in_range("records_in_flight_max", self.records_in_flight_max, 100, 1_000_000)
         _in_range("batch_bytes_max", self.batch_bytes_max, 16 << 10, 4 << 20)
@@ -112,6 +118,10 @@ class KafkaSettings:
         _in_range("reconnect_backoff_ms_max", self.reconnect_backoff_ms_max, 100, 10_000)
         _in_range("metadata_age_ms_max", self.metadata_age_ms_max, 1000, 600_000)
         _in_range("cursor_interval_s", self.cursor_interval_s, 0.05, 60)
+
+    def address(self) -> KafkaAddress:
+        """Where the brokers are and how to speak to them; raises SettingsError."""
+        return KafkaAddress(**{item.name: getattr(self, item.name) for item in fields(KafkaAddress)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +132,7 @@ class AgentSettings:
     home                holds the spool; TRAINLEDGER_HOME.
     node_folder         the journals to read: TRAINLEDGER_DIR, else the node's folder where an agent was
                         installed, else the user's. The same rule as where the SDK writes.
-    sampling, kafka     see above; kafka None: the spool is not published.
+    sampling, spool, kafka     see above; kafka None: the spool is not published.
     loop_interval_s     0.05 to 1, default 0.2: how often the loop wakes; spooled data is fsynced within it.
     poll_interval_s     0.1 to 10, default 1: how often journals are read. Shorter makes more, smaller events.
     lock_wait_s         0 to 600, default 30: how long to wait for a one-shot command to leave the folder.
@@ -133,6 +143,7 @@ class AgentSettings:
     home: Path = Path("~/.local/state/trainledger")
     node_folder: Path = NODE_FOLDER
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    spool: SpoolSettings = field(default_factory=SpoolSettings)
     kafka: KafkaSettings | None = None
     loop_interval_s: float = 0.2
     poll_interval_s: float = 1.0
@@ -162,41 +173,9 @@ class AgentSettings:
 
 
 def parse_kafka(text: str) -> KafkaSettings:
-    """Read `host:port,host:port`, or the same with protocol, user and options as an address:
-
-    `sasl_ssl://user:password@host:port,host:port?mechanism=SCRAM-SHA-512&cafile=/etc/ca.pem`. The scheme is the
-    security protocol in small letters with `_` or `-`; options are mechanism, password_file, cafile, certfile and
-    keyfile; user and password are percent-encoded. Raises SettingsError, never with the password in it.
-    """
-    if "://" not in text:
-        return KafkaSettings(text.strip())
-    try:
-        parts = urlsplit(text.replace("_", "-", 1) if "_" in text.partition("://")[0] else text)
-        options = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
-    except ValueError as error:
-        raise SettingsError("TRAINLEDGER_KAFKA cannot be read as an address; write host:port") from error
-    unknown = options.keys() - {"mechanism", "password_file", "cafile", "certfile", "keyfile"}
-    if unknown:
-        raise SettingsError(f"TRAINLEDGER_KAFKA has unknown options: {', '.join(sorted(unknown))}")
-    credentials, _, hosts = parts.netloc.rpartition("@")
-    user, _, password = credentials.partition(":")
-    if "password_file" in options:
-        try:
-            password = Path(options["password_file"]).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise SettingsError(f"the Kafka password file cannot be read: {error}") from error
-    else:
-        password = unquote(password)
-    return KafkaSettings(
-        hosts,
-        security_protocol=parts.scheme.upper().replace("-", "_"),
-        sasl_mechanism=options.get("mechanism", "SCRAM-SHA-512"),
-        sasl_username=unquote(user),
-        sasl_password=password,
-        ssl_cafile=options.get("cafile", ""),
-        ssl_certfile=options.get("certfile", ""),
-        ssl_keyfile=options.get("keyfile", ""),
-    )
+    """The address in `text` (see `trainledger_schemas.kafka_address`) with the default limits."""
+    address = parse_kafka_address(text)
+    return KafkaSettings(**{item.name: getattr(address, item.name) for item in fields(address)})
 
 
 def _in_range(name: str, value: float, lowest: float, highest: float) -> None:

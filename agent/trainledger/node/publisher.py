@@ -15,40 +15,33 @@ has at the broker when it is first published to; it is stored in `<spool>/topics
 stops the publisher (never the agent).
 """
 
-import gc
 import json
 import logging
-import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kafka import KafkaAdminClient, KafkaProducer
-from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, TopicAlreadyExistsError
-
 from trainledger.node.identity import write_durably
-from trainledger.node.kafka_options import METADATA_WAIT_MS, client_options, producer_options, topic_options
+from trainledger.node.kafka_client import SENDER_JOIN_S, abandon, connect_producer, partition_count
+from trainledger.node.kafka_options import METADATA_WAIT_MS
 from trainledger.node.node_settings import KafkaSettings
 from trainledger.node.published_cursor import TopicProgress, load_cursor, save_cursor
-from trainledger.node.structured_log import Repeats, say
 from trainledger_schemas.clock import Clock
-from trainledger_schemas.errors import FatalError, FatalSourceError, RetryableSourceError
+from trainledger_schemas.errors import FatalError, FatalSourceError
 from trainledger_schemas.events import TOPICS
 from trainledger_schemas.partitioning import partition_of
 from trainledger_schemas.spool_reader import SpoolReader
+from trainledger_schemas.structured_log import Repeats, say
 
-__all__ = ["Publisher", "PublisherStatus", "TopicState", "create_topics"]
+__all__ = ["Publisher", "PublisherStatus"]
 
 TOPICS_FILE = "topics.json"
 READ_BYTES_MAX = 1 << 20
-SENDER_JOIN_S = 10.0
 IDLE_S = 0.2
 BUSY_S = 0.02
 BACK_OFF_S = 1.0
-CONNECT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +131,7 @@ class Publisher:
         while not self._is_over():
             producer: Any = None
             try:
-                producer = _connect(self._settings)
+                producer = connect_producer(self._settings)
                 self._producers += 1
                 self._publish(producer)
                 return
@@ -146,16 +139,14 @@ class Publisher:
                 self.failure = error
                 say(logging.ERROR, "publishing stopped", {"why": str(error)})
                 return
-            except (KafkaError, RetryableSourceError, OSError) as error:
-                self._say_trouble(error)
             except Exception as error:
-                # The client raises kinds of its own bugs too (ValueError, RuntimeError): whatever it was, the
-                # answer is the same, a new producer and the same frames.
+                # Beside its own errors the client raises those of its bugs (ValueError, RuntimeError): whatever it
+                # was, the answer is the same, a new producer and the same frames.
                 self._say_trouble(error)
             finally:
                 self._is_connected = False
                 if producer is not None:
-                    _abandon(producer)
+                    abandon(producer)
                 for item in self._progress.values():
                     item.rewind()
             if not self._is_over() and self._stopping.wait(BACK_OFF_S):
@@ -238,7 +229,7 @@ class Publisher:
         stored = _load_partitions(path)
         found = dict(stored)
         for topic in self._progress:
-            count = len(_partitions_of(producer, topic))
+            count = partition_count(producer, topic)
             if found.setdefault(topic, count) != count:
                 raise FatalSourceError(
                     f"topic {topic} has {count} partitions at the broker and had {found[topic]} before ({path}): a"
@@ -259,108 +250,6 @@ class Publisher:
         return self._stop_at_ns is not None and self._clock.monotonic_ns() >= self._stop_at_ns
 
 
-@dataclass(frozen=True, slots=True)
-class TopicState:
-    """A topic as it is at the broker; `differences` from what it should be, as words for a person."""
-
-    topic: str
-    partitions: int
-    replication: int
-    was_created: bool
-    differences: tuple[str, ...]
-
-
-def create_topics(
-    kafka: str | KafkaSettings, *, partitions: Mapping[str, int] | None = None
-) -> list[TopicState]:
-    """Make the topics that are missing and compare the others; a repeat is harmless, nothing is changed.
-
-    `kafka`: bootstrap servers or whole settings. `partitions`: other counts than the defaults, by topic name; a
-    count is for ever. Three replicas, and two that must have a record, where the cluster has three brokers.
-    Raises RetryableSourceError when the broker cannot be reached or refuses.
-    """
-    settings = KafkaSettings(kafka) if isinstance(kafka, str) else kafka
-    _check_reachable(settings)
-    try:
-        admin = KafkaAdminClient(**client_options(settings))
-    except KafkaError as error:
-        raise RetryableSourceError(f"no Kafka broker at {settings.bootstrap}: {error}") from error
-    try:
-        brokers = len(admin.describe_cluster()["brokers"])
-        wanted = {
-            name: topic_options(name, brokers, (partitions or {}).get(name, rule.partitions))
-            for name, rule in TOPICS.items()
-        }
-        present = set(admin.list_topics())
-        missing = {name: options for name, options in wanted.items() if name not in present}
-        if missing:
-            try:
-                admin.create_topics(missing, wait_for_metadata=True)
-            except TopicAlreadyExistsError:
-                pass  # somebody made them at the same time; what there is now is compared below
-        return _compare(admin, wanted, set(missing))
-    except KafkaError as error:
-        raise RetryableSourceError(f"Kafka at {settings.bootstrap} refused: {error}") from error
-    finally:
-        admin.close()
-
-
-def _compare(admin: Any, wanted: Mapping[str, dict[str, Any]], created: set[str]) -> list[TopicState]:
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in wanted]
-    configs = admin.describe_configs(resources, config_filter="all")["topic"]
-    states = []
-    for described in admin.describe_topics(list(wanted)):
-        name, options = described["name"], wanted[described["name"]]
-        count = len(described["partitions"])
-        replication = min((len(item["replica_nodes"]) for item in described["partitions"]), default=0)
-        differences = []
-        if count != options["num_partitions"]:
-            differences.append(f"{count} partitions, not {options['num_partitions']} (fixed for ever)")
-        if replication < options["replication_factor"]:
-            differences.append(f"{replication} replicas, not {options['replication_factor']}")
-        for key, value in options["configs"].items():
-            found = configs.get(name, {}).get(key, {}).get("value")
-            if found != value:
-                differences.append(f"{key} is {found}, not {value}")
-        states.append(TopicState(name, count, replication, name in created, tuple(differences)))
-    return sorted(states, key=lambda state: TOPICS[state.topic].number)
-
-
-def _connect(settings: KafkaSettings) -> Any:
-    try:
-        return KafkaProducer(**producer_options(settings))
-    except KafkaError:
-        # A client that could not connect leaves its sockets to the garbage collector, which may not come by
-        # before a broker that is away for hours has cost all file descriptors.
-        gc.collect()
-        raise
-
-
-def _check_reachable(settings: KafkaSettings) -> None:
-    """Raise when no bootstrap server takes a connection: the admin client would leave a thread behind."""
-    reasons = []
-    for server in settings.bootstrap.split(","):
-        host, _, port = server.strip().rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
-            return
-        except (OSError, ValueError, OverflowError) as error:
-            reasons.append(f"{server.strip()}: {error}")
-    raise RetryableSourceError(
-        f"no Kafka broker answers ({'; '.join(reasons)}); start it, or correct TRAINLEDGER_KAFKA"
-    )
-
-
-def _partitions_of(producer: Any, topic: str) -> set[int]:
-    try:
-        found: set[int] = producer.partitions_for(topic)
-    except KafkaError as error:
-        raise RetryableSourceError(
-            f'topic {topic} is not known at the broker: make it with "trainledger admin topics" ({error})'
-        ) from error
-    return found
-
-
 def _load_partitions(path: Path) -> dict[str, int]:
     try:
         record = json.loads(path.read_bytes())
@@ -371,14 +260,3 @@ def _load_partitions(path: Path) -> dict[str, int]:
         raise FatalSourceError(
             f"{path} cannot be understood: {error}; write the partition counts anew"
         ) from error
-
-
-def _abandon(producer: Any) -> None:
-    """Stop a producer for good without sending anything more. `close()` alone leaves its thread writing."""
-    sender = producer._sender
-    producer._unregister_cleanup()
-    sender.force_close()
-    sender.join(SENDER_JOIN_S)
-    # Marked closed by hand: the destructor would wait for records that will never be sent, and mute the
-    # client's log for the whole process.
-    producer._closed = True

@@ -19,9 +19,10 @@ from trainledger_schemas.errors import HomeLockedError
 
 from .writer_state import lock_holder
 
-__all__ = ["LOCK_FILE", "LockHolder", "ReaderKind", "ReaderLock", "acquire"]
+__all__ = ["LOCK_FILE", "STAYING_KINDS", "LockHolder", "ReaderKind", "ReaderLock", "acquire"]
 
 ReaderKind = Literal["up", "agent", "one-shot"]
+STAYING_KINDS = frozenset({"up", "agent"})
 LOCK_FILE = "reader.lock"
 _POLL_S = 0.05
 _RECORD_BYTES_MAX = 8192
@@ -74,7 +75,7 @@ def acquire(
     try:
         while not _try_lock(fd):
             holder = _holder(fd)
-            if holder.kind in ("up", "agent") or clock.monotonic_ns() >= give_up_ns:
+            if holder.kind in STAYING_KINDS or clock.monotonic_ns() >= give_up_ns:
                 raise _locked(node_folder, holder)
             clock.sleep(_POLL_S)
         record = {"pid": os.getpid(), "kind": kind, "home": str(home)}
@@ -119,4 +120,5 @@ def _locked(node_folder: Path, holder: LockHolder) -> HomeLockedError:
         f"journals in {node_folder} are read by process {holder.pid or 'unknown'} ({holder.kind},"
         f" home {holder.home or 'unknown'}); stop it, or use its home folder",
         pid=holder.pid,
+        kind=holder.kind,
     )

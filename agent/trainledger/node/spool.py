@@ -1,6 +1,6 @@
 """The spool: every event of this node in order, on this node's disk, before anything else happens to it.
 
-    <spool>/spool.lock        held by the one process that owns the spool; JSON with its pid
+    <spool>/spool.lock        held by the one process that owns the spool; JSON with its pid and kind
     <spool>/producer.json     the producer id (see `identity`)
     <spool>/sequence.json     {"next": n}: seq numbers below n may have been given
     <spool>/<topic>/...       segments (see `trainledger_schemas.spool`)
@@ -18,19 +18,20 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainledger_schemas.avro_codec import encode_event
 from trainledger_schemas.clock import Clock
-from trainledger_schemas.errors import HomeLockedError, InvariantError, RetryableSourceError, SettingsError
+from trainledger_schemas.errors import HomeLockedError, InvariantError, RetryableSourceError
 from trainledger_schemas.events import EVENT_TOPICS, TOPIC_METRICS, TOPICS, Envelope
 from trainledger_schemas.point_codec import PointBlock, encode_metrics
 from trainledger_schemas.positions import JournalRange
 from trainledger_schemas.spool import FRAME_BYTES_MAX, FRAME_OVERHEAD_BYTES, Frame
 
 from .identity import NodeIdentity, write_durably
+from .node_settings import SpoolSettings
+from .reader_lock import STAYING_KINDS
 from .spool_budget import Loss, SpoolBudget
 from .spool_topic import TopicLog
 
@@ -39,26 +40,9 @@ __all__ = ["PAYLOAD_BYTES_MAX", "Spool", "SpoolSettings"]
 LOCK_FILE = "spool.lock"
 SEQUENCE_FILE = "sequence.json"
 SEQUENCE_BLOCK = 1 << 20
+LOCK_POLL_S = 0.05
 # The longest key is a node id; the frame's length field of the key bounds it too.
 PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX - FRAME_OVERHEAD_BYTES - 1024
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolSettings:
-    """Limits of the spool.
-
-    segment_bytes   64 KiB to 64 MiB, default 32 MiB: what is scanned after a crash, and the unit of removal.
-    budget_bytes    4 segments to 1 PiB, default 8 GiB: bytes that nobody has read; above it, things go.
-    """
-
-    segment_bytes: int = 32 << 20
-    budget_bytes: int = 8 << 30
-
-    def __post_init__(self) -> None:
-        if not 64 << 10 <= self.segment_bytes <= 64 << 20:
-            raise SettingsError(f"segment_bytes is {self.segment_bytes}; allowed are 64 KiB to 64 MiB")
-        if not 4 * self.segment_bytes <= self.budget_bytes <= 1 << 50:
-            raise SettingsError(f"budget_bytes is {self.budget_bytes}; allowed are 4 segments to 1 PiB")
 
 
 class Spool:
@@ -84,13 +68,23 @@ class Spool:
         self._reserve_seq()
 
     @classmethod
-    def open(cls, folder: Path, *, identity: NodeIdentity, clock: Clock, settings: SpoolSettings) -> "Spool":
-        """Take the spool, recover what a crash left, and be ready to append.
+    def open(
+        cls,
+        folder: Path,
+        *,
+        identity: NodeIdentity,
+        clock: Clock,
+        settings: SpoolSettings,
+        kind: str = "unknown",
+        wait_s: float = 0.0,
+    ) -> "Spool":
+        """Take the spool as `kind` (up, agent, one-shot), recover what a crash left, and be ready to append.
 
-        Raises HomeLockedError (with the pid) when another process has it, OSError when it cannot be written.
+        Raises HomeLockedError (with pid and kind) when another process has it for longer than `wait_s` seconds,
+        at once if that one stays (up, agent); OSError when it cannot be written.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        lock_fd = _lock(folder / LOCK_FILE)
+        lock_fd = _lock(folder / LOCK_FILE, kind=kind, wait_s=wait_s, clock=clock)
         try:
             return cls(folder, identity=identity, clock=clock, settings=settings, lock_fd=lock_fd)
         except BaseException:
@@ -182,14 +176,17 @@ class Spool:
                 self._topics[topic].remove(segment)
             return len(segments)
 
-    def compress_read(self, topic: str, below_offset: int) -> int:
-        """Compress the plain segments of a topic that lie wholly below an offset; how many were."""
+    def compress_read(self, topic: str, below_offset: int, *, segments_max: int | None = None) -> int:
+        """Compress the plain segments of a topic that lie wholly below an offset, never the newest; how many were.
+
+        Oldest first and at most `segments_max`: one of 32 MiB takes about 0.4 s, and appends wait meanwhile.
+        """
         with self._mutex:
             log = self._topics[topic]
             plain = [segment for segment in log.sealed_below(below_offset) if not segment.compressed]
-            for segment in plain:
+            for segment in plain[:segments_max]:
                 log.compress(segment)
-            return len(plain)
+            return len(plain[:segments_max])
 
     def close(self) -> None:
         """Sync, note that the end was clean, and let the lock go; harmless when repeated."""
@@ -307,23 +304,39 @@ class Spool:
             ) from error
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, *, kind: str, wait_s: float, clock: Clock) -> int:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    give_up_ns = clock.monotonic_ns() + round(wait_s * 1e9)
     try:
-        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        pid = _pid_in(fd)
+        while not _try_lock(fd):
+            pid, owner_kind = _owner(fd)
+            if owner_kind in STAYING_KINDS or clock.monotonic_ns() >= give_up_ns:
+                raise HomeLockedError(
+                    f"spool {path.parent} is in use by process {pid or 'unknown'} ({owner_kind}); stop it first",
+                    pid=pid,
+                    kind=owner_kind,
+                )
+            clock.sleep(LOCK_POLL_S)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps({"pid": os.getpid(), "kind": kind}).encode(), 0)
+    except BaseException:
+        # Also for KeyboardInterrupt while waiting: the descriptor must not stay.
         os.close(fd)
-        raise HomeLockedError(
-            f"spool {path.parent} is in use by process {pid or 'unknown'}; stop it first", pid=pid
-        ) from error
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, json.dumps({"pid": os.getpid()}).encode(), 0)
+        raise
     return fd
 
 
-def _pid_in(fd: int) -> int | None:
+def _try_lock(fd: int) -> bool:
     try:
-        return int(json.loads(os.pread(fd, 4096, 0))["pid"])
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _owner(fd: int) -> tuple[int | None, str]:
+    try:
+        record = json.loads(os.pread(fd, 4096, 0))
+        return int(record["pid"]), str(record.get("kind", "unknown"))
     except (ValueError, KeyError, TypeError):
-        return None
+        return None, "unknown"

@@ -5,6 +5,8 @@ Exit status: 0 done, 1 failed with one line on stderr (what, where, how to mend)
 
 import os
 import sys
+from collections.abc import Callable
+from importlib.util import find_spec
 
 import typer
 from typer.exceptions import Abort, Exit, TyperException
@@ -13,7 +15,7 @@ from trainledger_schemas.errors import TrainledgerError, UsageError
 
 from . import admin, costs, daemons, queries, runs
 
-__all__ = ["app", "main"]
+__all__ = ["app", "load_tables", "main"]
 
 app = typer.Typer(
     name="trainledger",
@@ -27,6 +29,13 @@ queries.register(app)
 costs.register(app)
 daemons.register(app)
 app.add_typer(admin.app, name="admin")
+
+
+def load_tables() -> Callable[[list[str]], int]:
+    """What `sync` calls where tables can be filled here; raises ModuleNotFoundError without the engine."""
+    if find_spec("chdb") is None:
+        raise ModuleNotFoundError("No module named 'chdb'", name="chdb")
+    return main
 
 
 def main(argv: list[str]) -> int:

@@ -9,10 +9,14 @@ from typing import Annotated
 
 import typer
 
+from trainledger_schemas.errors import RetryableSourceError
+from trainledger_schemas.structured_log import set_up_log
+
 from ..api import ApiServer
-from ..embedded import open_session, open_up
-from ..ingest_daemon import run_ingest
+from ..embedded import Embedded, sync_node
+from ..ingest_daemon import IngestOptions, run_ingest
 from ..installation import check_installation
+from ..session_choice import open_sync, open_up
 from .opening import read_settings
 from .options import Json
 from .output import print_json, print_table, stderr_line
@@ -20,6 +24,10 @@ from .output import print_json, print_table, stderr_line
 __all__ = ["register"]
 
 IDLE_S = 0.2
+_POINTS = (
+    "SELECT count() AS runs, sum(points) AS points FROM "
+    "(SELECT run_id, sum(points) AS points FROM {views}.metric_summary GROUP BY run_id)"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -38,14 +46,13 @@ def up(
     del no_page
     settings = read_settings(home)
     stop = stop_on_signals()
-    embedded = open_up(settings)
+    embedded = open_up(settings, say=stderr_line)
     try:
         api = ApiServer(settings.api_socket, embedded, drain=embedded.drain, run_cost=embedded.run_cost)
         try:
-            typer.echo(f"ready: journals {settings.node_folder}, home {settings.home}; Ctrl-C ends")
-            sys.stdout.flush()
+            announce(f"ready: journals {settings.node_folder}, home {settings.home}; Ctrl-C ends")
             while not stop.is_set():
-                if embedded.step() == 0:
+                if embedded.step() == 0 and not tidy(embedded):
                     stop.wait(IDLE_S)
         finally:
             api.close()
@@ -59,23 +66,36 @@ def sync(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Read everything that is pending into the tables."""
+    """Read everything that is pending into the tables, and bring it to Kafka if TRAINLEDGER_KAFKA is set."""
     settings = read_settings()
     if folder is not None:
         settings = settings.with_journals(folder)
-    session = open_session(settings, say=stderr_line)
-    try:
-        table = session.query(
-            f"SELECT count() AS runs, sum(points) AS points FROM (SELECT run_id, sum(points) AS points "
-            f"FROM {session.views}.metric_summary GROUP BY run_id)"
+    session = open_sync(settings, say=stderr_line)
+    published: bool | None
+    if session is None:
+        report = sync_node(settings)
+        if report.left_to:
+            stderr_line(report.left_to)
+        rows = [{"journals_read": report.journals_read, "points": report.points}]
+        text = (
+            f"read {report.journals_read} journals, {report.points} points; the tables are filled from Kafka"
         )
-    finally:
-        session.close()
-    rows = table.to_pylist()
-    if as_json:
-        print_json(rows)
+        published = report.published
     else:
-        typer.echo(f"up to date: {rows[0]['points']} points of {rows[0]['runs']} runs with metrics")
+        try:
+            rows = session.query(_POINTS.format(views=session.views)).to_pylist()
+            published = session.publish()
+        finally:
+            session.close()
+        text = f"up to date: {rows[0]['points']} points of {rows[0]['runs']} runs with metrics"
+    if as_json:
+        print_json([{**rows[0], "published": published}])
+    else:
+        typer.echo(text)
+    if published is False:
+        raise RetryableSourceError(
+            "the broker has not taken everything yet; it stays in the spool, run this again"
+        )
 
 
 def ingest(
@@ -86,9 +106,15 @@ def ingest(
         str, typer.Option(help="Consumer group; workers of one group share partitions.")
     ] = "trainledger",
     once: Annotated[bool, typer.Option("--once", help="Read to the present end, then exit.")] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Serve Prometheus text on http://HOST:PORT/metrics."),
+    ] = None,
 ) -> None:
     """Consume Kafka into ClickHouse (TRAINLEDGER_CLICKHOUSE) or into embedded tables (--home)."""
-    run_ingest(read_settings(home), group=group, once=once, stop=stop_on_signals(), say=stderr_line)
+    stop = stop_on_signals()
+    set_up_log(sys.stderr)
+    run_ingest(read_settings(home), IngestOptions(group, once, metrics), stop=stop, announce=announce)
 
 
 def doctor(as_json: Json = False) -> None:
@@ -100,6 +126,21 @@ def doctor(as_json: Json = False) -> None:
         print_table(("part", "state", "detail"), ((c.part, c.state, c.detail) for c in checks))
     if any(check.state == "broken" for check in checks):
         raise typer.Exit(1)
+
+
+def announce(line: str) -> None:
+    """One line on stdout at once, for whoever waits for it."""
+    typer.echo(line)
+    sys.stdout.flush()
+
+
+def tidy(embedded: Embedded) -> bool:
+    """Use an idle moment; a full disk must not end `up`."""
+    try:
+        return embedded.tidy()
+    except OSError as error:
+        stderr_line(f"the log could not be compressed: {error}")
+        return False
 
 
 def stop_on_signals() -> threading.Event:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from trainledger_schemas.clock import SystemClock
 
-from ..embedded import open_session
 from ..session import Session
+from ..session_choice import open_session
 from ..settings import IngestSettings
 from .output import stderr_line
 

@@ -1,4 +1,4 @@
-"""What the agent says about itself: one JSON object a line on stderr.
+"""What a daemon says about itself: one JSON object a line on stderr.
 
 Records of other libraries (the Kafka client tells why it cannot connect in its log alone) come out in the same
 form. A message that repeats is the caller's to limit: `Repeats` says when one is due again.
@@ -8,11 +8,12 @@ import json
 import logging
 from typing import TextIO
 
-from trainledger_schemas.clock import Clock, iso_utc
+from .clock import Clock, iso_utc
 
 __all__ = ["JsonFormatter", "Repeats", "say", "set_up_log"]
 
 _FIELDS = "trainledger_fields"
+_OURS = ("trainledger", "trainledger_ingest")
 
 
 class JsonFormatter(logging.Formatter):
@@ -24,7 +25,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "event": record.getMessage(),
         }
-        if record.name != "trainledger.agent":
+        if not record.name.startswith("trainledger."):
             line["logger"] = record.name
         line.update(getattr(record, _FIELDS, {}))
         if record.exc_info:
@@ -39,14 +40,22 @@ def set_up_log(stream: TextIO, level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("trainledger").setLevel(level)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(level)
 
 
 def say(
-    level: int, event: str, fields: dict[str, object] | None = None, *, error: BaseException | None = None
+    level: int,
+    event: str,
+    fields: dict[str, object] | None = None,
+    *,
+    error: BaseException | None = None,
+    daemon: str = "agent",
 ) -> None:
-    """Log `event` (a short sentence) with `fields` of its own."""
-    logging.getLogger("trainledger.agent").log(level, event, extra={_FIELDS: fields or {}}, exc_info=error)
+    """Log `event` (a short sentence) with `fields` of its own; `daemon` is who says it."""
+    logging.getLogger(f"trainledger.{daemon}").log(
+        level, event, extra={_FIELDS: fields or {}}, exc_info=error
+    )
 
 
 class Repeats:
