@@ -23,8 +23,13 @@ test: $(STAMP) lint types
 test-kafka: $(STAMP) kafka-jars
 	$(BIN)/pytest -q -m kafka
 
-faults: $(STAMP)
-	$(BIN)/pytest -q -m "not kafka" tests/faults
+# Seeded kills of every part of the path, and a checker: make faults ROUNDS=500 SEED=7
+ROUNDS ?= 40
+SEED ?= 1
+faults: $(STAMP) kafka-jars
+	PYTHONPATH=tests $(BIN)/python -m faults.campaign trainers --rounds $(ROUNDS) --seed $(SEED)
+	PYTHONPATH=tests $(BIN)/python -m faults.campaign spool --rounds $(ROUNDS) --seed $(SEED) --keep
+	PYTHONPATH=tests $(BIN)/python -m faults.campaign kafka --rounds $(ROUNDS) --seed $(SEED) --keep
 
 bench: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
