@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 RUNS = 15
+QUICK_RUNS = 3
 
 
 def seconds(command: list[str]) -> float:
@@ -18,10 +19,11 @@ def seconds(command: list[str]) -> float:
     return time.perf_counter() - started
 
 
-def measure() -> Iterator[dict[str, Any]]:
+def measure(*, quick: bool = False) -> Iterator[dict[str, Any]]:
     """Medians; the import is paired with a bare interpreter, run in turn."""
+    runs = QUICK_RUNS if quick else RUNS
     bare, imported = [], []
-    for _ in range(RUNS):
+    for _ in range(runs):
         bare.append(seconds([sys.executable, "-c", "pass"]))
         imported.append(seconds([sys.executable, "-c", "import trainledger"]))
     net_ms = (statistics.median(imported) - statistics.median(bare)) * 1000
@@ -33,7 +35,7 @@ def measure() -> Iterator[dict[str, Any]]:
         "met": net_ms < 50,
     }
     command = [str(Path(sys.executable).parent / "trainledger"), "--help"]
-    help_ms = statistics.median(seconds(command) for _ in range(RUNS)) * 1000
+    help_ms = statistics.median(seconds(command) for _ in range(runs)) * 1000
     yield {
         "case": "trainledger --help",
         "help_ms": round(help_ms, 1),

@@ -1,7 +1,8 @@
 """Programs whose calls are timed, each in a process of its own: `python -m bench.subjects NAME CALLS VALUES`.
 
 Prints one JSON object: sorted call times in ns (as quantiles), CPU and wall seconds of a second loop without
-clock reads, and how often the process gave up the CPU.
+clock reads, until everything is on disk, and how often the process gave up the CPU. Of a peer whose calls only
+queue, the quantiles are those of the warm-up.
 """
 
 import json
@@ -12,34 +13,44 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+QUEUE_EMPTY_S = 3.0
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
 
-def empty() -> Callable[[dict[str, float], int], None]:
+Log = Callable[[dict[str, float], int], object]
+# What to call so that everything logged before is on disk.
+Settle = Callable[[], object]
+
+
+def nothing() -> None:
+    """What is on disk when the call returns needs nothing more."""
+
+
+def empty() -> tuple[Log, Settle]:
     """A call that does nothing: the cost of the harness."""
 
     def log(_values: dict[str, float], _step: int) -> None:
         return None
 
-    return log
+    return log, nothing
 
 
-def trainledger_direct() -> Callable[[dict[str, float], int], None]:
+def trainledger_direct() -> tuple[Log, Settle]:
     """Ours, called as a training loop calls it: no wrapper in between."""
     import trainledger
 
-    return trainledger.init(project="bench").log
+    return trainledger.init(project="bench").log, nothing
 
 
-def trackio_log() -> Callable[[dict[str, float], int], None]:
-    """The fastest peer, local mode."""
+def trackio_log() -> tuple[Log, Settle]:
+    """The fastest peer, local mode. Its calls only queue; `finish` waits until its thread has written all."""
     import trackio
 
     trackio.init(project="bench", embed=False)
-    return lambda values, step: trackio.log(values, step=step)
+    return lambda values, step: trackio.log(values, step=step), trackio.finish
 
 
-SUBJECTS: dict[str, Callable[[], Callable[[dict[str, float], int], None]]] = {
+SUBJECTS: dict[str, Callable[[], tuple[Log, Settle]]] = {
     "empty": empty,
     "trainledger": trainledger_direct,
     "trackio": trackio_log,
@@ -52,9 +63,7 @@ def rows(count: int, values: int) -> list[dict[str, float]]:
     return [{name: i * 0.001 + n for n, name in enumerate(names)} for i in range(count)]
 
 
-def time_calls(
-    log: Callable[[dict[str, float], int], None], calls: int, values: int, pause_s: float
-) -> list[int]:
+def time_calls(log: Log, calls: int, values: int, pause_s: float) -> list[int]:
     """Nanoseconds of each call."""
     data = rows(min(calls, 1000), values)
     clock = time.perf_counter_ns
@@ -70,24 +79,29 @@ def time_calls(
     return times
 
 
-def time_loop(log: Callable[[dict[str, float], int], None], calls: int, values: int) -> tuple[float, float]:
-    """CPU and wall seconds of `calls` calls without clock reads; the loop itself is in both."""
+def time_loop(log: Log, settle: Settle, calls: int, values: int) -> tuple[float, float]:
+    """CPU and wall seconds of `calls` calls without clock reads, until all is on disk; the loop itself is in both."""
     data = rows(min(calls, 1000), values)
     size = len(data)
     cpu, wall = time.process_time(), time.perf_counter()
     for step in range(calls):
         log(data[step % size], step)
+    settle()
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
 def main(name: str, calls: int, values: int, pause_us: float) -> dict[str, Any]:
     """Warm up, then measure."""
-    log = SUBJECTS[name]()
-    time_calls(log, min(calls, 2000), values, 0)
+    log, settle = SUBJECTS[name]()
+    times = time_calls(log, min(calls, 2000), values, 0)
     switches = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
-    times = sorted(time_calls(log, calls, values, pause_us / 1e6))
+    if settle is nothing:
+        times = time_calls(log, calls, values, pause_us / 1e6)
+    else:
+        time.sleep(QUEUE_EMPTY_S)  # the calls so far are written by then, and not counted
     switches = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - switches
-    cpu_s, wall_s = time_loop(log, calls, values) if not pause_us else (0.0, 0.0)
+    cpu_s, wall_s = time_loop(log, settle, calls, values) if not pause_us else (0.0, 0.0)
+    times.sort()
     quantiles = {key: times[min(int(len(times) * q), len(times) - 1)] for key, q in QUANTILES.items()}
     return quantiles | {"cpu_s": cpu_s, "wall_s": wall_s, "calls": calls, "voluntary_switches": switches}
 
