@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from trainledger.node.daemon import NodeAgent, spool_folder
-from trainledger.node.foreign_spool import durable_ends, gives_away
+from trainledger.node.foreign_spool import durable_ends, is_given_away
 from trainledger.node.identity import load_identity
 from trainledger.node.journal_sync import SyncReport, sync_journals
 from trainledger.node.node_settings import AgentSettings, parse_kafka
@@ -344,7 +344,7 @@ def _open_node(
     except HomeLockedError as error:
         if error.kind not in STAYING_KINDS:
             raise
-    if not gives_away(folder):
+    if not is_given_away(folder):
         say(f"{left}what it has read into {settings.home}")
         return _Node(None, None, durable_ends(folder))
     if not settings.tables.is_dir():

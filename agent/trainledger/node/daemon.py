@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from trainledger.node.allocation import AllocationLog
 from trainledger.node.collector import Collector, CollectorSettings, CollectReport
+from trainledger.node.foreign_spool import mark_given_away
 from trainledger.node.identity import NodeIdentity, load_identity
 from trainledger.node.node_settings import AgentSettings, KafkaSettings
 from trainledger.node.presence import Presence
@@ -172,6 +173,8 @@ class NodeAgent:
         )
         # Embedded, the spool is the log that `rebuild` reads: what is published stays there.
         agent._drops_published = kind == "agent"
+        if settings.kafka is not None and kind == "agent":
+            mark_given_away(spool.folder)
         if settings.kafka is not None and stays:
             agent.publisher = _make_publisher(spool, settings.kafka, clock)
         agent._arrive()

@@ -12,9 +12,9 @@ from trainledger_schemas.events import TOPICS
 from trainledger_schemas.spool import Frame, scan_frames
 from trainledger_schemas.spool_reader import list_segments, load_segment
 
-from .published_cursor import CURSOR_FILE
+__all__ = ["durable_ends", "is_given_away", "mark_given_away"]
 
-__all__ = ["durable_ends", "gives_away"]
+_GIVEN_AWAY = "given-away"
 
 
 def durable_ends(spool: Path) -> dict[str, int]:
@@ -22,9 +22,14 @@ def durable_ends(spool: Path) -> dict[str, int]:
     return {topic: _durable_end(spool / topic) for topic in TOPICS}
 
 
-def gives_away(spool: Path) -> bool:
-    """Whether the owner publishes to Kafka: what is published goes from the spool, which then is no log to read."""
-    return (spool / CURSOR_FILE).exists()
+def mark_given_away(spool: Path) -> None:
+    """Note, for good, that what Kafka has goes from this spool: it is no whole log any more. Raises OSError."""
+    (spool / _GIVEN_AWAY).touch()
+
+
+def is_given_away(spool: Path) -> bool:
+    """Whether that was noted."""
+    return (spool / _GIVEN_AWAY).exists()
 
 
 def _durable_end(folder: Path) -> int:

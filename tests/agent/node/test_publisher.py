@@ -17,8 +17,8 @@ from support.journals import JournalFile
 from support.polling import poll_until
 from trainledger.node.daemon import NodeAgent
 from trainledger.node.identity import load_identity
-from trainledger.node.node_settings import AgentSettings, KafkaSettings
 from trainledger.node.kafka_client import create_topics
+from trainledger.node.node_settings import AgentSettings, KafkaSettings
 from trainledger.node.publisher import Publisher
 from trainledger.node.spool import Spool, SpoolSettings
 from trainledger_schemas.avro_codec import decode_event
