@@ -2,14 +2,16 @@
 
 After `init` has returned nothing here raises into training, starts a thread or installs a signal handler. A
 forked child opens a journal of its own at its first log(); `finish` and the end of the interpreter append one
-record each that says how this process ended.
+record each that says how this process ended. What a signal handler of the user's throws passes through.
 """
 
 import atexit
 import itertools
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -18,20 +20,29 @@ from trainledger_schemas.ids import id_text, random_id
 
 from .capture import start_capture
 from .changes import Change
-from .claims import exit_claim, run_identity, settings_claim, started_claim, traceback_text
+from .claims import (
+    claim_of_error,
+    exit_claim,
+    run_identity,
+    settings_claim,
+    split_settings,
+    started_claim,
+)
 from .identity import Membership, choose_run, name_mark, parent_variable
+from .init_arguments import check_arguments, warn_unknown
+from .interruption import is_from_handler
 from .journal import JournalWriter
 from .launch import Launch, detect_launch
 from .local_api import ask_run_cost
 from .notices import Notices
 from .placement import Placement, choose_folder
+from .process_facts import name_parent
 from .redaction import redact_argv
-from .settings import PARENT, RUN_ID, WRAPPED, Settings, process_environment
+from .settings import PARENT, RUN_ID, WRAPPED, Settings, process_environment, set_variables
 from .shapes import RowWriter
-from .spelling import nearest_name
-from .values import short_key
+from .values import settings_of, short_key
 
-__all__ = ["Run", "current_run", "finish_current", "init", "log_current"]
+__all__ = ["Run", "current_run", "finish_current", "init", "log_current", "log_function"]
 
 FINISH_POLL_S = 0.05
 _STATUSES = ("finished", "failed", "killed")
@@ -40,13 +51,28 @@ _STATUSES = ("finished", "failed", "killed")
 class Run:
     """One run as this process sees it. Made by `init`.
 
-    `log(data, step=None)`: record a dict of numbers (nested dicts join with /; text becomes text points; see
-    `values`). Without a step calls are counted. Steps may come in any order. The point is safe from the death of
-    the process when the call returns. Never raises.
+    `log(data, step=None)`: record a dict of values. The point is safe from the death of the process when the
+    call returns. Never raises.
+
+    data: numbers of any kind (bool, int, float, numpy and torch scalars, arrays of one element) become doubles;
+    an int beyond their range an infinity; NaN and infinities stay. Text, bytes, lists and tuples become text
+    points. Nested dicts join their keys with /. None, whole arrays and anything else is skipped, counted, and
+    named once on stderr. Keys that are no text become text; keys over 1,024 bytes are cut, with a hash. An empty
+    dict records nothing. The module `values` has the whole table.
+
+    step: a whole number of 64 bits, in any order, repeated or not; a float is cut to its whole part, what is no
+    number counts as 0 and is told once. Without a step, calls without one are counted from 0.
     """
 
     def __init__(
-        self, identity: dict[str, Any], membership: Membership, launch: Launch, place: Placement
+        self,
+        identity: dict[str, Any],
+        membership: Membership,
+        launch: Launch,
+        *,
+        settings: Settings,
+        place: Placement,
+        config: Mapping[Any, Any],
     ) -> None:
         self.id = id_text(membership.run_id)
         self.url: str | None = None
@@ -56,22 +82,21 @@ class Run:
         self._membership = membership
         self._launch = launch
         self._place = place
-        self._settings = Settings.from_env(process_environment())
+        self._settings = settings
         self._notices = Notices()
         self._journal: JournalWriter | None = None
+        self._opening = threading.RLock()
         self._ended = False
         self._restore: dict[str, str | None] = {}
         self._rows = RowWriter(self._open_journal, self._notices)
-        self.config: Change = Change(self._record_config, {})
-        self.summary: Change = Change(lambda changes: self._claim(settings_claim("summary_set", changes)), {})
-        self.log: Callable[..., None] = _log_function(self._rows)
+        self.config: Change = Change(lambda changes: self._record("params_changed", changes), config)
+        self.summary: Change = Change(lambda changes: self._record("summary_set", changes), {})
+        self.log: Callable[..., None] = log_function(self._rows)
 
     def define_metric(self, key: str, goal: str | None = None) -> None:
         """Say how a metric is to be read: goal `min` or `max` decides what `best` means."""
         if goal not in (None, "min", "max"):
-            self._notices.once(
-                f"goal {goal}", f"goal {goal!r} is neither 'min' nor 'max'; the metric has no goal"
-            )
+            self._notices.once("goal", "goal is neither 'min' nor 'max'; the metric has no goal")
             goal = None
         self._claim(
             {"type": "metric_defined", "at_us": wall_ns() // 1000, "key": short_key(str(key)), "goal": goal}
@@ -82,11 +107,12 @@ class Run:
         return ask_run_cost(self._settings.home / "api.sock", self.id)
 
     def finish(self, status: str | None = None) -> None:
-        """End the run in this process. `status`: finished (default), failed or killed. Returns at once."""
+        """End the run in this process. `status`: finished (default), failed or killed. Returns at once.
+
+        A second call does nothing; log() after it records nothing, and says so once.
+        """
         if status is not None and status not in _STATUSES:
-            self._notices.once(
-                "status", f"status {status!r} is not one of {', '.join(_STATUSES)}; taken as failed"
-            )
+            self._notices.once("status", f"status is not one of {', '.join(_STATUSES)}; taken as failed")
             status = "failed"
         self._end(exit_claim(status or "finished", "finish"))
 
@@ -99,88 +125,121 @@ class Run:
         if kind is None or error is None:
             self.finish()
         else:
-            self._end(_claim_of_error(kind, error, trace))
+            self._end(claim_of_error(kind, error, trace))
 
     def _open_journal(self) -> JournalWriter | None:
-        if self._journal is None and not self._ended and self._place.folder is not None:
-            try:
-                self._journal = JournalWriter.create(
-                    self._place,
-                    run_id=self._membership.run_id,
-                    parent_journal=self._membership.parent_journal,
-                    settings=self._settings,
-                    ids=random_id,
-                    clock=SystemClock(),
-                )
-            except (OSError, ValueError) as error:
-                self._notices.once(
-                    "journal", f"nothing is recorded: {self._place.folder} cannot be written: {error}"
-                )
-                self._place = Placement(None, (), False, None)
-                return None
-            self._journal.append_claim(
-                started_claim(self._identity, self._membership, self._launch, dict(self.config))
-            )
+        if self._journal is not None:
+            return self._journal
+        if self._ended:
+            self._notices.once("ended", "log() after finish(): nothing is recorded")
+            return None
+        with self._opening:
+            failed: dict[Path, str] = {}
+            while self._journal is None and self._place.folder is not None:
+                try:
+                    self._take_journal(self._create_journal())
+                except (OSError, ValueError) as error:
+                    if is_from_handler(error):
+                        raise
+                    failed[self._place.folder] = str(error)
+                    self._place = choose_folder(self._settings, failed)
+                    for reason in self._place.reasons:
+                        self._notices.once(reason, reason)
         return self._journal
 
-    def _record_config(self, changes: list[dict[str, Any]]) -> None:
-        self._claim(settings_claim("params_changed", changes))
+    def _create_journal(self) -> JournalWriter:
+        return JournalWriter.create(
+            self._place,
+            run_id=self._membership.run_id,
+            parent_journal=self._membership.parent_journal,
+            settings=self._settings,
+            ids=random_id,
+            clock=SystemClock(),
+        )
+
+    def _take_journal(self, journal: JournalWriter) -> None:
+        if self._journal is not None:
+            journal.remove()  # a signal handler that logged in between has made one
+            return
+        journal.on_trouble = self._tell_of_drops
+        claim = started_claim(self._identity, self._membership, self._launch, self.config)
+        try:
+            is_written = journal.append_claim(claim)
+        except ValueError:  # thousands of strange characters in each of its texts
+            is_written = journal.append_claim(claim | {"argv": [], "tags": [], "config": []})
+        if not is_written:
+            journal.remove()
+            raise OSError("there is no room for the first record")
+        for part in split_settings(settings_of(self.config))[1:]:
+            journal.append_claim(settings_claim("params_changed", part))
+        self._journal = journal
+
+    def _tell_of_drops(self, reason: str) -> None:
+        self._notices.once("drops", f"dropped and counted until there is room, tried each second: {reason}")
+
+    def _record(self, kind: str, changes: list[dict[str, Any]]) -> None:
+        for part in split_settings(changes):
+            self._claim(settings_claim(kind, part))
 
     def _claim(self, claim: dict[str, Any]) -> None:
         journal = self._open_journal()
-        if journal is not None:
-            try:
-                journal.append_claim(claim)
-            except (ValueError, TypeError) as error:
-                self._notices.once("claim", f"{claim['type']} could not be recorded: {error}")
+        if journal is None:
+            return
+        try:
+            is_written = journal.append_claim(claim)
+        except (ValueError, TypeError) as error:
+            if is_from_handler(error):
+                raise
+            is_written = False
+        if not is_written:
+            self._notices.count(f"records of type {claim['type']}")
 
     def _end(self, claim: dict[str, Any]) -> None:
         if self._ended:
             return
-        if self._journal is not None:
+        journal = self._journal  # a handler or a thread may end the run at the same time
+        if journal is not None:
             self._claim(claim)
-            self._rows.forget()
-            folder = self._journal.folder
-            self._journal.close()
+            journal.close()
             self._journal = None
-            self._wait_for_agent(folder)
+            self._wait_for_agent(journal.folder)
         self._ended = True
+        # After the journal is closed: shapes that a thread defines now must not reach it under old numbers.
+        self._rows.forget()
         self._restore_environment()
+        if journal is not None and journal.dropped_rows:
+            points, rows = journal.dropped_points, journal.dropped_rows
+            self._notices.say(f"{points} values in {rows} rows were dropped for want of room")
         self._notices.sum_up()
-        _leave(self)
+        if self in _current:
+            _current.remove(self)
 
-    def _wait_for_agent(self, folder: Any) -> None:
+    def _wait_for_agent(self, folder: Path) -> None:
         clock = SystemClock()
         end_ns = clock.monotonic_ns() + int(self._settings.finish_wait_s * 1e9)
         while clock.monotonic_ns() < end_ns and any(folder.glob("*.tlj")):
             clock.sleep(FINISH_POLL_S)
 
-    def _export(self, mark: str) -> None:
+    def _export(self, journal: JournalWriter, mark: str) -> None:
         environ = process_environment()
-        journal = self._journal
-        exported = {RUN_ID: self.id, WRAPPED: ""}
-        if journal is not None:
-            exported[PARENT] = parent_variable(id_text(journal.journal_id), mark)
-        for name, value in exported.items():
-            self._restore[name] = environ.get(name)
-            if value:
-                environ[name] = value
-            else:
-                environ.pop(name, None)
+        exported = {
+            RUN_ID: self.id,
+            PARENT: parent_variable(id_text(journal.journal_id), mark),
+            WRAPPED: None,
+        }
+        self._restore = {name: environ.get(name) for name in exported}
+        set_variables(exported)
 
     def _restore_environment(self) -> None:
-        environ = process_environment()
-        for name, value in self._restore.items():
-            if value is None:
-                environ.pop(name, None)
-            else:
-                environ[name] = value
-        self._restore = {}
+        restore, self._restore = self._restore, {}
+        set_variables(restore)
 
     def _after_fork(self) -> None:
-        journal = self._journal
+        journal, self._journal = self._journal, None
+        self._opening = threading.RLock()
         self._rows.forget()
-        self._journal = None
+        # The variables name the parent, which is what this process and its children join.
+        self._restore = {}
         if journal is not None:
             journal.forget_inherited()
             # The child writes as a child of the parent's process, from its own first call on.
@@ -200,40 +259,40 @@ def init(
     mode: str | None = None,
     **unknown: Any,
 ) -> Run:
-    """Start, or join, a run. Everything is optional; see README for what each means.
+    """Start, or join, a run. Everything is optional.
 
+    project (default: name of the repository or folder), experiment, team, name, group: text. config: a dict, nested
+    or not. tags: text, list of texts, or dict. mode: "on", or "disabled": records nothing. resume: a run id writes
+    for that run; "auto" goes on with the run of the same job after a restart; "must" is an error without one.
     Raises TypeError or ValueError for wrong arguments; an unknown keyword is one warning with the nearest name.
     """
-    settings = Settings.from_env(process_environment())
+    told = {"project": project, "experiment": experiment, "team": team, "name": name, "group": group}
+    parameters = check_arguments(names=told, config=config, tags=tags, resume=resume, mode=mode)
     notices = Notices()
+    warn_unknown(unknown, notices)
+    if _current:
+        if _current[-1]._journal is not None:
+            notices.say("init was called again: the run before it is finished")
+        finish_current()
+    settings = Settings.from_env(process_environment())
     for warning in settings.warnings:
         notices.once(warning, warning)
-    _warn_unknown(unknown, notices)
-    _check_arguments(config, mode)
-    if _current:
-        notices.say("init was called again: the run before it is finished")
-        finish_current()
     disabled = (mode or settings.mode) == "disabled"
-    launch = detect_launch(process_environment())
+    launch = detect_launch(process_environment(), parent=name_parent()).numbered(_state["launches"])
     mark = name_mark(name, group) if name is not None or group is not None else None
+    may_join = not _state["joined_wrapper"]
     membership = choose_run(
-        settings,
-        launch,
-        ids=random_id,
-        resume=resume,
-        mark=mark,
-        may_join_wrapper=not _state["joined_wrapper"],
+        settings, launch, ids=random_id, resume=resume, mark=mark, may_join_wrapper=may_join
     )
-    _state["joined_wrapper"] = _state["joined_wrapper"] or membership.joined == "wrapper"
-    told = {"project": project, "experiment": experiment, "team": team, "name": name, "group": group}
+    place = Placement() if disabled else choose_folder(settings)
     identity = run_identity(settings, told, tags)
-    place = Placement(None, (), False, None) if disabled else choose_folder(settings)
-    run = Run(identity, membership, launch, place)
-    run.config = Change(run._record_config, dict(config or {}))
-    _current.append(run)
+    run = Run(identity, membership, launch, settings=settings, place=place, config=parameters)
+    _state["joined_wrapper"] |= membership.joined == "wrapper"
+    _state["launches"] += 1
     _install_hooks()
     if not disabled:
-        _begin(run, place, mark or name_mark(None, None), notices, capture=settings.capture)
+        _begin(run, mark or name_mark(None, None), notices)
+    _current.append(run)
     return run
 
 
@@ -258,67 +317,70 @@ def finish_current(status: str | None = None) -> None:
 
 _current: list[Run] = []
 _notices = Notices()
-_state = {"hooks": False, "joined_wrapper": False}
+_state = {"hooks": 0, "joined_wrapper": 0, "launches": 0}
 
 
-def _log_function(rows: RowWriter) -> Callable[..., None]:
-    by_length, slow = rows.by_length, rows.slow
+def log_function(rows: RowWriter) -> Callable[..., None]:
+    """The `log` of a run that writes by `rows`."""
+    by_length, by_keys, slow = rows.by_length, rows.by_keys, rows.slow
     next_step = itertools.count().__next__
 
     def log(data: Mapping[Any, Any], step: int | None = None) -> None:
-        """Record one call; see Run."""
+        """Record one call; see Run for what each kind of value and step becomes. Never raises."""
         if step is None:
             step = next_step()
         try:
-            row = by_length[len(data)]
-        except (KeyError, TypeError):
-            row = slow
-        row(data, step)
+            row = by_length[len(data)] if data.__class__ is dict else by_keys
+        except Exception as refusal:  # an unknown length, or no dict at all
+            slow(data, step, refusal)
+        else:
+            row(data, step)
 
     return log
 
 
-def _begin(run: Run, place: Placement, mark: str, notices: Notices, *, capture: bool) -> None:
+def _begin(run: Run, mark: str, notices: Notices) -> None:
+    for reason in run._place.reasons:
+        run._notices.once(reason, reason)
     journal = run._open_journal()
-    for reason in place.reasons:
-        notices.once(reason, reason)
     if journal is None:
         notices.say(f"run {run.id}: nothing is recorded, no folder can be written")
         return
-    reader = place.reader or "no agent reads it yet; `trainledger up` or any command will"
+    reader = run._place.reader or "no agent reads it yet; `trainledger up` or any command will"
     notices.say(f"run {run.id} in {journal.folder}; {reader}")
-    run._export(mark)
-    if capture and run._membership.joined in ("new", "resume", "environment") and not run._launch.local_rank:
-        main_file = getattr(sys.modules.get("__main__"), "__file__", None)
+    if run._launch.is_weak and run._membership.joined == "environment":
+        notices.say(
+            "the ranks of this launch share nothing but an address: set TRAINLEDGER_RUN_ID, or torchrun's --rdzv-id, "
+            "to a value of its own for each launch"
+        )
+    run._export(journal, mark)
+    is_first = run._membership.joined in ("new", "resume", "environment") and not run._launch.local_rank
+    if run._settings.capture and is_first:
         argv = redact_argv([str(argument) for argument in getattr(sys, "orig_argv", sys.argv)])
         start_capture(
             run._membership.run_id,
             journal.journal_id,
             journal.folder.parent,
-            append_by_write=place.append_by_write,
+            append_by_write=run._place.append_by_write,
             argv=argv,
-            main_file=main_file,
+            main_file=getattr(sys.modules.get("__main__"), "__file__", None),
         )
-
-
-def _leave(run: Run) -> None:
-    if run in _current:
-        _current.remove(run)
 
 
 def _install_hooks() -> None:
     if _state["hooks"]:
         return
-    _state["hooks"] = True
+    _state["hooks"] = 1
     atexit.register(_at_exit)
     os.register_at_fork(after_in_child=_after_fork_in_child)
     previous = sys.excepthook
 
     def on_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        for run in list(_current):
-            if run._journal is not None:
-                run._end(_claim_of_error(kind, error, trace))
-        previous(kind, error, trace)
+        try:
+            for run in list(_current):
+                run._end(claim_of_error(kind, error, trace))
+        finally:
+            previous(kind, error, trace)
 
     sys.excepthook = on_exception
 
@@ -331,32 +393,3 @@ def _at_exit() -> None:
 def _after_fork_in_child() -> None:
     for run in _current:
         run._after_fork()
-
-
-def _claim_of_error(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> dict[str, Any]:
-    if issubclass(kind, KeyboardInterrupt):
-        return exit_claim("killed", "exception", message="KeyboardInterrupt", signal=2)
-    if isinstance(error, SystemExit):
-        if error.code in (None, 0):
-            return exit_claim("finished", "finish", code=0)
-        code = error.code if isinstance(error.code, int) else 1
-        return exit_claim("failed", "exception", message=f"SystemExit: {error.code}", code=code)
-    return exit_claim("failed", "exception", message=traceback_text(kind, error, trace))
-
-
-def _check_arguments(config: Any, mode: str | None) -> None:
-    if config is not None and not isinstance(config, Mapping):
-        raise TypeError(f"config is a {type(config).__name__}; give a dict of parameters")
-    if mode not in (None, "on", "disabled"):
-        raise ValueError(f"mode {mode!r} is neither 'on' nor 'disabled'")
-
-
-def _warn_unknown(unknown: Mapping[str, Any], notices: Notices) -> None:
-    known = ("project", "experiment", "team", "name", "config", "tags", "group", "resume", "mode")
-    for keyword in unknown:
-        nearest = nearest_name(keyword, known)
-        notices.say(
-            f"init() has no argument {keyword!r}" + (f"; did you mean {nearest!r}?" if nearest else "")
-        )

@@ -3,13 +3,18 @@
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
-from .values import setting_of, settings_of
+from .interruption import is_from_handler
+from .values import settings_of
 
 __all__ = ["Change"]
 
 
 class Change(MutableMapping[str, Any]):
-    """`run.config` and `run.summary`: a mapping whose changes are recorded. Nested dicts join with /."""
+    """A mapping whose changes are recorded. Nested dicts join with /, keys that are no text become text.
+
+    Any value is kept as it is given and recorded as plain text for strings, JSON otherwise (see `values`); a
+    change never raises for its value. `update` is one record. Deleting a key is not recorded.
+    """
 
     def __init__(self, record: Callable[[list[dict[str, Any]]], None], values: Mapping[Any, Any]) -> None:
         self._record = record
@@ -19,9 +24,20 @@ class Change(MutableMapping[str, Any]):
         return self._values[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self._values[key] = value
-        changed = settings_of({key: value}) if isinstance(value, Mapping) else [setting_of(str(key), value)]
-        self._record(changed)
+        self.update({key: value})
+
+    def update(self, *arguments: Any, **named: Any) -> None:
+        """As dict.update; all of it is recorded at once."""
+        given = {str(key): value for key, value in dict(*arguments, **named).items()}
+        self._values.update(given)
+        try:
+            changes = settings_of(given)
+        except Exception as error:  # a value of the user's; training must not notice
+            if is_from_handler(error):
+                raise
+            changes = []
+        if changes:
+            self._record(changes)
 
     def __delitem__(self, key: str) -> None:
         del self._values[key]

@@ -1,31 +1,55 @@
-"""Bodies of the claims of the SDK: what a process says of its run, field for field as the Avro schemas have it."""
+"""Bodies of the claims of the SDK: what a process says of its run, field for field as the Avro schemas have it.
 
+Each fits in one record of a journal, whatever it is made of: texts, lists and tracebacks are cut, and settings
+are split over several claims.
+"""
+
+import os
 import sys
-import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from trainledger_schemas.clock import wall_ns
 from trainledger_schemas.ids import id_text
 
 from .identity import Membership
+from .journal import json_bytes
 from .launch import Launch
 from .process_facts import cpu_us, read_process_facts
 from .redaction import redact, redact_argv
 from .settings import Settings
 from .values import settings_of
 
-__all__ = ["exit_claim", "run_identity", "settings_claim", "started_claim", "traceback_text"]
+__all__ = [
+    "claim_of_error",
+    "exit_claim",
+    "run_identity",
+    "settings_claim",
+    "split_settings",
+    "started_claim",
+    "traceback_text",
+]
 
 TRACEBACK_LINES_MAX = 20
-TRACEBACK_CHARACTERS_MAX = 8000
+# In a journal's record at most twice that: it must fit in what is kept free for it on a full disk.
+TRACEBACK_BYTES_MAX = 7000
+# Searched for secrets before the last lines are taken: a secret must not be cut in two.
+_TRACEBACK_SEARCHED_MAX = 200_000
+_SETTINGS_BYTES_MAX = 150_000
+_ARGUMENTS_MAX = 1000
+_ARGUMENT_CHARACTERS_MAX = 4000
+_ARGUMENTS_CHARACTERS_MAX = 10_000
+_TAGS_MAX = 100
+_NAME_CHARACTERS_MAX = 500
 
 
 def started_claim(
     identity: Mapping[str, Any], membership: Membership, launch: Launch, config: Mapping[Any, Any]
 ) -> dict[str, Any]:
-    """`identity` holds project, experiment, team, name, group and tags."""
+    """`identity` holds project, experiment, team, name, group and tags; of `config` the first part is in it."""
+    settings = split_settings(settings_of(config))
     facts = read_process_facts()
     parent = membership.parent_journal
     return {
@@ -47,8 +71,10 @@ def started_claim(
         "world_size": launch.world_size,
         "launcher": launch.launcher,
         "restart_hint": launch.restart_hint,
-        "argv": redact_argv([str(argument) for argument in getattr(sys, "orig_argv", sys.argv)])[:1000],
-        "config": settings_of(config),
+        "argv": list(
+            _first(redact_argv([str(argument) for argument in getattr(sys, "orig_argv", sys.argv)]))
+        ),
+        "config": settings[0] if settings else [],
     }
 
 
@@ -74,13 +100,56 @@ def settings_claim(kind: str, changes: Sequence[dict[str, Any]]) -> dict[str, An
     return {"type": kind, "at_us": wall_ns() // 1000, "changes": list(changes)}
 
 
+def split_settings(settings: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Settings in parts that fit in one claim each."""
+    parts: list[list[dict[str, Any]]] = []
+    room = 0
+    for entry in settings:
+        size = len(json_bytes(entry)) + 2
+        if size > room:
+            parts.append([])
+            room = _SETTINGS_BYTES_MAX
+        parts[-1].append(entry)
+        room -= size
+    return parts
+
+
 def traceback_text(kind: type[BaseException], error: BaseException, trace: Any) -> str:
     """The last lines of a traceback, redacted; the exception itself is the last."""
+    # Not at the top: it takes 5 ms to load, for a run that fails.
+    import traceback
+
     try:
-        lines = "".join(traceback.format_exception(kind, error, trace)).splitlines()
+        text = "".join(traceback.format_exception(kind, error, trace))
     except Exception:  # an exception whose own text raises
-        lines = [kind.__name__]
-    return redact("\n".join(lines[-TRACEBACK_LINES_MAX:]))[-TRACEBACK_CHARACTERS_MAX:]
+        text = kind.__name__
+    lines = redact(text[-_TRACEBACK_SEARCHED_MAX:]).splitlines()[-TRACEBACK_LINES_MAX:]
+    # Every character that JSON would write as six: at most two bytes a byte are left.
+    plain = "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)
+    return plain.encode()[-TRACEBACK_BYTES_MAX:].decode("utf-8", "ignore")
+
+
+def claim_of_error(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> dict[str, Any]:
+    """How a process ends that an exception leaves."""
+    if issubclass(kind, KeyboardInterrupt):
+        return exit_claim("killed", "exception", message="KeyboardInterrupt", signal=2)
+    if isinstance(error, SystemExit):
+        if error.code in (None, 0):
+            return exit_claim("finished", "finish", code=0)
+        code = error.code if isinstance(error.code, int) else 1
+        return exit_claim("failed", "exception", message=traceback_text(kind, error, None), code=code)
+    return exit_claim("failed", "exception", message=traceback_text(kind, error, trace))
+
+
+def _first(argv: Iterable[str]) -> Iterable[str]:
+    room = _ARGUMENTS_CHARACTERS_MAX
+    for argument in list(argv)[:_ARGUMENTS_MAX]:
+        yield argument[: min(room, _ARGUMENT_CHARACTERS_MAX)]
+        room -= len(argument)
+        if room <= 0:
+            return
 
 
 def run_identity(settings: Settings, told: Mapping[str, Any], tags: Any = None) -> dict[str, Any]:
@@ -99,14 +168,18 @@ def _tags(tags: Any) -> list[str]:
     if tags is None:
         return []
     if isinstance(tags, str):
-        return [tags]
+        return [_cut(tags)]
     if isinstance(tags, Mapping):
-        return [f"{key}={value}" for key, value in tags.items()]
-    return [str(tag) for tag in tags]
+        return [_cut(f"{key}={value}") for key, value in tags.items()][:_TAGS_MAX]
+    return [_cut(str(tag)) for tag in tags][:_TAGS_MAX]
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+    return None if value is None else _cut(str(value))
+
+
+def _cut(text: str) -> str:
+    return text[:_NAME_CHARACTERS_MAX]
 
 
 def _default_project() -> str:
@@ -116,6 +189,6 @@ def _default_project() -> str:
     except OSError:
         return "unknown"
     for folder in (here, *here.parents):
-        if (folder / ".git").exists():
+        if os.path.exists(folder / ".git"):
             return folder.name or "unknown"
     return here.name or "unknown"

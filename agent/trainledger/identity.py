@@ -3,22 +3,27 @@
 `init` exports TRAINLEDGER_RUN_ID with TRAINLEDGER_PARENT = pid:journal:mark, so that what it spawns joins; it
 never joins an id that its own process exported. The mark stands for name and group: a child that asks for
 others starts a run of its own, with `parent_run`.
+
+`resume`: a run id writes for that run; "auto" goes on with the run of the same job (the run it was told, else
+what the scheduler or launcher keeps over a restart: see launch), and starts a new one where there is none;
+"must" is the same, and an error where there is none.
 """
 
 import os
 import zlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from trainledger_schemas.ids import IdSource, id_bytes
 
 from .launch import Launch, run_id_of
 from .settings import Settings
 
-__all__ = ["Membership", "choose_run", "name_mark", "parent_variable"]
+__all__ = ["Membership", "check_resume", "choose_run", "name_mark", "parent_variable"]
+
+RESUME_WORDS = ("auto", "must")
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
+class Membership(NamedTuple):
     """The run to write for, why, and whose child this process is."""
 
     run_id: bytes
@@ -36,25 +41,45 @@ def choose_run(
     mark: str | None,
     may_join_wrapper: bool,
 ) -> Membership:
-    """Decide; `mark` is None unless a name or group was asked for. Raises ValueError for a bad `resume`."""
-    if resume not in (None, "auto", "must"):
-        return Membership(id_bytes(str(resume)), "resume")
-    told = _told_run(settings.run_id)
+    """Decide; `mark` is None unless a name or group was asked for. Raises ValueError for a `resume` without a run."""
+    wanted = check_resume(resume)
     pid, journal, parent_mark = _parent(settings.parent)
-    own = pid == os.getpid()
-    if told is not None and not own:
+    told = None if pid == os.getpid() else _told_run(settings.run_id)
+    if wanted is not None and wanted != told:
+        return Membership(wanted, "resume", parent_run=told)
+    if told is not None:
         if settings.wrapped:
             if may_join_wrapper:
                 return Membership(told, "wrapper", journal)
             return Membership(ids(), "new", parent_run=told)
-        if pid is not None:
-            if mark is not None and mark != parent_mark:
-                return Membership(ids(), "new", parent_run=told)
-            return Membership(told, "parent", journal)
-        return Membership(told, "environment")
+        if pid is None:
+            return Membership(told, "environment")
+        if wanted is None and mark is not None and mark != parent_mark:
+            return Membership(ids(), "new", parent_run=told)
+        return Membership(told, "parent", journal)
+    if resume is not None and launch.resume_key is not None:
+        return Membership(run_id_of(f"resume {launch.resume_key}|{mark or ''}"), "resume")
+    if resume == "must":
+        raise ValueError(
+            "resume='must', but nothing says which run: give its id (resume=run.id), or set TRAINLEDGER_RUN_ID"
+        )
     if launch.world_size is not None and launch.key is not None:
         return Membership(run_id_of(launch.key), "environment")
     return Membership(ids(), "new")
+
+
+def check_resume(resume: str | None) -> bytes | None:
+    """The run id in `resume`, if it is one. Raises ValueError or TypeError for what it cannot be."""
+    if resume is None or resume in RESUME_WORDS:
+        return None
+    if not isinstance(resume, str):
+        raise TypeError(f"resume is a {type(resume).__name__}; give 'auto', 'must' or a run id")
+    try:
+        return id_bytes(resume)
+    except ValueError:
+        raise ValueError(
+            f"resume {resume[:80]!r} is neither 'auto' nor 'must' nor a run id; `trainledger ls` shows the ids"
+        ) from None
 
 
 def name_mark(name: str | None, group: str | None) -> str:
@@ -81,4 +106,4 @@ def _parent(text: str | None) -> tuple[int | None, bytes, str | None]:
     try:
         return int(parts[0]), id_bytes(parts[1]), parts[2] if len(parts) > 2 else None
     except (ValueError, IndexError):
-        return None, bytes(16), None
+        return None, bytes(16), None  # set by hand, or by somebody else's program

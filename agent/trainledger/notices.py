@@ -4,7 +4,10 @@ A training loop may meet the same trouble a million times a minute; it is told o
 when the run ends. Limit: NOTICES_MAX different lines a process, then one last line and silence.
 """
 
+import itertools
 import sys
+
+from .interruption import is_from_handler
 
 __all__ = ["NOTICES_MAX", "Notices"]
 
@@ -14,11 +17,12 @@ NOTICES_MAX = 100
 class Notices:
     """Lines said so far in this process, and counts of what was left out."""
 
-    __slots__ = ("_said", "counts")
+    __slots__ = ("_counters", "_said")
 
     def __init__(self) -> None:
         self._said: set[str] = set()
-        self.counts: dict[str, int] = {}
+        # Counters in C: threads count without a lock, which a signal handler could not wait for.
+        self._counters: dict[str, itertools.count[int]] = {}
 
     def say(self, text: str) -> None:
         """Write one line on stderr; a closed or missing stderr is no trouble of the training."""
@@ -28,8 +32,9 @@ class Notices:
         try:
             stream.write(f"trainledger: {text}\n")
             stream.flush()
-        except (OSError, ValueError):
-            return
+        except Exception as error:  # closed, full, or an object of the user's
+            if is_from_handler(error):
+                raise
 
     def once(self, about: str, text: str) -> None:
         """Say `text` unless something was said about the same thing before."""
@@ -41,14 +46,13 @@ class Notices:
         else:
             self.say(text)
 
-    def count(self, what: str, number: int = 1) -> None:
-        """Add to a count that is told when the run ends."""
-        self.counts[what] = self.counts.get(what, 0) + number
+    def count(self, what: str) -> None:
+        """Add one to a count that is told when the run ends."""
+        next(self._counters.setdefault(what, itertools.count()))
 
     def sum_up(self) -> None:
         """Say the counts in one line, if there are any, and start them again at nothing."""
-        counts, self.counts = self.counts, {}
-        if counts:
-            self.say(
-                "not recorded: " + ", ".join(f"{number} {what}" for what, number in sorted(counts.items()))
-            )
+        counters, self._counters = self._counters, {}
+        if counters:
+            counts = ", ".join(f"{next(counter)} {what}" for what, counter in sorted(counters.items()))
+            self.say(f"not recorded: {counts}")

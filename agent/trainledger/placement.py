@@ -11,8 +11,9 @@ import os
 import stat
 import struct
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from .settings import Settings
 
@@ -33,28 +34,33 @@ MAPPED = frozenset("ext2 ext3 ext4 xfs f2fs tmpfs overlay".split())
 _FLOCK = struct.Struct("hhqqi4x")
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """The chosen folder of this user's journals, or None with the reasons of all refusals.
 
     `folder` is <node folder>/<uid>; `append_by_write` says which way to append; `reader` names who reads it.
     """
 
-    folder: Path | None
-    reasons: tuple[str, ...]
-    append_by_write: bool
-    reader: str | None
+    folder: Path | None = None
+    reasons: tuple[str, ...] = ()
+    append_by_write: bool = False
+    reader: str | None = None
 
 
-def choose_folder(settings: Settings) -> Placement:
-    """Try the places in order and make the user's folder in the first usable one; never raises."""
+def choose_folder(settings: Settings, failed: Mapping[Path, str] | None = None) -> Placement:
+    """Try the places in order and make the user's folder in the first usable one; never raises.
+
+    `failed`: users' folders that were chosen before and could not be written then, with the reasons.
+    """
     places = [settings.state_home / "trainledger" / "journals"]
-    if NODE_FOLDER.is_dir():
+    if os.path.isdir(NODE_FOLDER):
         places.insert(0, NODE_FOLDER)
     if settings.dir is not None:
         places.insert(0, settings.dir)
     reasons: list[str] = []
     for place in places:
+        if not place.is_absolute():
+            reasons.append(f"{place} is no use: this user has no home folder; set TRAINLEDGER_DIR")
+            continue
         kind = filesystem_type(place)
         if kind in NETWORK and not settings.allow_network_disk:
             reasons.append(
@@ -68,9 +74,12 @@ def choose_folder(settings: Settings) -> Placement:
             detail = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             reasons.append(f"{place} cannot be used: {detail}")
             continue
+        if failed and folder in failed:
+            reasons.append(f"{place} cannot be used: {failed[folder]}")
+            continue
         by_write = kind not in MAPPED or not _has_global_lock()
         return Placement(folder, tuple(reasons), by_write, reader_of(place))
-    return Placement(None, tuple(reasons), False, None)
+    return Placement(None, tuple(reasons))
 
 
 def filesystem_type(path: Path) -> str:

@@ -7,14 +7,15 @@ numbers are 0, which readers take for unknown.
 import os
 import pwd
 import resource
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["ProcessFacts", "cpu_us", "read_process_facts", "read_start_ticks"]
+from trainledger_schemas.clock import read_boot_id
+
+__all__ = ["ProcessFacts", "cpu_us", "name_parent", "read_process_facts", "read_start_ticks"]
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessFacts:
+class ProcessFacts(NamedTuple):
     """A process: (boot, pid namespace, pid, start) names it uniquely for ever."""
 
     pid: int
@@ -48,6 +49,13 @@ def read_process_facts() -> ProcessFacts:
         pid_namespace = 0
     pid = os.getpid()
     return ProcessFacts(pid, uid, read_start_ticks(pid), pid_namespace, user, os.uname().nodename)
+
+
+def name_parent() -> str:
+    """A name of the process that started this one, unlike any other's; "" when it cannot be seen."""
+    pid = os.getppid()
+    started = read_start_ticks(pid) if pid > 1 else 0
+    return f"{read_boot_id().hex()}:{pid}:{started}" if started else ""
 
 
 def cpu_us() -> int:

@@ -10,7 +10,9 @@ systems and for interpreters without a global lock, where `mmap` is not safe bet
 cannot be preallocated in the same file; a ballast file beside it is given up instead.
 
 Both raise ValueError for "no room here, go to the next segment" and OSError for what the disk says. A sealed
-segment refuses every append: whoever still holds it is led to its successor.
+segment refuses every append: whoever still holds it is led to its successor. Every step may be cut by a signal
+handler that logs, or by KeyboardInterrupt, and may then be repeated: `publish`, `seal` and `close` do no harm
+the second time.
 """
 
 import mmap
@@ -19,6 +21,8 @@ import struct
 import threading
 from pathlib import Path
 from typing import Protocol
+
+from .interruption import is_from_handler
 
 __all__ = ["MIN_SEGMENT_BYTES", "RESERVE_BYTES", "MappedSegment", "Segment", "WrittenSegment"]
 
@@ -43,7 +47,7 @@ class Segment(Protocol):
         """Append to the reserve of a sealed segment; False when it is used up."""
 
     def publish(self, path: Path) -> None:
-        """Give the file its final name; harmless when repeated."""
+        """Give the file its final name; harmless when repeated. OSError when that cannot be done."""
 
     def seal(self) -> None:
         """Refuse all later appends."""
@@ -54,11 +58,14 @@ class Segment(Protocol):
     def close(self) -> None:
         """Seal, cut the file to what is written, and let go of it."""
 
+    def forget_inherited(self) -> None:
+        """In a forked child: let go of the file and leave it as it is; takes no lock."""
+
 
 class MappedSegment:
     """A preallocated, mapped file."""
 
-    __slots__ = ("_map", "_path", "_reserve", "_reserve_end", "_sealed_from", "number", "write")
+    __slots__ = ("_map", "_new_path", "_path", "_reserve", "_reserve_end", "_sealed_from", "number", "write")
 
     def __init__(self, path: Path, number: int, *, size_bytes: int) -> None:
         fd = os.open(path, os.O_RDWR | _OPEN_FLAGS, 0o600)
@@ -73,7 +80,7 @@ class MappedSegment:
             os.close(fd)
         # Without it the first touch reads ahead as far as the disk is set to: milliseconds.
         self._map.madvise(mmap.MADV_RANDOM)
-        self._path = path
+        self._path = self._new_path = path
         self._reserve: mmap.mmap | None = None
         self._reserve_end = size_bytes
         self._sealed_from = -1
@@ -81,30 +88,36 @@ class MappedSegment:
         self.write = self._map.write
 
     def publish(self, path: Path) -> None:
-        try:
-            os.rename(self._path, path)
-        except FileNotFoundError:
-            # A signal handler that logged in the middle of a rotation has finished it already.
-            return
+        _rename(self._path, path)
         self._path = path
 
     def seal(self) -> None:
-        if self._map is None or self._sealed_from >= 0:
+        mapping = self._map
+        if mapping is None:
             return
-        # Records that slip in between the two lines are found by walking the heads from here.
-        self._sealed_from = self._map.tell()
-        self._map.seek(0, os.SEEK_END)
+        try:
+            if self._sealed_from < 0:
+                # Records that slip in before the seek are found by walking the heads from here.
+                self._sealed_from = mapping.tell()
+            # Also when it is sealed already: who did so may have been cut off just before this line.
+            mapping.seek(0, os.SEEK_END)
+        except ValueError:
+            if not mapping.closed:
+                raise
+            return  # a signal handler in between has closed it
 
     def write_reserved(self, record: bytes, *, vital: bool) -> bool:
-        if self._map is None:
+        mapping = self._map
+        if mapping is None:
             return False
         if self._reserve is None:
             self.seal()
             reserve = self._open_whole()
             if reserve is None:
                 return False
-            reserve.seek(self._written_bytes())
-            self._reserve = reserve
+            reserve.seek(self._written_bytes(mapping))
+            if self._reserve is None:  # else a signal handler was here first, and wrote
+                self._reserve = reserve
         room = self._reserve_end - self._reserve.tell() - (0 if vital else VITAL_BYTES)
         if len(record) > room:
             return False
@@ -113,38 +126,52 @@ class MappedSegment:
 
     def discard(self) -> None:
         self._drop_maps()
-        self._path.unlink(missing_ok=True)
+        # Never the published name: readers may have been there.
+        self._new_path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        if self._map is None:
+        mapping = self._map
+        if mapping is None:
             return
         self.seal()
-        end = self._written_bytes() if self._reserve is None else self._reserve.tell()
+        try:
+            end = self._written_bytes(mapping) if self._reserve is None else self._reserve.tell()
+        except ValueError:
+            if not mapping.closed:
+                raise
+            return  # as in seal
         self._drop_maps()
         try:
             # Safe after unmapping; readers use read calls, never a mapping.
             os.truncate(self._path, end)
-        except OSError:
+        except OSError as error:
+            if is_from_handler(error):
+                raise
             return  # the agent has taken the file, or the disk refuses: zeros at the end mean the same
+
+    def forget_inherited(self) -> None:
+        self._drop_maps()
 
     def _open_whole(self) -> mmap.mmap | None:
         try:
             fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
+        except OSError as error:
+            if is_from_handler(error):
+                raise
             return None  # unlinked by somebody: nothing can be kept there any more
         try:
             return mmap.mmap(fd, self._reserve_end)
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            if is_from_handler(error):
+                raise
             return None
         finally:
             os.close(fd)
 
-    def _written_bytes(self) -> int:
-        if self._map is None:
-            return 0
-        position, limit = max(self._sealed_from, 0), len(self._map)
+    def _written_bytes(self, mapping: mmap.mmap) -> int:
+        position, limit = max(self._sealed_from, 0), len(mapping)
         while position + _HEAD.size <= limit:
-            words = _HEAD.unpack_from(self._map, position)[0] & 0xFFFF
+            words = _HEAD.unpack_from(mapping, position)[0] & 0xFFFF
             if not words:
                 break
             position += words * 4
@@ -163,13 +190,14 @@ class MappedSegment:
 class WrittenSegment:
     """A file that grows by write calls; one lock, because a write gives the interpreter's lock away."""
 
-    __slots__ = ("_ballast", "_fd", "_lock", "_path", "_room_bytes", "number")
+    __slots__ = ("_ballast", "_fd", "_lock", "_new_path", "_path", "_room_bytes", "number")
 
     def __init__(self, path: Path, number: int, *, size_bytes: int, ballast: Path) -> None:
+        _make_ballast(ballast)
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | _OPEN_FLAGS, 0o600)
-        self._path = path
+        self._path = self._new_path = path
         self._lock = threading.RLock()
-        self._room_bytes = size_bytes
+        self._room_bytes = size_bytes - RESERVE_BYTES
         self._ballast = ballast
         self.number = number
 
@@ -180,19 +208,21 @@ class WrittenSegment:
             return self._write_whole(record)
 
     def _write_whole(self, record: bytes) -> int:
-        written = os.write(self._fd, record)
+        try:
+            written = os.write(self._fd, record)
+        except BaseException:
+            # A full disk, or an exception of a signal handler just behind the call: what is in the file is not
+            # known. A torn record may only stand at the end, so nothing may follow it here.
+            self._room_bytes = 0
+            raise
         if written != len(record):
-            # A torn record: readers drop what stands at the end, so nothing may follow it here.
             self._room_bytes = 0
             raise ValueError(f"{written} of {len(record)} bytes were written")
         self._room_bytes -= written
         return written
 
     def publish(self, path: Path) -> None:
-        try:
-            os.rename(self._path, path)
-        except FileNotFoundError:
-            return  # as in MappedSegment
+        _rename(self._path, path)
         self._path = path
 
     def seal(self) -> None:
@@ -202,21 +232,49 @@ class WrittenSegment:
     def write_reserved(self, record: bytes, *, vital: bool) -> bool:
         if self._fd < 0:
             return False
-        if vital:
-            self._ballast.unlink(missing_ok=True)
         with self._lock:
+            self._room_bytes = 0
             try:
+                if vital:
+                    self._ballast.unlink(missing_ok=True)
                 return os.write(self._fd, record) == len(record)
-            except OSError:
+            except OSError as error:
+                if is_from_handler(error):
+                    raise
                 return False
 
     def discard(self) -> None:
         self.close()
-        self._path.unlink(missing_ok=True)
+        self._new_path.unlink(missing_ok=True)
 
     def close(self) -> None:
         with self._lock:
             self._room_bytes = 0
-            fd, self._fd = self._fd, -1
-            if fd >= 0:
-                os.close(fd)
+            self.forget_inherited()
+
+    def forget_inherited(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _rename(new: Path, final: Path) -> None:
+    try:
+        os.rename(new, final)
+    except FileNotFoundError:
+        # A signal handler that logged in the middle of a rotation has finished it; else the folder is gone.
+        if not os.path.lexists(final):
+            raise
+
+
+def _make_ballast(path: Path) -> None:
+    """Occupy RESERVE_BYTES of the disk, so that the end of the run can be written when it is full."""
+    try:
+        fd = os.open(path, os.O_WRONLY | _OPEN_FLAGS, 0o600)
+    except FileExistsError:
+        return
+    try:
+        # Random: file systems that compress, which this way of appending is for, would keep nothing for zeros.
+        os.write(fd, os.urandom(RESERVE_BYTES))
+    finally:
+        os.close(fd)

@@ -25,12 +25,21 @@ out of range warns and the default holds, because a typing error must not stop a
 
 import os
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from .spelling import nearest_name
 
-__all__ = ["PARENT", "PREFIX", "RUN_ID", "VARIABLES", "WRAPPED", "Settings", "process_environment"]
+__all__ = [
+    "PARENT",
+    "PREFIX",
+    "RUN_ID",
+    "VARIABLES",
+    "WRAPPED",
+    "Settings",
+    "process_environment",
+    "set_variables",
+]
 
 PREFIX = "TRAINLEDGER_"
 RUN_ID = "TRAINLEDGER_RUN_ID"
@@ -51,8 +60,7 @@ FINISH_WAIT_S_MAX = 3600.0
 BUDGET_MIB_MAX = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What the environment says, checked; `warnings` are for the one who can print them."""
 
     dir: Path | None = None
@@ -72,9 +80,13 @@ class Settings:
     capture: bool = True
     budget_mib: int | None = None
     # Addresses may hold a password: not printed.
-    kafka: str | None = field(default=None, repr=False)
-    clickhouse: str | None = field(default=None, repr=False)
+    kafka: str | None = None
+    clickhouse: str | None = None
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        shown = {name: value for name, value in self._asdict().items() if name not in ("kafka", "clickhouse")}
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
@@ -109,11 +121,22 @@ def process_environment() -> MutableMapping[str, str]:
     return os.environ
 
 
+def set_variables(values: Mapping[str, str | None]) -> None:
+    """Set variables of this process's environment; None takes one away."""
+    environ = process_environment()
+    for name, value in values.items():
+        if value is None:
+            environ.pop(name, None)
+        else:
+            environ[name] = value
+
+
 def _state_home(environ: Mapping[str, str]) -> Path:
     given = environ.get("XDG_STATE_HOME", "")
     if given.startswith("/"):  # the XDG rules say: relative paths are to be ignored
         return Path(given)
-    return Path(environ.get("HOME") or "~").expanduser() / ".local" / "state"
+    # Stays relative ("~") for a user without a home: placement refuses it with a reason.
+    return Path(environ.get("HOME") or os.path.expanduser("~")) / ".local" / "state"
 
 
 def _whole(number: float | None) -> int | None:
@@ -132,7 +155,15 @@ class _Reader:
 
     def path(self, name: str) -> Path | None:
         text = self.text(name)
-        return None if text is None else Path(text).expanduser().absolute()
+        if text is None:
+            return None
+        # os.path, not Path: it leaves an unknown ~user as it is where Path raises.
+        path = Path(os.path.expanduser(text))
+        try:
+            return path.absolute()
+        except OSError:  # the working folder is gone
+            self.warnings.append(f"{PREFIX}{name}={text!r} is relative to a folder that is gone; ignored")
+            return None
 
     def switch(self, name: str, *, default: bool) -> bool:
         text = self._environ.get(PREFIX + name)

@@ -39,7 +39,7 @@ Control kinds and bodies (JSON is UTF-8; a lone surrogate in a key arrives escap
 
 import struct
 import zlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .errors import CorruptDataError
 
@@ -100,8 +100,7 @@ _CONTROL = struct.Struct("<IqqHHI")
 _CRC = struct.Struct("<I")
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentHeader:
+class SegmentHeader(NamedTuple):
     """Who wrote a segment, when, in which process; see the drawing above."""
 
     segment: int
