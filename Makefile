@@ -11,8 +11,8 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "no venv module: apt-get install python3-venv" >&2; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
-	@touch $@
+	@began=$$(date +%s); $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]" \
+	  && echo "installed into $(VENV) in $$(( $$(date +%s) - began )) s" && touch $@
 
 demo: $(STAMP)
 	$(BIN)/python demo/demo.py

@@ -1,0 +1,52 @@
+"""The demo under a user's hands: Ctrl-C in the middle ends it in one clear line and leaves nothing running."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from support.polling import poll_until
+
+DEMO = Path(__file__).resolve().parents[2] / "demo" / "demo.py"
+
+
+def processes_of(session: int) -> list[str]:
+    """Command lines of the living processes of a session."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if fields[3] == str(session) and fields[0] != "Z":
+                found.append((folder / "cmdline").read_text().replace("\0", " "))
+        except (OSError, IndexError):
+            continue
+    return found
+
+
+def test_ctrl_c_in_the_demo_ends_everything_in_one_line(tmp_path: Path) -> None:
+    environment = dict(os.environ) | {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    with (tmp_path / "output").open("w") as output:
+        demo = subprocess.Popen(
+            [sys.executable, str(DEMO)],
+            env=environment,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+        poll_until(lambda: "== training" in (tmp_path / "output").read_text(), deadline_s=60)
+        time.sleep(2)
+        os.killpg(demo.pid, signal.SIGINT)  # what a terminal does
+        _, errors = demo.communicate(timeout=60)
+        assert demo.returncode == 130
+        assert [line for line in errors.splitlines() if line] == [
+            "stopped; the trainings ended with it, what they logged is kept"
+        ]
+        poll_until(lambda: not processes_of(demo.pid), deadline_s=20)
+    finally:
+        if processes_of(demo.pid):
+            os.killpg(demo.pid, signal.SIGKILL)
+        demo.wait()
