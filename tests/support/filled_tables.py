@@ -93,12 +93,21 @@ class FilledTables:
         """Bring everything in the log into the tables."""
         self._worker.drain()
 
-    def event(self, event_type: str, spooled_us: int, /, *, node: str = "node-1", **fields: Any) -> None:
-        """Append an event of any type but metrics, as if spooled at `spooled_us`."""
+    def event(
+        self,
+        event_type: str,
+        spooled_us: int,
+        /,
+        *,
+        node: str = "node-1",
+        clocks: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> None:
+        """Append an event of any type but metrics, as if spooled at `spooled_us`; `clocks` go into its envelope."""
         topic = EVENT_TOPICS[event_type]
         booted = START_US - 86_400 * SECOND_US
-        clocks = {"node_id": node, "wall_us": spooled_us, "boot_us": spooled_us - booted}
-        envelope = self.producer.envelope(None, topic=topic) | clocks
+        known = {"node_id": node, "wall_us": spooled_us, "boot_us": spooled_us - booted} | dict(clocks or {})
+        envelope = self.producer.envelope(None, topic=topic) | known
         self.log.append(topic, encode_event(event_type, {"envelope": envelope, **fields}))
 
     def started(self, run: int, writer: int, at_us: int, *, node: str = "node-1", **fields: Any) -> None:

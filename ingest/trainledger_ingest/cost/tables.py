@@ -1,8 +1,9 @@
 """The tables of node-hours and their prices, computed from `node_events` and the price events.
 
-Every row is replaced whole under a higher version, so a refresh may be repeated or cut off anywhere. A
-node-hour's version is behind the newest event of its node that was known; the version of its price row also
-counts the price events, so that a price set later wins.
+Every row is replaced whole under a higher version, so a refresh may be repeated or cut off anywhere. The version
+says what a row was computed from: behind the newest event of its node that was known, then how many price events
+there were, because a price book also says how an hour is dealt. The lines of an hour and their prices have one
+version; rows of different versions are never shown together.
 """
 
 import json
@@ -74,16 +75,17 @@ class CostTables:
         rows = self._store.rows(
             f"SELECT e.node_id AS node_id, toUnixTimestamp(e.hour) AS hour FROM (SELECT node_id, hour, max(offset) + 1 "
             f"AS version FROM {self._generation}.node_events GROUP BY node_id, hour) AS e LEFT ANY JOIN "
-            f"(SELECT node_id, hour, version FROM {self._generation}.node_hours FINAL) AS h "
+            f"(SELECT node_id, hour, intDiv(version, {PRICES_A_VERSION}) AS version "
+            f"FROM {self._generation}.node_hours FINAL) AS h "
             f"ON h.node_id = e.node_id AND h.hour = e.hour WHERE h.version < e.version"
         )
         return {(str(row["node_id"]), int(str(row["hour"])) * 1_000_000) for row in rows}
 
     def prices_are_stale(self) -> bool:
-        """Whether a price event is newer than the rows priced last."""
+        """Whether a price event is newer than the rows dealt last."""
         book_version = self._book()[1]
         rows = self._store.rows(
-            f"SELECT count() AS n FROM {self._generation}.node_hour_prices FINAL "
+            f"SELECT count() AS n FROM {self._generation}.node_hours FINAL "
             f"WHERE version % {PRICES_A_VERSION} < {{v:UInt64}}",
             {"v": book_version},
         )
@@ -124,17 +126,15 @@ class CostTables:
             node_hour = deal_node_hour(stream, hour_us, hour_policy)
             if node_hour.presence_us or hour_us in hours:
                 dealt.append((node_hour, book.price_for(node_id, hour_us)))
-        self._write(dealt, version=facts.version, book_version=book_version)
+        self._write(dealt, version=facts.version * PRICES_A_VERSION + book_version)
 
-    def _write(
-        self, dealt: Sequence[tuple[NodeHour, Price | None]], *, version: int, book_version: int
-    ) -> None:
+    def _write(self, dealt: Sequence[tuple[NodeHour, Price | None]], *, version: int) -> None:
         if not dealt:
             return
         hours = pa.Table.from_pylist([_hour_row(hour, version) for hour, _ in dealt], schema=_HOURS)
-        price_version = version * PRICES_A_VERSION + book_version
-        prices = [_price_row(hour, price, version, price_version) for hour, price in dealt]
-        # Prices first: a node-hour row says that both are done, so a crash in between is found by `stale`.
+        prices = [_price_row(hour, price, version) for hour, price in dealt]
+        # Prices first: a node-hour row says that both are done, so a crash in between is found by `stale` or
+        # `prices_are_stale`.
         self._store.insert(
             f"{self._generation}.node_hour_prices", pa.Table.from_pylist(prices, schema=_PRICES)
         )
@@ -215,12 +215,12 @@ def _hour_row(hour: NodeHour, version: int) -> dict[str, Any]:
     }
 
 
-def _price_row(hour: NodeHour, price: Price | None, lines_version: int, version: int) -> dict[str, Any]:
+def _price_row(hour: NodeHour, price: Price | None, version: int) -> dict[str, Any]:
     row: dict[str, Any] = {
         "node_id": hour.node_id,
         "hour": hour.hour_us // 1_000_000,
         "version": version,
-        "lines_version": lines_version,
+        "lines_version": version,
         "price_id": None,
         "currency": None,
         "bill": None,

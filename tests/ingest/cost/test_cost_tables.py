@@ -1,0 +1,309 @@
+"""Node-hours in the tables: whatever comes late, dies or is priced anew, they are those of the whole history."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid5
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from support.cost_events import HOUR, histories
+from support.filled_tables import FilledTables
+from support.ingest_events import START_US
+from support.ingest_store import Crash, FaultyStore, fresh_store
+from support.slow_cost import slow_node_hour
+from trainledger_ingest.cost.node_events import (
+    HOUR_US,
+    Allocation,
+    Devices,
+    Gap,
+    Holder,
+    Kind,
+    NodeEvent,
+    NodePresent,
+    ProcessUsage,
+    hour_of,
+)
+from trainledger_ingest.cost.node_facts import read_node_events
+from trainledger_ingest.cost.policy import CostPolicy
+from trainledger_ingest.cost.report import make_report
+from trainledger_ingest.cost.tables import PRICES_A_VERSION, CostTables
+
+S = 1_000_000
+SPACE = UUID(int=0)
+CENT_NANO = 10**7
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return tmp_path_factory.mktemp("cost-tables")
+
+
+@pytest.fixture
+def tables(folder: Any) -> Iterator[FilledTables]:
+    yield FilledTables(fresh_store(), folder)
+
+
+def holder_fields(holder: Holder) -> dict[str, Any]:
+    run = uuid5(SPACE, holder.run_id).bytes if holder.kind is Kind.RUN and holder.run_id else None
+    return {"kind": str(holder.kind), "run_id": run, "writer_id": run, "owner": holder.owner}
+
+
+def append(tables: FilledTables, event: NodeEvent) -> None:
+    """The event as the agent would send it."""
+    boot = uuid5(SPACE, event.boot_id).bytes
+    at = event.wall_us
+    match event:
+        case NodePresent():
+            tables.event(
+                "node_present", at, clocks={"boot_id": boot, "boot_us": event.boot_us}, at_us=at, host="h", cores=4,
+                memory_bytes=1, agent_version="t", leaving=event.leaving, busy_us=None, writers=[],
+            )  # fmt: skip
+        case ProcessUsage():
+            usage = [holder_fields(h) | {"cpu_us": cpu, "memory_peak_bytes": 1} for h, cpu in event.usage]
+            tables.event(
+                "process_usage", at, clocks={"boot_id": boot}, start_us=event.start_us, end_us=event.end_us,
+                cores=event.cores, usage=usage,
+            )  # fmt: skip
+        case Allocation():
+            holders = [
+                holder_fields(item.holder)
+                | {"resource": item.resource, "numerator": item.numerator, "denominator": item.denominator}
+                | {"evidence": item.evidence}
+                for item in event.holders
+            ]
+            tables.event(
+                "allocation", at, clocks={"boot_id": boot}, at_us=at, key_frame=True, holders=holders
+            )
+        case Devices():
+            found = [
+                {"device_id": d.uuid, "model": d.model, "memory_bytes": 1, "mig_profile": None}
+                for d in event.devices
+            ]
+            tables.event("devices", at, clocks={"boot_id": boot}, at_us=at, devices=found)
+        case Gap():
+            tables.event(
+                "gap", at, clocks={"boot_id": boot}, at_us=at, start_us=event.start_us, end_us=event.end_us,
+                what="node", reason="test", count=1,
+            )  # fmt: skip
+
+
+def stored_events(tables: FilledTables) -> list[NodeEvent]:
+    rows = tables.store.query(
+        "SELECT type, toUnixTimestamp64Micro(at) AS at_us, toString(boot_id) AS boot_id, toString(producer_id) AS "
+        f"producer_id, seq, body, offset FROM {tables.schema.tables.name('node_events')}"
+    ).to_pylist()
+    return list(read_node_events(rows, attempts={}).events)
+
+
+def stored_shares(tables: FilledTables) -> dict[int, dict[Any, int]]:
+    """Hour -> (resource, kind, run, owner) -> shares, nothing for hours without presence."""
+    rows = tables.store.rows(
+        "SELECT toUnixTimestamp(hour) AS hour, presence_us, kinds, run_ids, attempts, owners, resources, held "
+        f"FROM {tables.schema.tables.name('node_hours')} FINAL"
+    )
+    found: dict[int, dict[Any, int]] = {}
+    for row in rows:
+        columns: Any = zip(
+            row["resources"], row["kinds"], row["run_ids"], row["owners"], row["held"], strict=True
+        )  # type: ignore[call-overload] # lists
+        lines = {(r, str(k), str(i) if i else None, o): int(held) for r, k, i, o, held in columns if held}
+        assert sum(lines.values()) == int(str(row["presence_us"])) * 10**6
+        if lines:
+            found[int(str(row["hour"])) * S] = lines
+    return found
+
+
+def expected_shares(events: list[NodeEvent]) -> dict[int, dict[Any, int]]:
+    """From the slow oracle, hour by hour."""
+    found = {}
+    first, last = min(e.wall_us for e in events), max(e.wall_us for e in events)
+    for hour_us in range(hour_of(first) - 2 * HOUR_US, hour_of(last) + 2 * HOUR_US, HOUR_US):
+        shares = slow_node_hour(events, hour_us, CostPolicy()).shares
+        lines = {(key[0], key[1], key[2], key[4]): share for key, share in shares.items() if share}
+        if lines:
+            found[hour_us] = lines
+    return found
+
+
+def bills_add_up(tables: FilledTables) -> None:
+    """Lines sum to the bill of their hour to 10^-9, and a priced bill is price x presence."""
+    rows = tables.store.rows(
+        "SELECT b.usage_hour AS hour, any(b.bill) AS bill, sum(l.cost) AS cost, countIf(l.cost IS NULL) AS unpriced, "
+        f"count() AS n FROM {tables.schema.views_database}.node_hour_bills AS b "
+        f"LEFT JOIN {tables.schema.views_database}.cost_lines AS l "
+        "ON l.usage_hour = b.usage_hour AND l.node_id = b.node_id WHERE b.present_s > 0 GROUP BY hour, b.node_id"
+    )
+    for row in rows:
+        assert row["bill"] == row["cost"] and row["unpriced"] == (row["n"] if row["bill"] is None else 0), row
+
+
+@settings(
+    max_examples=8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+@given(histories(), st.randoms(use_true_random=False), st.integers(0, 10**15))
+def test_events_in_any_order_with_prices_between_give_the_hours_of_the_whole_history(
+    folder: Any, events: list[NodeEvent], shuffle: Any, nano: int
+) -> None:
+    tables = FilledTables(fresh_store(), folder)
+    # Journals arrive when an agent is back: later and in any order, some twice.
+    arriving = [*events, *shuffle.sample(events, len(events) // 3)]
+    shuffle.shuffle(arriving)
+    cut = shuffle.randint(0, len(arriving))
+    for number, part in enumerate((arriving[:cut], arriving[cut:])):
+        for event in part:
+            append(tables, event)
+        tables.price(number + 1, START_US + number, nano=nano + number, from_hour_us=HOUR)
+        tables.take_in()
+    assert stored_shares(tables) == expected_shares(stored_events(tables))
+    bills_add_up(tables)
+    assert not tables.derivation.costs.stale() and not tables.derivation.costs.prices_are_stale()
+
+
+def two_nodes(tables: FilledTables) -> None:
+    tables.started(1, 11, HOUR, team="red")
+    for node in ("node-1", "node-2"):
+        tables.alive(HOUR, HOUR + HOUR_US // 3, node=node)
+        tables.usage(HOUR + 60 * S, HOUR + 600 * S, (1, 11), node=node)
+        found = [
+            {"device_id": f"gpu-{n}", "model": f"m{n}", "memory_bytes": 1, "mig_profile": None}
+            for n in (0, 1)
+        ]
+        tables.event("devices", HOUR, node=node, at_us=HOUR, devices=found)
+
+
+def money(tables: FilledTables) -> list[dict[str, Any]]:
+    return tables.rows(
+        "cost_lines",
+        columns="usage_hour, node_id, kind, toString(run_id) AS run, resource, held_hours, cost, currency",
+        rest="ORDER BY ALL",
+    )
+
+
+CHANGES = {
+    "a first price": {"nano": 10**10},
+    "another way to deal": {"nano": 10**10, "host_share_ppm": 500_000, "device_weights": {"m0": 3}},
+}
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("insert", [0, 2, 3])
+def test_a_crash_between_the_inserts_of_a_price_change_is_mended_by_the_next_start(
+    tables: FilledTables, change: str, insert: int, after: bool
+) -> None:
+    two_nodes(tables)
+    tables.take_in()
+    before = money(tables)
+    generation = tables.schema.generation
+    # Only the event comes in; what follows from it is cut off.
+    tables.derivation.costs = _Idle(tables.store, generation)
+    tables.price(1, START_US, **CHANGES[change])  # type: ignore[arg-type] # as a price event has them
+    tables.take_in()
+    dying = CostTables(FaultyStore(tables.store, crash_insert=insert, after=after), generation)
+    with pytest.raises(Crash):
+        dying.refresh([], prices_changed=True)
+    costs = CostTables(tables.store, generation)
+    costs.refresh(costs.stale(), prices_changed=costs.prices_are_stale())
+    mended = money(tables)
+    costs.refresh([], prices_changed=True)
+    assert money(tables) == mended != before
+    assert not costs.stale() and not costs.prices_are_stale()
+    bills_add_up(tables)
+
+
+class _Idle(CostTables):
+    """Does nothing: the worker died before it came to it."""
+
+    def refresh(self, node_hours: Any, *, prices_changed: bool) -> None:
+        return
+
+
+def test_a_later_price_changes_money_and_no_share_and_keeps_the_revisions(tables: FilledTables) -> None:
+    two_nodes(tables)
+    tables.price(1, START_US, nano=10**10)
+    tables.take_in()
+    first = stored_shares(tables)
+    tables.price(2, START_US + 1, nano=2 * 10**10, pattern="node-2")
+    tables.take_in()
+    assert stored_shares(tables) == first
+    totals = {
+        row["node_id"]: row["bill"]
+        for row in tables.rows("node_bills", columns="node_id, bill", rest="ORDER BY node_id")
+    }
+    assert abs(totals["node-2"] - 2 * totals["node-1"]) <= Decimal("1E-9") and totals["node-1"] > 0
+    (kept,) = tables.store.rows(
+        f"SELECT count() AS n FROM {tables.schema.tables.name('node_hour_revisions')}"
+    )
+    (current,) = tables.store.rows(
+        f"SELECT count() AS n FROM {tables.schema.tables.name('node_hours')} FINAL"
+    )
+    assert int(str(kept["n"])) > int(str(current["n"]))
+    assert all(row["revision"] % PRICES_A_VERSION == 2 for row in tables.rows("cost_lines"))
+
+
+def test_an_agent_that_was_down_leaves_unknown_time_and_never_idle(tables: FilledTables) -> None:
+    tables.alive(HOUR, HOUR + 600 * S)
+    tables.alive(HOUR + 1800 * S, HOUR + 2400 * S)
+    tables.price(1, START_US, nano=36 * 10**9)
+    tables.take_in()
+    (bill,) = tables.rows("node_bills")
+    assert (bill["bill"], bill["unknown"], bill["difference"]) == (Decimal(24), Decimal(24), 0)
+    # Nothing was measured in the rest either; windows of measured time tell idle apart.
+    tables.usage(HOUR, HOUR + 600 * S, (1, 11), cores=1)
+    tables.take_in()
+    (bill,) = tables.rows("node_bills")
+    assert (bill["run"], bill["idle"], bill["unknown"]) == (Decimal("1.5"), Decimal("4.5"), Decimal(18))
+
+
+def test_a_million_node_hours_are_summed_by_the_engine_as_by_integers(tables: FilledTables) -> None:
+    """10^6 hours of three lines at up to a million an hour: no sum and no product may wrap or round."""
+    generation = tables.schema.generation
+    count, rate = 1_000_000, 10**15  # the dearest price
+    # Bills near the top, each with its own last digits; two lines are fixed, the third is the rest.
+    place = f"SELECT concat('n', toString(number % 1000)), toDateTime({HOUR // S} + intDiv(number, 1000) * 3600, 'UTC'), 1"
+    runs = [f"toUUID('00000000-0000-4000-8000-00000000000{n}')" for n in (1, 2)]
+    held = HOUR_US * 10**6 // 4
+    bill = f"toDecimal128({rate} - number, 9) / 1000000000"
+    rest = f"FROM numbers({count}) SETTINGS max_insert_block_size = {count}"
+    tables.store.command(
+        f"INSERT INTO {generation}.node_hours {place}, {HOUR_US}, {HOUR_US}, ['run', 'run', 'idle'], "
+        f"[{runs[0]}, {runs[1]}, NULL], [1, 1, 0], ['a', 'b', NULL], ['host', 'host', 'host'], "
+        f"[{held}, {2 * held}, {held}], [NULL, NULL, NULL], ['', '', ''] {rest}"
+    )
+    tables.store.command(
+        f"INSERT INTO {generation}.node_hour_prices {place}, 1, {runs[0]}, 'USD', {bill} AS b, "
+        f"[toDecimal128('123456.789012345', 9), toDecimal128('0.000000001', 9), b - toDecimal128('123456.789012346', 9)] "
+        f"{rest}"
+    )
+    bills = sum(range(rate - count + 1, rate + 1))
+    parts = {"a": 123_456_789_012_345 * count, "b": count, "idle": bills - 123_456_789_012_346 * count}
+    # One pass over the lines, one over the bills: the queries of a report by user, and of the day's bills.
+    lines = tables.store.query(
+        "SELECT owner AS holder, kind AS line_kind, currency AS money, sum(cost) AS total, 0. AS unpriced "
+        f"FROM {tables.session.views}.cost_lines GROUP BY ALL"
+    ).to_pylist()
+    days = tables.store.query(
+        "SELECT currency AS money, sum(bill) AS total, sum(difference) AS difference "
+        f"FROM {tables.session.views}.node_bills GROUP BY money"
+    ).to_pylist()
+    assert {r["holder"] or r["line_kind"]: r["total"] for r in lines} == {
+        n: _money(p) for n, p in parts.items()
+    }
+    assert days == [{"money": "USD", "total": _money(bills), "difference": 0}]
+    report = make_report("user", lines, days)
+    shown = {row["user"] or row["kind"]: int(row["cost"].replace(".", "")) for row in report.rows}
+    assert report.totals == report.bills
+    total = int(report.totals["USD"].replace(".", ""))
+    assert total == sum(shown.values()) == (2 * bills + CENT_NANO) // (2 * CENT_NANO)
+    for name, nano in parts.items():
+        assert abs(shown[name] * CENT_NANO - nano) < CENT_NANO
+
+
+def _money(nano: int) -> Decimal:
+    return Decimal(nano).scaleb(-9)
