@@ -17,6 +17,7 @@ from .derive import Derivation
 from .sources.source import Source
 from .storage.migrate import APPEND_TABLES, Schema, create_tables, create_views
 from .storage.store import Store
+from .told_drain import Progress, drain_and_tell
 from .worker import Worker
 
 __all__ = ["RebuildOutcome", "rebuild_generation", "verify_generation"]
@@ -54,7 +55,7 @@ def rebuild_generation(
     *,
     source: Source,
     worker_for: Callable[[Schema, Derivation], Worker],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> RebuildOutcome:
     """Replay into the next generation and switch to it; raises RecoveryError, with nothing changed, if they differ.
 
@@ -66,7 +67,7 @@ def rebuild_generation(
     derivation = Derivation(store, fresh.generation)
     worker = worker_for(fresh, derivation)
     try:
-        _replay(worker, store, fresh, source=source, progress=progress)
+        drain_and_tell(worker, progress)
     finally:
         worker.close()
     derivation.catch_up()
@@ -115,30 +116,6 @@ def verify_generation(store: Store, schema: Schema, source: Source) -> list[dict
             }
         )
     return rows
-
-
-def _replay(
-    worker: Worker,
-    store: Store,
-    fresh: Schema,
-    *,
-    source: Source,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    if progress is not None:
-        begins = {partition: source.begin(partition) for partition in source.assignment()}
-        total = sum(source.end(partition) - begin for partition, begin in begins.items())
-        sql = (
-            f"SELECT topic, partition, max(end) AS last FROM {fresh.generation}.ingest_ledger "
-            "GROUP BY topic, partition"
-        )
-        while worker.step(0.0):
-            ends = _by_partition(store, sql)
-            done = sum(row["last"] - begins.get(partition, 0) for partition, row in ends.items())
-            progress(min(done, total), total)
-    worker.drain()
-    if progress is not None:
-        progress(total, total)
 
 
 def _by_partition(store: Store, sql: str) -> dict[TopicPartition, dict[str, int]]:

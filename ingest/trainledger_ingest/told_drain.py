@@ -1,0 +1,20 @@
+"""Draining a worker while somebody watches: how many records are taken, of how many."""
+
+from collections.abc import Callable
+
+from .worker import Worker
+
+__all__ = ["Progress", "drain_and_tell"]
+
+Progress = Callable[[int, int], None]
+"""Is told (records taken, records in all); the second number may grow."""
+
+
+def drain_and_tell(worker: Worker, progress: Progress | None) -> None:
+    """As `worker.drain()`; `progress` is told after each round that took records, and once at the end."""
+    total = 0
+    while progress is not None and (taken := worker.step(0.0)):
+        left = sum(worker.lag().values())
+        total = max(total, taken + left)
+        progress(total - left, total)
+    worker.drain()
