@@ -18,6 +18,7 @@
 | TRAINLEDGER_BUDGET_MIB | MiB, 1 to 1,048,576 | 256 with an agent, 4,096 without | a journal's unread bytes |
 | TRAINLEDGER_NODE | text | host name | the node's id, read by the agent |
 | TRAINLEDGER_KAFKA, _CLICKHOUSE | address | none | read by the agent and by ingest, listed here for checks |
+| TRAINLEDGER_ENGINE_MEMORY_MB | MB, 512 to 1,048,576 | 4,096 | read by the embedded tables, listed here for checks |
 
 Nothing else in the SDK reads or writes the environment. Unknown names warn with the nearest known one; a value
 out of range warns and the default holds, because a typing error must not stop a training.
@@ -50,7 +51,7 @@ VARIABLES = frozenset(
     PREFIX + name
     for name in (
         "DIR HOME PROJECT EXPERIMENT TEAM NAME TAGS RUN_ID PARENT WRAPPED RANK LOCAL_RANK WORLD_SIZE MODE "
-        "NODE FINISH_WAIT_S ALLOW_NETWORK_DISK CAPTURE BUDGET_MIB KAFKA CLICKHOUSE"
+        "NODE FINISH_WAIT_S ALLOW_NETWORK_DISK CAPTURE BUDGET_MIB KAFKA CLICKHOUSE ENGINE_MEMORY_MB"
     ).split()
 )
 

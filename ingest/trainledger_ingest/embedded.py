@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from trainledger.node.daemon import NodeAgent, spool_folder
+from trainledger.node.diagnosis import journal_reader, node_settings, settings_warnings, stalling_disk
 from trainledger.node.foreign_spool import durable_ends, is_given_away
 from trainledger.node.identity import load_identity
 from trainledger.node.journal_sync import SyncReport, sync_journals
@@ -36,6 +37,7 @@ from .admin_events import admin_record
 from .derive import Derivation
 from .home_lock import HomeLock
 from .ingest_settings import WorkerSettings
+from .installation import BrokerLook, NodeSide
 from .ledger import Ledger
 from .rebuild import rebuild_generation, verify_generation
 from .settings import IngestSettings
@@ -47,7 +49,7 @@ from .worker import Worker
 if TYPE_CHECKING:
     from trainledger.node.admin_log import AdminLog
 
-__all__ = ["AdminSender", "Embedded", "Say", "make_topics", "sync_node"]
+__all__ = ["AdminSender", "Embedded", "Say", "make_topics", "node_settings", "node_side", "sync_node"]
 
 PUBLISH_S = 60.0
 ADMIN_PUBLISH_S = 15.0
@@ -277,6 +279,23 @@ def sync_node(settings: IngestSettings) -> SyncReport:
     """Journals to spool, and to Kafka if it is set; the tables are somebody else's."""
     agent_settings = replace(AgentSettings.from_env(), node_folder=settings.node_folder)
     return sync_journals(agent_settings, home=settings.home, clock=SystemClock())
+
+
+def node_side(environ: Mapping[str, str]) -> NodeSide:
+    """What `doctor` asks of the node's side."""
+    return NodeSide(
+        warnings=lambda: settings_warnings(environ),
+        reader=journal_reader,
+        stalling_disk=stalling_disk,
+        broker=_look_at_broker,
+    )
+
+
+def _look_at_broker(kafka: str) -> BrokerLook:
+    # Loaded here, as in make_topics.
+    from trainledger.node.kafka_client import look_at_broker
+
+    return look_at_broker(kafka)
 
 
 def make_topics(kafka: str) -> list[dict[str, Any]]:

@@ -1,64 +1,234 @@
-"""Whether each part of an installation works, for `doctor`."""
+"""Whether each part of an installation works, for `doctor`: every finding says how to mend it.
+
+Looks and changes nothing, but that a ClickHouse database which is missing is made, as every command does. Blocks for
+about 5 s for a broker and 10 s for a server that do not answer.
+"""
 
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
+
+from trainledger_schemas.clock import Clock
+from trainledger_schemas.effective import EffectiveSetting, effective_settings
+from trainledger_schemas.errors import TrainledgerError
+from trainledger_schemas.kafka_address import parse_kafka_address
 
 from .home_lock import HomeLock
+from .ingest_settings import KafkaSourceSettings, WorkerSettings
 from .settings import IngestSettings
+from .storage.migrate import migration_state
+from .storage.opening import are_fed_by_kafka, open_server
+from .storage.store import UserLimits
 
-__all__ = ["Check", "check_installation"]
+__all__ = ["BrokerLook", "Check", "NodeSide", "check_installation", "ingest_settings"]
 
 FREE_BYTES_MIN = 1 << 30
+CLOCK_SKEW_S_MAX = 5.0
+# 2025 and 2100: before and after any time at which this runs.
+WALL_S_MIN, WALL_S_MAX = 1_735_689_600, 4_102_444_800
+_EXTRAS = {
+    "agent": ("fastavro", "kafka-python", "psutil", "numpy"),
+    "server": ("clickhouse-connect", "pyarrow", "rich"),
+    "embedded": ("chdb-core",),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One part: `state` is ok, notice or broken."""
+    """One part: `state` is ok, notice or broken; `mend` says what to do, empty where nothing is to be done."""
 
     part: str
     state: str
     detail: str
+    mend: str = ""
 
     def as_row(self) -> dict[str, Any]:
         """For JSON."""
-        return {"part": self.part, "state": self.state, "detail": self.detail}
+        return {"part": self.part, "state": self.state, "detail": self.detail, "mend": self.mend}
 
 
-def check_installation(settings: IngestSettings) -> list[Check]:
-    """Look at settings, folders and packages; starts nothing and changes nothing but making the home folder."""
-    return list(_checks(settings))
+class BrokerLook(Protocol):
+    """What is seen of a Kafka cluster."""
+
+    @property
+    def brokers(self) -> int: ...
+    @property
+    def missing(self) -> tuple[str, ...]: ...
+    @property
+    def differences(self) -> tuple[str, ...]: ...
 
 
-def _checks(settings: IngestSettings) -> Iterator[Check]:
-    yield Check("python", "ok", f"{sys.version.split()[0]} at {sys.executable}")
-    for package in ("trainledger", "chdb-core", "clickhouse-connect", "pyarrow", "kafka-python", "psutil"):
+@dataclass(frozen=True, slots=True)
+class NodeSide:
+    """What the node's side tells, asked through the composition root: see `embedded.node_side`."""
+
+    warnings: Callable[[], tuple[str, ...]]
+    reader: Callable[[Path], str | None]
+    stalling_disk: Callable[[Path], str | None]
+    broker: Callable[[str], BrokerLook]
+
+
+def check_installation(settings: IngestSettings, node: NodeSide, *, clock: Clock) -> list[Check]:
+    """Look at packages, settings, folders, clock, who is at work, and the servers that are set."""
+    return [
+        Check("python", "ok", f"{sys.version.split()[0]} at {sys.executable}"),
+        *_packages(settings),
+        *(Check("environment", "notice", text, "correct or unset the variable") for text in node.warnings()),
+        *_folder("TRAINLEDGER_HOME", settings.home, node),
+        *_folder("TRAINLEDGER_DIR", settings.node_folder, node),
+        _journals(settings, node),
+        _home(settings),
+        _clock(settings, clock),
+        *_kafka(settings, node),
+        *_clickhouse(settings, clock),
+    ]
+
+
+def ingest_settings(settings: IngestSettings, environ: Mapping[str, str]) -> list[EffectiveSetting]:
+    """The settings of the analysis side in effect, secrets left out."""
+    variables = {
+        "home": "TRAINLEDGER_HOME",
+        "node_folder": "TRAINLEDGER_DIR",
+        "kafka": "TRAINLEDGER_KAFKA",
+        "clickhouse": "TRAINLEDGER_CLICKHOUSE",
+        "engine_memory_bytes": "TRAINLEDGER_ENGINE_MEMORY_MB",
+    }
+    source = KafkaSourceSettings("(TRAINLEDGER_KAFKA)", "(--group)-(generation of the tables)")
+    rows = effective_settings("ingest", settings, environ=environ, variables=variables)
+    rows += effective_settings("ingest.worker", WorkerSettings(), environ=environ, variables={})
+    rows += effective_settings("ingest.kafka", source, environ=environ, variables={})
+    rows += effective_settings("sql.limits", UserLimits(), environ=environ, variables={})
+    return rows
+
+
+def _packages(settings: IngestSettings) -> Iterator[Check]:
+    yield _package_check("trainledger", ("trainledger",), "", is_needed=True)
+    # Without a server the tables are embedded and need the engine.
+    needed = {"agent": settings.kafka is not None, "server": True, "embedded": settings.clickhouse is None}
+    for extra, packages in _EXTRAS.items():
+        yield _package_check(f"extra {extra}", packages, f"[{extra}]", is_needed=needed[extra])
+
+
+def _package_check(part: str, packages: tuple[str, ...], extra: str, *, is_needed: bool) -> Check:
+    found, missing = [], []
+    for package in packages:
         try:
-            yield Check(package, "ok", version(package))
+            found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
-            yield Check(package, "notice", "not installed")
-    yield Check("TRAINLEDGER_HOME", *_folder(settings.home))
-    yield Check("TRAINLEDGER_DIR", *_folder(settings.node_folder))
-    yield Check("TRAINLEDGER_KAFKA", "ok", settings.kafka or "not set: embedded")
-    yield Check("TRAINLEDGER_CLICKHOUSE", "ok", "set" if settings.clickhouse else "not set: embedded")
-    owner = HomeLock.owner_kind(settings.home)
-    yield Check(
-        "owner of the home",
-        "ok" if owner else "notice",
-        owner or "nobody: start `trainledger up` to see cost",
+            missing.append(package)
+    if not missing:
+        return Check(part, "ok", ", ".join(found))
+    state = "broken" if is_needed else "notice"
+    return Check(part, state, f"not installed: {', '.join(missing)}", f'pip install "trainledger{extra}"')
+
+
+def _folder(part: str, path: Path, node: NodeSide) -> Iterator[Check]:
+    there = path
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    mend = f"give this user the right to write {there}, or set {part} to a folder that it can write"
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        yield Check(part, "broken", f"{path} cannot be written", mend)
+        return
+    try:
+        free = shutil.disk_usage(there).free
+    except OSError as error:
+        yield Check(part, "broken", f"{path}: {error.strerror}", mend)
+        return
+    size = f"{free / 2**30:.1f} GiB free" + ("" if there == path else "; made when it is needed")
+    if free < FREE_BYTES_MIN:
+        yield Check(part, "notice", f"{path}, {size}", f"free some space on the disk of {there}")
+    else:
+        yield Check(part, "ok", f"{path}, {size}")
+    if kind := node.stalling_disk(path):
+        mend = f"set {part} to a folder on a local disk"
+        yield Check(part, "notice", f"{path} is on a network file system ({kind}), which can stall", mend)
+
+
+def _journals(settings: IngestSettings, node: NodeSide) -> Check:
+    reader = node.reader(settings.node_folder)
+    if reader is not None:
+        return Check("journals", "ok", f"read by {reader}")
+    return Check(
+        "journals",
+        "notice",
+        "no agent reads them: trainings have no cost, and their points wait for the next command",
+        "start `trainledger up` (or `trainledger agent` on a cluster's node) before training",
     )
 
 
-def _folder(path: os.PathLike[str]) -> tuple[str, str]:
+def _home(settings: IngestSettings) -> Check:
+    source = "Kafka, by `trainledger ingest`" if are_fed_by_kafka(settings.home) else "the spool of this home"
+    tables = f"tables filled from {source}" if settings.tables.is_dir() else "no tables yet"
+    owner = HomeLock.owner_kind(settings.home) if settings.home.is_dir() else None
+    return Check("home", "ok", f"{tables}; in use by {owner or 'nobody'}")
+
+
+def _clock(settings: IngestSettings, clock: Clock) -> Check:
+    now_s = clock.wall_ns() / 1e9
+    mend = "set the clock, and keep it by NTP (timedatectl set-ntp true)"
+    if not WALL_S_MIN <= now_s <= WALL_S_MAX:
+        return Check("clock", "broken", f"it says {now_s:.0f} s since 1970", mend)
+    newest_s = max((path.stat().st_mtime for path in (settings.home / "spool").glob("*.json")), default=now_s)
+    if newest_s - now_s > CLOCK_SKEW_S_MAX:
+        behind = f"it is {newest_s - now_s:.0f} s behind what was written in {settings.home} before"
+        return Check("clock", "broken", behind, mend)
+    return Check("clock", "ok", "agrees with what was written here before")
+
+
+def _kafka(settings: IngestSettings, node: NodeSide) -> Iterator[Check]:
+    if settings.kafka is None:
+        yield Check("kafka", "ok", "TRAINLEDGER_KAFKA is not set: the log is the spool of this node")
+        return
     try:
-        os.makedirs(path, exist_ok=True)
-        free = shutil.disk_usage(path).free
-    except OSError as error:
-        return "broken", f"{path}: {error.strerror}"
-    if not os.access(path, os.W_OK):
-        return "broken", f"{path} cannot be written"
-    return ("ok" if free > FREE_BYTES_MIN else "notice"), f"{path}, {free / 2**30:.1f} GiB free"
+        where = parse_kafka_address(settings.kafka).bootstrap
+        seen = node.broker(settings.kafka)
+    except ModuleNotFoundError as error:
+        yield Check("kafka", "broken", f"{error.name} is not installed", 'pip install "trainledger[agent]"')
+        return
+    except TrainledgerError as error:
+        mend = "start the broker, or correct TRAINLEDGER_KAFKA (host:port, or sasl_ssl://user:password@host:port)"
+        yield Check("kafka", "broken", str(error), mend)
+        return
+    yield Check("kafka", "ok", f"{seen.brokers} brokers at {where}")
+    if seen.missing:
+        yield Check(
+            "topics", "broken", f"missing: {', '.join(seen.missing)}", "run `trainledger admin topics`"
+        )
+    elif seen.differences:
+        mend = "set the topics' configuration by Kafka's tools; a partition count is fixed for ever"
+        yield Check("topics", "notice", "; ".join(seen.differences), mend)
+    else:
+        yield Check("topics", "ok", "all there, as they must be")
+
+
+def _clickhouse(settings: IngestSettings, clock: Clock) -> Iterator[Check]:
+    if settings.clickhouse is None:
+        yield Check("clickhouse", "ok", "TRAINLEDGER_CLICKHOUSE is not set: tables are embedded")
+        return
+    try:
+        store = open_server(settings.clickhouse)
+        try:
+            (row,) = store.rows("SELECT version() AS version, toUnixTimestamp64Micro(now64(6)) AS at_us")
+            applied, missing = migration_state(store)
+        finally:
+            store.close()
+    except TrainledgerError as error:
+        mend = "start the server, or correct TRAINLEDGER_CLICKHOUSE (http(s)://user:password@host:port)"
+        yield Check("clickhouse", "broken", str(error), mend)
+        return
+    yield Check("clickhouse", "ok", f"version {row['version']} answers")
+    skew_s = abs(int(str(row["at_us"])) / 1e6 - clock.wall_ns() / 1e9)
+    if skew_s > CLOCK_SKEW_S_MAX:
+        mend = "keep both clocks by NTP; bills go by the node's clock"
+        yield Check("clock", "broken", f"it differs from the server's by {skew_s:.0f} s", mend)
+    if missing:
+        mend = "run `trainledger admin migrate`"
+        yield Check("migrations", "broken", f"{applied} applied, missing: {', '.join(missing)}", mend)
+    else:
+        yield Check("migrations", "ok", f"all {applied} applied")

@@ -5,7 +5,7 @@ Every field: meaning, unit, default and why. The variables of the SDK and the ag
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trainledger_schemas.errors import SettingsError
@@ -25,10 +25,10 @@ class IngestSettings:
     node_folder: Path
     """TRAINLEDGER_DIR: journals; default the node's folder if it can be written, else the user's."""
 
-    kafka: str | None
-    """TRAINLEDGER_KAFKA: bootstrap servers; unset = embedded."""
+    kafka: str | None = field(repr=False)
+    """TRAINLEDGER_KAFKA: bootstrap servers; unset = embedded. May hold a password: never shown."""
 
-    clickhouse: str | None
+    clickhouse: str | None = field(repr=False)
     """TRAINLEDGER_CLICKHOUSE: URL of the server; unset = embedded tables. May hold a password: never shown."""
 
     engine_memory_bytes: int = 4 << 30

@@ -10,9 +10,10 @@ from typing import TextIO
 
 from .clock import Clock, iso_utc
 
-__all__ = ["JsonFormatter", "Repeats", "say", "set_up_log"]
+__all__ = ["JsonFormatter", "Repeats", "quiet_libraries", "say", "set_up_log"]
 
 _FIELDS = "trainledger_fields"
+_LIBRARIES = ("clickhouse_connect", "kafka", "urllib3")
 _OURS = ("trainledger", "trainledger_ingest")
 
 
@@ -42,6 +43,12 @@ def set_up_log(stream: TextIO, level: int = logging.INFO) -> None:
     root.setLevel(logging.WARNING)
     for name in _OURS:
         logging.getLogger(name).setLevel(level)
+
+
+def quiet_libraries() -> None:
+    """Keep the logs of client libraries off stderr, for a command: its own error says what they say, in one line."""
+    for name in _LIBRARIES:
+        logging.getLogger(name).addHandler(logging.NullHandler())
 
 
 def say(

@@ -21,6 +21,7 @@ from trainledger.node.node_settings import AgentSettings
 from trainledger.node.reader_lock import STAYING_KINDS
 from trainledger_schemas.clock import Clock, SystemClock
 from trainledger_schemas.errors import HomeLockedError, RetryableSourceError, TrainledgerError
+from trainledger_schemas.structured_log import quiet_libraries
 
 __all__ = ["SyncReport", "main", "sync_journals"]
 
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tables, why_not = _tables_command()
     if tables is not None:
         return tables(["sync", *arguments])
+    quiet_libraries()
     parsed = _parser().parse_args(arguments)
     settings = AgentSettings.from_env()
     if parsed.folder is not None:

@@ -56,6 +56,11 @@ class BrokerView:
     topics: tuple[TopicState, ...]
     missing: tuple[str, ...]
 
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """What is not as it should be, each with its topic's name."""
+        return tuple(f"{state.topic}: {text}" for state in self.topics for text in state.differences)
+
 
 def create_topics(
     kafka: str | KafkaSettings, *, partitions: Mapping[str, int] | None = None

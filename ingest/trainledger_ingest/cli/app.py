@@ -12,6 +12,7 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from trainledger_schemas.errors import TrainledgerError, UsageError
+from trainledger_schemas.structured_log import quiet_libraries
 
 from . import admin, costs, daemons, queries, runs
 
@@ -42,6 +43,7 @@ def main(argv: list[str]) -> int:
     """Run one command (its name first) and return the exit status.
 
     Our own errors go on to `trainledger.cli`, which turns every error into one line and a status."""
+    quiet_libraries()
     try:
         result = app(args=argv, prog_name="trainledger", standalone_mode=False)
     except Exit as end:

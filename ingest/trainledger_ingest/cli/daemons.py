@@ -9,15 +9,15 @@ from typing import Annotated
 
 import typer
 
-from trainledger_schemas.errors import RetryableSourceError
+from trainledger_schemas.clock import SystemClock
+from trainledger_schemas.errors import RetryableSourceError, SettingsError
 from trainledger_schemas.structured_log import set_up_log
 
 from ..api import ApiServer
-from ..embedded import Embedded, sync_node
-from ..ingest_daemon import IngestOptions, run_ingest
-from ..installation import check_installation
+from ..embedded import Embedded, node_settings, node_side, sync_node
+from ..installation import Check, check_installation, ingest_settings
 from ..session_choice import open_sync, open_up
-from .opening import read_settings
+from .opening import environment, read_settings
 from .options import Json
 from .output import print_json, print_table, stderr_line
 
@@ -112,20 +112,42 @@ def ingest(
     ] = None,
 ) -> None:
     """Consume Kafka into ClickHouse (TRAINLEDGER_CLICKHOUSE) or into embedded tables (--home)."""
+    # Loaded here: the Kafka client costs every other command 0.3 s, and `doctor` must work without it.
+    from ..ingest_daemon import IngestOptions, run_ingest
+
     stop = stop_on_signals()
     set_up_log(sys.stderr)
     run_ingest(read_settings(home), IngestOptions(group, once, metrics), stop=stop, announce=announce)
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check the installation; exit status 1 if a part does not work."""
-    checks = check_installation(read_settings())
+    """Check the installation and show the settings in effect; exit status 1 if a part does not work."""
+    settings, environ = read_settings(), environment()
+    checks = check_installation(settings, node_side(environ), clock=SystemClock())
+    try:
+        shown = node_settings(environ) + ingest_settings(settings, environ)
+    except SettingsError as error:
+        shown = ingest_settings(settings, environ)
+        checks.append(Check("settings", "broken", str(error), "correct the variable"))
     if as_json:
-        print_json(check.as_row() for check in checks)
+        print_json(
+            [check.as_row() | {"value": None, "unit": None, "source": None} for check in checks]
+            + [
+                {"part": row.name, "state": "setting", "detail": "", "mend": ""}
+                | {"value": row.value, "unit": row.unit, "source": row.source}
+                for row in shown
+            ]
+        )
     else:
-        print_table(("part", "state", "detail"), ((c.part, c.state, c.detail) for c in checks))
+        print_table(("part", "state", "detail"), ((c.part, c.state, _finding(c)) for c in checks))
+        rows = ((row.name, row.value, row.unit, row.source) for row in shown)
+        print_table(("setting", "value", "unit", "from"), rows, title="\nsettings in effect")
     if any(check.state == "broken" for check in checks):
         raise typer.Exit(1)
+
+
+def _finding(check: Check) -> str:
+    return check.detail + (f"; to mend it: {check.mend}" if check.mend else "")
 
 
 def announce(line: str) -> None:

@@ -1,7 +1,7 @@
 """How a command gets its session."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +13,17 @@ from ..session_choice import open_session
 from ..settings import IngestSettings
 from .output import stderr_line
 
-__all__ = ["read_settings", "session", "utc_now"]
+__all__ = ["environment", "read_settings", "session", "utc_now"]
 
 
 def read_settings(home: Path | None = None) -> IngestSettings:
     """The settings of this call."""
     return IngestSettings.from_env(os.environ, home=home)
+
+
+def environment() -> Mapping[str, str]:
+    """The environment of this call."""
+    return os.environ
 
 
 @contextmanager

@@ -26,6 +26,7 @@ __all__ = [
     "create_views",
     "current_generation",
     "migrate",
+    "migration_state",
 ]
 
 APPEND_TABLES = (
@@ -103,6 +104,23 @@ def current_generation(store: Store) -> int:
         {"mark": _VIEWS_MARK},
     )
     return int(str(rows[0]["number"])) if int(str(rows[0]["n"])) else 1
+
+
+def migration_state(store: Store) -> tuple[int, tuple[str, ...]]:
+    """How many migrations the current generation has, and the names of those it lacks; changes nothing."""
+    wanted = [entry.name for entry in _sql_files("migrations")]
+    found = store.rows(
+        "SELECT 1 AS found FROM system.tables WHERE database = {d:String} AND name = 'schema_migrations'",
+        {"d": store.database},
+    )
+    if not found:
+        return 0, tuple(wanted)
+    rows = store.rows(
+        f"SELECT name FROM {store.database}.schema_migrations WHERE generation = {{g:UInt32}}",
+        {"g": current_generation(store)},
+    )
+    done = {str(row["name"]) for row in rows}
+    return sum(name in done for name in wanted), tuple(name for name in wanted if name not in done)
 
 
 def create_tables(store: Store, *, generation: int) -> Schema:

@@ -1,0 +1,51 @@
+"""What `trainledger doctor` asks of the node's side: settings of SDK and agent in effect, and who reads journals."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+
+from trainledger.node.node_settings import AgentSettings
+from trainledger.placement import NETWORK, filesystem_type, reader_of
+from trainledger.settings import PREFIX, Settings
+from trainledger_schemas.effective import EffectiveSetting, effective_settings
+from trainledger_schemas.kafka_address import KafkaAddress
+
+__all__ = ["journal_reader", "node_settings", "settings_warnings", "stalling_disk"]
+
+_AGENT_VARIABLES = {
+    "node_id": "TRAINLEDGER_NODE",
+    "home": "TRAINLEDGER_HOME",
+    "node_folder": "TRAINLEDGER_DIR",
+}
+
+
+def node_settings(environ: Mapping[str, str]) -> list[EffectiveSetting]:
+    """All settings of SDK and agent, secrets left out. Raises SettingsError for what cannot be used."""
+    sdk = Settings.from_env(environ)
+    names = {name: PREFIX + name.upper() for name in Settings._fields} | {"state_home": "XDG_STATE_HOME"}
+    rows = effective_settings("sdk", sdk, environ=environ, variables=names)
+    rows = [row for row in rows if row.name != "sdk.warnings"]  # findings, not settings
+    agent = AgentSettings.from_env(environ)
+    rows += effective_settings("agent", agent, environ=environ, variables=_AGENT_VARIABLES)
+    rows += effective_settings("agent.sampling", agent.sampling, environ=environ, variables={})
+    rows += effective_settings("agent.spool", agent.spool, environ=environ, variables={})
+    if agent.kafka is not None:
+        address = {item.name: "TRAINLEDGER_KAFKA" for item in fields(KafkaAddress)}
+        rows += effective_settings("agent.kafka", agent.kafka, environ=environ, variables=address)
+    return rows
+
+
+def settings_warnings(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """What is wrong with the environment and was passed over: unknown names, values out of range."""
+    return Settings.from_env(environ).warnings
+
+
+def journal_reader(node_folder: Path) -> str | None:
+    """Who reads this node folder now, as words for a person, or None."""
+    return reader_of(node_folder)
+
+
+def stalling_disk(path: Path) -> str | None:
+    """The type of the network file system that holds `path`; None on a local disk."""
+    kind = filesystem_type(path)
+    return kind if kind in NETWORK else None

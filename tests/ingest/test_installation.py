@@ -1,0 +1,133 @@
+"""`doctor`: what works, what does not and how to mend it, and the settings in effect without their secrets."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.blocked import without
+from support.broker import Broker
+from support.clickhouse_http import running_server
+from support.installation import Installation
+from trainledger.node.reader_lock import acquire
+from trainledger_ingest.home_lock import HomeLock
+from trainledger_schemas.clock import SystemClock
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Installation:
+    return Installation(tmp_path)
+
+
+def doctor(node: Installation, **environment: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Exit status, and the rows by their part."""
+    done = node.command("doctor", "--json", **environment)
+    assert done.stderr == ""
+    return done.returncode, {row["part"]: row for row in json.loads(done.stdout)}
+
+
+def test_a_fresh_installation_is_whole_and_says_what_is_not_there_yet(node: Installation) -> None:
+    status, rows = doctor(node)
+    assert status == 0
+    assert {row["state"] for row in rows.values()} <= {"ok", "notice", "setting"}
+    assert "trainledger up" in rows["journals"]["mend"]
+    assert [rows[f"extra {name}"]["state"] for name in ("agent", "server", "embedded")] == ["ok"] * 3
+    assert not node.home.exists() and not node.journals.exists()  # it looks and makes nothing
+    home = rows["ingest.home"]
+    assert (home["value"], home["source"]) == (str(node.home), "TRAINLEDGER_HOME")
+    window = rows["agent.sampling.window_s"]
+    assert (window["value"], window["unit"], window["source"]) == ("10.0", "s", "default")
+    assert rows["ingest.worker.batch_bytes"]["unit"] == "bytes"
+
+
+def test_findings_name_what_to_do_and_the_exit_status_tells(node: Installation) -> None:
+    blocker = node.folder / "file"
+    blocker.touch()
+    node.journals.mkdir()
+    done = node.command(
+        "doctor",
+        TRAINLEDGER_HOME=str(blocker / "home"),
+        TRAINLEDGER_KAFKA="127.0.0.1:1",
+        TRAINLEDGER_DIRR="x",
+    )
+    assert done.returncode == 1
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
+    assert "broken" in lines["TRAINLEDGER_HOME"] and "cannot be written" in lines["TRAINLEDGER_HOME"]
+    assert "broken" in lines["kafka"] and "to mend it: start the broker" in lines["kafka"]
+    assert "did you mean TRAINLEDGER_DIR?" in lines["environment"]
+    assert "settings in effect" in done.stdout
+
+
+def test_secrets_are_not_shown(node: Installation) -> None:
+    done = node.command(
+        "doctor",
+        "--json",
+        TRAINLEDGER_KAFKA="sasl_plaintext://user:hush-kafka@127.0.0.1:1",
+        TRAINLEDGER_CLICKHOUSE="http://user:hush-store@127.0.0.1:1",
+    )
+    assert done.returncode == 1
+    assert "hush" not in done.stdout + done.stderr
+    rows = {row["part"]: row for row in json.loads(done.stdout)}
+    assert rows["agent.kafka.bootstrap"]["value"] == "127.0.0.1:1"
+    assert rows["agent.kafka.bootstrap"]["source"] == "TRAINLEDGER_KAFKA"
+    assert rows["ingest.clickhouse"]["value"] == "(set, not shown)"
+    assert {rows["kafka"]["state"], rows["clickhouse"]["state"]} == {"broken"}
+
+
+def test_a_live_agent_an_owner_and_a_clock_that_was_set_back_are_seen(node: Installation) -> None:
+    node.journals.mkdir()
+    (node.home / "spool").mkdir(parents=True)
+    later = node.home / "spool" / "sequence.json"
+    later.write_text("{}")
+    os.utime(later, (time.time() + 3600, time.time() + 3600))
+    clock = SystemClock()
+    lock = HomeLock.acquire(node.home, kind="up", wait_s=0, clock=clock)
+    with acquire(node.journals, "agent", home=node.home, wait_s=0, clock=clock):
+        status, rows = doctor(node)
+    lock.release()
+    assert status == 1
+    assert rows["journals"]["detail"] == f"read by agent, pid {os.getpid()}"
+    assert "in use by up" in rows["home"]["detail"]
+    assert rows["clock"]["state"] == "broken" and "NTP" in rows["clock"]["mend"]
+
+
+def test_a_missing_client_of_kafka_is_named_with_its_extra(node: Installation) -> None:
+    blocked = without(node.folder / "blocked", ["kafka"])
+    _, rows = doctor(node, TRAINLEDGER_KAFKA="127.0.0.1:1", **blocked)
+    assert (rows["kafka"]["state"], "[agent]" in rows["kafka"]["mend"]) == ("broken", True)
+
+
+def test_a_clickhouse_server_is_asked_for_its_version_and_its_migrations(node: Installation) -> None:
+    with running_server(node.folder / "clickhouse") as server:
+        there = {"TRAINLEDGER_CLICKHOUSE": server.url}
+        status, rows = doctor(node, **there)
+        assert (status, rows["clickhouse"]["state"], rows["migrations"]["state"]) == (1, "ok", "broken")
+        assert "admin migrate" in rows["migrations"]["mend"]
+        assert node.command("admin", "migrate", **there).returncode == 0
+        status, rows = doctor(node, **there)
+    assert (status, rows["migrations"]["state"]) == (0, "ok")
+
+
+@pytest.mark.kafka
+def test_a_broker_without_topics_says_which_command_makes_them(node: Installation) -> None:
+    with Broker(node.folder / "broker") as broker:
+        kafka = {"TRAINLEDGER_KAFKA": broker.bootstrap}
+        status, rows = doctor(node, **kafka)
+        assert (status, rows["kafka"]["state"], rows["topics"]["state"]) == (1, "ok", "broken")
+        assert "admin topics" in rows["topics"]["mend"]
+        assert node.command("admin", "topics", **kafka).returncode == 0
+        status, rows = doctor(node, **kafka)
+        assert (status, rows["topics"]["state"]) == (0, "ok")
+        broker.pause()
+        status, rows = doctor(node, **kafka)
+    assert (status, rows["kafka"]["state"]) == (1, "broken")
+
+
+def test_a_command_that_needs_no_broker_does_not_load_its_client() -> None:
+    code = "import sys, trainledger_ingest.cli.app as app\napp.load_tables()\nsys.exit(int('kafka' in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
