@@ -1,0 +1,171 @@
+"""Commands on a small real installation, and one clear line with the right status for wrong use."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+
+from support.installation import Installation
+from trainledger_ingest.cli.app import main
+from trainledger_ingest.reports.listing import RUN_COLUMNS
+from trainledger_schemas.errors import UsageError
+
+TRAINING = """
+import sys, time, trainledger
+name, team, rate = sys.argv[1], sys.argv[2], float(sys.argv[3])
+with trainledger.init(project="iris", team=team, name=name, config={"rate": rate, "model": "sgd"}) as run:
+    for step in range(50):
+        run.log({"loss": 1 / (1 + rate * step)}, step=step)
+    print("hello from", name, flush=True)
+    print("100% [done]", flush=True)
+    end = time.time() + 1.5
+    while time.time() < end:
+        sum(range(1000))
+"""
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Two runs with output and a bill; `up` answers the commands, which is quicker."""
+    node = Installation(tmp_path_factory.mktemp("commands"))
+    script = str(node.write_script(TRAINING))
+    with node.up():
+        for name, team, rate in (("one", "red", "0.5"), ("two", "blue", "0.1")):
+            done = node.command("run", "--", "python", script, name, team, rate)
+            assert done.returncode == 0, done.stderr
+        priced = node.command("price", "set", "--node", "*", "--usd-per-hour", "3600.000001")
+        assert priced.returncode == 0 and "*: 3600.000001 USD an hour from " in priced.stdout
+        yield node
+
+
+def test_ls_show_logs_and_compare_say_what_ran(installation: Installation) -> None:
+    listed = installation.command("ls")
+    assert listed.returncode == 0
+    head, *rows = listed.stdout.splitlines()
+    assert head.split() == [
+        "run",
+        "name",
+        "project",
+        "experiment",
+        "team",
+        "state",
+        "started",
+        "duration",
+        "cost",
+    ]
+    assert [row.split()[1] for row in rows] == ["two", "one"] and all(row == row.rstrip() for row in rows)
+    (shown,) = installation.json("show", "one")
+    assert tuple(shown) == RUN_COLUMNS and shown["state"] == "finished" and Decimal(shown["cost"]) > 0
+    text = installation.command("show", "one").stdout
+    assert "results\nmetric" in text and "█" in text and "rate   0.5" in text
+    assert installation.command("logs", "two").stdout.splitlines()[-2:] == ["hello from two", "100% [done]"]
+    assert installation.command("logs", "two", "--grep", "%", "-f").stdout == "100% [done]\n"
+    keys = {(row["what"], row["key"]): row["values"] for row in installation.json("compare", "one", "two")}
+    assert sorted(keys["parameter", "rate"].values()) == [0.1, 0.5]
+    assert ("parameter", "model") not in keys and ("result", "loss (last)") in keys
+
+
+def test_cost_sums_to_the_bills_in_every_form(installation: Installation, tmp_path: Path) -> None:
+    # The node goes on costing money between the calls, so each is held against itself.
+    *lines, last = installation.command("cost", "--by", "team").stdout.splitlines()
+    total, bill = re.fullmatch(r"total (\S+) USD; bills of the nodes (\S+) USD", last).groups()  # type: ignore[union-attr] # or it fails
+    assert total == bill == str(sum(Decimal(line.split()[2]) for line in lines[1:]))
+    rows = installation.json("cost", "--by", "team")
+    assert [set(row) for row in rows] == [{"team", "kind", "cost", "currency", "unpriced_hours"}] * len(rows)
+    assert (
+        [row["team"] for row in rows][:2] == ["blue", "red"] and rows[-1]["team"] is None and rows[-1]["kind"]
+    )
+    told = list(csv.DictReader(io.StringIO(installation.command("cost", "--by", "team", "--csv").stdout)))
+    assert [row["team"] for row in told][:3] == ["blue", "red", ""] and Decimal(told[0]["cost"]) > 0
+    done = installation.command("cost", "--by", "team", "--parquet", str(tmp_path / "c.parquet"))
+    assert (done.returncode, done.stdout) == (0, "")
+    kept = pyarrow.parquet.read_table(tmp_path / "c.parquet").to_pylist()
+    assert [row["team"] for row in kept][:3] == ["blue", "red", None] and isinstance(kept[0]["cost"], Decimal)
+    empty = installation.command("cost", "--from", "2100-01-01", "--json")
+    assert (empty.returncode, json.loads(empty.stdout)) == (0, [])
+
+
+def test_sql_writes_all_forms_of_one_result(installation: Installation, tmp_path: Path) -> None:
+    query = "SELECT name, cost, started_at, tags FROM runs ORDER BY name"
+    rows = installation.sql(query)
+    assert rows[0]["name"] == "one" and rows[0]["started_at"].endswith("Z") and rows[0]["tags"] == []
+    told = list(csv.DictReader(io.StringIO(installation.command("sql", query, "--csv").stdout)))
+    assert [(r["name"], r["cost"]) for r in told] == [(r["name"], r["cost"]) for r in rows]
+    installation.command("sql", query, "--parquet", str(tmp_path / "r"))
+    assert [str(r["cost"]) for r in pyarrow.parquet.read_table(tmp_path / "r").to_pylist()] == [
+        r["cost"] for r in rows
+    ]
+
+
+NOT_FOUND: list[tuple[list[str], int, str]] = [
+    (["show", "nobody"], 1, "no run has the id or name 'nobody'; `trainledger ls` lists the runs"),
+    (["compare", "one", "one"], 2, "the same run is named twice"),
+    (["sql", "SELECT 1", "--parquet", "/nowhere/x"], 2, "cannot write /nowhere/x: No such file or directory"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"), NOT_FOUND, ids=[" ".join(a) for a, _, _ in NOT_FOUND]
+)
+def test_what_is_not_there_is_told_in_one_line(
+    installation: Installation, arguments: list[str], status: int, message: str
+) -> None:
+    done = installation.command(*arguments)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (status, "", 1)
+    assert message in done.stderr
+
+
+WRONG: dict[str, tuple[list[str], str]] = {
+    "sort by nothing": (["ls", "--sort", "start_at"], "cannot sort by 'start_at'; did you mean started_at"),
+    "no state": (["ls", "--state", "done"], "no state 'done'"),
+    "no time": (["ls", "--since", "soon"], "'soon' is not a time"),
+    "time before all": (["ls", "--since", "999999w"], "is not a time"),
+    "limit of none": (["ls", "--limit", "0"], "--limit"),
+    "limit in words": (["ls", "--limit", "many"], "--limit"),
+    "two forms": (["ls", "--json", "--csv"], "choose one"),
+    "one run": (["compare", "a"], "at least two"),
+    "follow as array": (["logs", "a", "-f", "--json"], "choose one"),
+    "no group": (["cost", "--by", "planet"], "the groups are team, project"),
+    "month 13": (["cost", "--month", "2026-13"], "'2026-13' is not a month"),
+    "month and from": (["cost", "--month", "2026-11", "--from", "7d"], "--month stands alone"),
+    "cost of no time": (["cost", "--from", "yesterdayish"], "'yesterdayish' is not a time"),
+    "backwards": (["cost", "--from", "2026-11-02", "--to", "2026-11-01"], "is not behind"),
+    "two forms of cost": (["cost", "--json", "--parquet", "x"], "choose one"),
+    "no price": (["price", "set", "--node", "*", "--usd-per-hour", "minus"], "'minus' is not a price"),
+    "no hour": (
+        ["price", "set", "--node", "*", "--usd-per-hour", "1", "--from", "2026-11-01T10:00:00.5"],
+        "whole UTC hour",
+    ),
+    "no pattern": (["price", "set", "--node", "", "--usd-per-hour", "1"], "needs a node pattern"),
+    "no book": (["price", "load", "missing.toml"], "cannot read missing.toml"),
+    "no argument": (["show"], "RUN"),
+    "no option": (["ls", "--sorted"], "--sorted"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG.values(), ids=WRONG)
+def test_wrong_use_is_told_before_anything_is_opened(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("TRAINLEDGER_HOME", str(home))
+    monkeypatch.setenv("TRAINLEDGER_DIR", str(tmp_path / "journals"))
+    with pytest.raises(UsageError) as caught:
+        main(arguments)
+    assert message in str(caught.value)
+    assert not home.exists()
+
+
+def test_a_list_of_nothing_says_how_to_begin(tmp_path: Path) -> None:
+    node = Installation(tmp_path)
+    done = node.command("ls")
+    assert (done.returncode, done.stdout) == (0, "") and "trainledger run -- CMD" in done.stderr
+    found: Any = node.json("ls")
+    assert found == []
