@@ -304,10 +304,12 @@ class NodeAgent:
             return
         writers = self._collector.live_writers()
         events = list(watch.sampler.flush(self._clock.monotonic_ns(), writers))
+        # Present up to where it was measured and no further: what lies behind would be billed as unknown.
+        at_us = watch.sampler.window_end_us if events else None
         allocation = watch.allocation.observe(writers)
         if allocation is not None:
             events.append(("allocation", allocation))
-        events.append(("node_present", watch.presence.say(writers, leaving=leaving)))
+        events.append(("node_present", watch.presence.say(writers, leaving=leaving, at_us=at_us)))
         self._append(events)
 
     def _append(self, events: Iterable[NodeEvent]) -> None:

@@ -39,11 +39,13 @@ class Presence:
         """Whether the interval has passed (`now_ns`: monotonic); true before the first event."""
         return self._said_ns is None or now_ns - self._said_ns >= self._interval_ns
 
-    def say(self, writers: Sequence[WriterProcess], *, leaving: bool = False) -> Fields:
-        """The fields of an event for this moment."""
+    def say(
+        self, writers: Sequence[WriterProcess], *, leaving: bool = False, at_us: int | None = None
+    ) -> Fields:
+        """The fields of an event for this moment, or for `at_us` (wall time in microseconds) just before it."""
         self._said_ns = self._clock.monotonic_ns()
         return {
-            "at_us": self._clock.wall_ns() // 1000,
+            "at_us": self._clock.wall_ns() // 1000 if at_us is None else at_us,
             "host": self._identity.host,
             "cores": self._reader.cores,
             "memory_bytes": self._reader.memory_total_bytes(),

@@ -20,6 +20,8 @@ Fields = Mapping[str, object]
 NodeEvent = tuple[str, Fields]
 
 SECOND_NS = 1_000_000_000
+# What the two clocks may differ by in a window without a step: NTP slews 500 ppm, reading them takes microseconds.
+SLEW_US_MAX = 50_000
 
 
 class NodeSampler:
@@ -40,11 +42,11 @@ class NodeSampler:
         self._processes = processes or ProcessSampler(ProcessTable())
         self._stats = StatWindow()
         now_ns = clock.monotonic_ns()
+        self._window_end_us = clock.wall_ns() // 1000
         self._sampled_ns = now_ns
         self._window_ns = now_ns
         self._busy_us = self._host.sample(now_ns, self._stats).busy_us
         self._window_busy_us = self._busy_us
-        self._window_end_us = clock.wall_ns() // 1000
         self._scanned_ns = now_ns
         self._scan_cost_ns = 0
 
@@ -66,8 +68,13 @@ class NodeSampler:
     def flush(self, now_ns: int, writers: Sequence[WriterProcess]) -> list[NodeEvent]:
         """End the window now and return its events; none when no time has passed since the last one."""
         elapsed_us = (now_ns - self._window_ns) // 1000
-        end_us = self._clock.wall_ns() // 1000
-        start_us = max(self._window_end_us, end_us - elapsed_us)
+        # The wall time of `now_ns`, which lies back as far as the caller had other things to do.
+        end_us = (self._clock.wall_ns() - (self._clock.monotonic_ns() - now_ns)) // 1000
+        start_us = self._window_end_us
+        if end_us - elapsed_us > start_us + SLEW_US_MAX:
+            start_us = (
+                end_us - elapsed_us
+            )  # the clock was set forward: nobody watched the time it jumped over
         if elapsed_us <= 0 or start_us >= end_us:
             return []  # or the wall clock was set back: the window stays open until it is past its begin again
         self._sample(now_ns)
@@ -82,6 +89,11 @@ class NodeSampler:
             ("hardware", {**window, "stats": self._stats.take()}),
             ("process_usage", {**window, "cores": self.reader.cores, "usage": usage}),
         ]
+
+    @property
+    def window_end_us(self) -> int:
+        """The wall time in microseconds up to which the node is measured."""
+        return self._window_end_us
 
     def close(self) -> None:
         """Close the files of the host."""
