@@ -96,8 +96,16 @@ def logs(
         if as_json:
             print_json(reader.read(opened))
             return
+        is_empty = True
         for row in reader.read(opened):
             typer.echo(row["text"])
+            is_empty = False
+    if is_empty and not follow:
+        stderr_line(
+            "no line contains that text"
+            if grep is not None
+            else "no output is kept of this run; that of `trainledger run -- CMD` is"
+        )
     if follow:
         follow_log(session, reader, write=typer.echo, clock=SystemClock())
 
