@@ -138,7 +138,7 @@ class Run:
             while self._journal is None and self._place.folder is not None:
                 try:
                     self._take_journal(self._create_journal())
-                except (OSError, ValueError) as error:
+                except Exception as error:  # disk, budget, limits: never trouble of the training
                     if is_from_handler(error):
                         raise
                     failed[self._place.folder] = str(error)

@@ -116,12 +116,12 @@ def split_settings(settings: Iterable[dict[str, Any]]) -> list[list[dict[str, An
 
 def traceback_text(kind: type[BaseException], error: BaseException, trace: Any) -> str:
     """The last lines of a traceback, redacted; the exception itself is the last."""
-    # Not at the top: it takes 5 ms to load, for a run that fails.
-    import traceback
-
     try:
+        # Not at the top: it takes 5 ms to load, for a run that fails.
+        import traceback
+
         text = "".join(traceback.format_exception(kind, error, trace))
-    except Exception:  # an exception whose own text raises
+    except Exception:  # an exception whose own text raises, or no file can be opened any more
         text = kind.__name__
     lines = redact(text[-_TRACEBACK_SEARCHED_MAX:]).splitlines()[-TRACEBACK_LINES_MAX:]
     # Every character that JSON would write as six: at most two bytes a byte are left.

@@ -54,7 +54,7 @@ def choose_run(
             return Membership(ids(), "new", parent_run=told)
         if pid is None:
             return Membership(told, "environment")
-        if wanted is None and mark is not None and mark != parent_mark:
+        if resume is None and mark is not None and mark != parent_mark:
             return Membership(ids(), "new", parent_run=told)
         return Membership(told, "parent", journal)
     if resume is not None and launch.resume_key is not None:

@@ -34,16 +34,18 @@ _TOKEN_FIELD_WORDS = frozenset("ids num count length max min pad eos bos unk sep
 
 _VALUE_FORMS = re.compile(
     r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^\0]*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"
-    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
-    r"|\bgh[pousr]_[A-Za-z0-9]{20,255}|\bgithub_pat_[A-Za-z0-9_]{20,255}|\bglpat-[A-Za-z0-9_-]{16,255}"
-    r"|\bhf_[A-Za-z0-9]{20,255}|\bsk-[A-Za-z0-9_-]{20,255}|\bxox[abprs]-[A-Za-z0-9-]{10,255}"
-    r"|\bpypi-[A-Za-z0-9_-]{32,255}|\bnpm_[A-Za-z0-9]{30,255}|\bAIza[0-9A-Za-z_-]{30,64}"
-    r"|\beyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,4096}"
+    # The letters they begin with first: it saves two thirds of the time on text without any.
+    r"|\b(?=[Aeghnpsx])(?:(?:AKIA|ASIA)[0-9A-Z]{16}\b"
+    r"|gh[pousr]_[A-Za-z0-9]{20,255}|github_pat_[A-Za-z0-9_]{20,255}|glpat-[A-Za-z0-9_-]{16,255}"
+    r"|hf_[A-Za-z0-9]{20,255}|sk-[A-Za-z0-9_-]{20,255}|xox[abprs]-[A-Za-z0-9-]{10,255}"
+    r"|pypi-[A-Za-z0-9_-]{32,255}|npm_[A-Za-z0-9]{30,255}|AIza[0-9A-Za-z_-]{30,64}"
+    r"|eyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,4096})"
 )
 _URL_USER = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^\s/@'\"]{1,1024}@")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{12,4096}")
 _ASSIGNMENT = re.compile(
-    r"""(?x)(?P<name>[A-Za-z_][A-Za-z0-9_.-]{0,80})(?P<sign>["']?\s{0,4}[=:]\s{0,4})
+    # A name begins where none is before it and gives nothing back: each character is looked at once.
+    r"""(?x)(?<![A-Za-z0-9_.-])(?P<name>[A-Za-z0-9_.-]++)(?P<sign>["']?\s{0,4}[=:]\s{0,4})
     (?P<value>"[^"\n]{1,4096}"|'[^'\n]{1,4096}'|[^\s"',;&)}\]]{1,4096})"""
 )
 

@@ -69,7 +69,7 @@ def convert(data: Mapping[Any, Any], notices: Notices) -> Converted:
         try:
             _convert_one(result, short_key(name), value, notices)
         except Exception as error:  # a value of the user's may raise anything when it is asked what it is
-            _skip(short_key(name), value, error, notices)
+            _skip(name, value, error, notices)
     if next(pairs, None) is not None:
         notices.once(
             "keys", f"log() was given more than {KEYS_A_CALL_MAX} values at once: the rest is skipped"
@@ -187,11 +187,13 @@ def _number(key: str, value: Any, notices: Notices) -> float | None:
         return math.inf if int.__gt__(value, 0) else -math.inf
 
 
-def _skip(key: str, value: Any, error: Exception, notices: Notices) -> None:
+def _skip(name: str, value: Any, error: Exception, notices: Notices) -> None:
     if is_from_handler(error):
         raise error
     what = type(value).__name__
-    notices.once(f"value {key}", f"{key!r} cannot be logged ({what}): log a number or text; it is skipped")
+    notices.once(
+        f"value {name}", f"{name[:200]!r} cannot be logged ({what}): log a number or text; it is skipped"
+    )
     notices.count("values that are no numbers")
 
 
@@ -221,7 +223,8 @@ def _text_point(key: str, text: str) -> str:
 def _text(text: str) -> str:
     """Valid UTF-8 of bounded length, without secrets; what is cut ends in an ellipsis."""
     # Twice the limit before the search, so that a secret is not cut in two where it would be seen.
-    text = redact(text[: 2 * TEXT_CHARACTERS_MAX].encode("utf-8", "backslashreplace").decode())
+    text = text[: 2 * TEXT_CHARACTERS_MAX].encode("utf-8", "backslashreplace").decode()
+    text = redact(text[: 2 * TEXT_CHARACTERS_MAX])
     raw = text[:TEXT_CHARACTERS_MAX].encode()
     if len(raw) > TEXT_BYTES_MAX or len(text) > TEXT_CHARACTERS_MAX:
         return raw[: TEXT_BYTES_MAX - 3].decode("utf-8", "ignore") + "…"

@@ -151,8 +151,12 @@ class Training:
             stderr=subprocess.PIPE,
         )
 
-    def run(
-        self, body: str, *arguments: str, code: int = 0, **environment: str
+    def run(self, body: str, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run a script to its end, which must be a good one."""
+        return self.run_until(0, body, *arguments, **environment)
+
+    def run_until(
+        self, code: int, body: str, /, *arguments: str, **environment: str
     ) -> "subprocess.CompletedProcess[str]":
         """Run a script to its end, which must have this exit status."""
         process = self.start(body, *arguments, **environment)

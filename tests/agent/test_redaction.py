@@ -1,0 +1,103 @@
+"""Secrets by name and by form; plain words stay."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainledger.redaction import REDACTED, clean_url, is_secret_name, redact, redact_argv
+
+
+@pytest.mark.parametrize(
+    "name",
+    "password DB_PASSWORD db-password apiKey api_key X-Api-Key HF_TOKEN hfToken token github_token AWS_SECRET_ACCESS_KEY "
+    "private_key authorization set-cookie credentials secret client_secret passphrase accountKey".split(),
+)
+def test_secret_name(name: str) -> None:
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    "max_tokens pad_token_id num_tokens token_count tokens tokenizer key keys monkey keyboard lr secretary author "
+    "TOKENIZERS_PARALLELISM passes mask_token".split()
+    + [""],
+)
+def test_plain_name(name: str) -> None:
+    assert not is_secret_name(name)
+
+
+FORMS = [
+    "AKIA" + "A" * 16,
+    "ghp_" + "a" * 36,
+    "github_pat_" + "a" * 30,
+    "glpat-" + "a" * 20,
+    "hf_" + "a" * 30,
+    "sk-" + "a" * 40,
+    "xoxb-" + "1" * 20,
+    "AIza" + "a" * 35,
+    "eyJhbGciOiJI.eyJzdWIiOiIx.SflKxwRJSMeKKF2QT4",
+    "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n-----END OPENSSH PRIVATE KEY-----",
+    "-----BEGIN PRIVATE KEY-----\nabc cut off",
+]
+
+
+@pytest.mark.parametrize("secret", FORMS, ids=lambda secret: secret[:12])
+def test_form_of_a_secret_is_known_in_any_text(secret: str) -> None:
+    assert redact(f"before {secret}") == f"before {REDACTED}"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("postgres://user:pw@host/db", "postgres://[redacted]@host/db"),
+        ("Authorization: Bearer abcdefghijklmnop", "Authorization: [redacted] [redacted]"),
+        ("password=abc next", "password=[redacted] next"),
+        ("1password=abc", "1password=[redacted]"),
+        ("x" * 200 + "_password=abc", "x" * 200 + "_password=[redacted]"),
+        ("?token=abc&x=1", "?token=[redacted]&x=1"),
+        ("a.b.secret: abc", "a.b.secret: [redacted]"),
+        ('{"api_key": "abc", "lr": 1}', '{"api_key": [redacted], "lr": 1}'),
+        ("hf_token = 'a b c'", "hf_token = [redacted]"),
+        ("loss=0.5 max_tokens=100 key=value", "loss=0.5 max_tokens=100 key=value"),
+        ("https://host/path?x=1", "https://host/path?x=1"),
+    ],
+)
+def test_secret_in_its_place(text: str, expected: str) -> None:
+    assert redact(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--api-key", "X", "-v"], ["--api-key", REDACTED, "-v"]),
+        (["--api-key=X"], [f"--api-key={REDACTED}"]),
+        (["--password", "--lr"], ["--password", "--lr"]),
+        (["--password", "-x"], ["--password", REDACTED]),
+        (["PASSWORD=X", "a=b"], [f"PASSWORD={REDACTED}", "a=b"]),
+        (["--lr", "0.1", "--max-tokens", "5"], ["--lr", "0.1", "--max-tokens", "5"]),
+        (
+            ["--header", "Authorization: Bearer abcdefghijklmnop"],
+            ["--header", "Authorization: [redacted] [redacted]"],
+        ),
+        ([], []),
+    ],
+)
+def test_command_line(argv: list[str], expected: list[str]) -> None:
+    assert redact_argv(argv) == expected
+
+
+def test_url_without_user() -> None:
+    assert clean_url("https://user:pw@host/repo.git") == "https://host/repo.git"
+
+
+@given(st.text(max_size=200))
+def test_text_of_any_kind_is_redacted_once_and_for_all(text: str) -> None:
+    once = redact(text)
+    assert redact(once) == once
+
+
+@pytest.mark.parametrize(
+    "text", ["a=" * 50_000, "-----BEGIN A PRIVATE KEY-----" * 5000, "://@" * 50_000, "x" * 200_000]
+)
+def test_long_text_takes_no_longer_than_its_length(text: str) -> None:
+    redact(text)  # the limit of the whole test run would tell
