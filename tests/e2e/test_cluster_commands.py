@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from support.blocked import without
 from support.broker import Broker
 from support.clickhouse_http import running_server
 from support.installation import BIN, Installation
@@ -185,6 +186,18 @@ def test_sync_of_a_cluster_node_publishes_and_leaves_the_tables_alone(
     assert (done["points"], done["published"]) == (2, True)
     assert node.command("ingest", "--once", "--group", "node", **kafka).returncode == 0
     assert "one" in [row["name"] for row in node.json("ls", **kafka)]
+
+
+def test_sync_with_the_agent_alone_publishes(cluster: Broker, tmp_path: Path) -> None:
+    node, worker = Installation(tmp_path), Installation(tmp_path / "worker")
+    worker.folder.mkdir()
+    kafka = {"TRAINLEDGER_KAFKA": cluster.bootstrap}
+    blocked = without(tmp_path / "blocked", ["chdb", "pyarrow", "clickhouse_connect", "rich"])
+    assert node.script(LOG_TWO.replace("one", "alone")).returncode == 0
+    (done,) = node.json("sync", **kafka, **blocked)
+    assert (done["points"], done["published"]) == (2, True)
+    assert worker.command("ingest", "--once", "--group", "alone", **kafka).returncode == 0
+    assert "alone" in [row["name"] for row in worker.json("ls", **kafka)]
 
 
 def test_sync_without_a_broker_keeps_the_spool_and_says_so(tmp_path: Path) -> None:
