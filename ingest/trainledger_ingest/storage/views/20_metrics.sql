@@ -47,8 +47,11 @@ SELECT s.run_id AS run_id, toString(s.key) AS key, s.points AS points, s.nan_poi
   multiIf(s.finite = 0, NULL, g.goal = 'min', s.low_step, g.goal = 'max', s.high_step, NULL) AS best_step,
   g.goal AS goal
 FROM (
+  -- (attempt, step, time) as one number: a tuple is compared value by value, which took a third of the whole query.
+  WITH toInt256(attempt) * toInt256('340282366920938463463374607431768211456')
+    + toInt256(newest.1) * toInt256('18446744073709551616') + toUnixTimestamp64Micro(newest.2) AS place
   SELECT run_id, key, sum(n) AS points, sum(nans) AS nan_points, min(lowest_step) AS first_step,
-    argMax(newest.1, tuple(attempt, newest)) AS last_step, argMax(newest_value, tuple(attempt, newest)) AS last,
+    argMax(newest.1, place) AS last_step, argMax(newest_value, place) AS last,
     sum(finites) AS finite, minIf(lowest, finites > 0) AS low, maxIf(highest, finites > 0) AS high,
     argMinIf(lowest_at, lowest, finites > 0) AS low_step, argMaxIf(highest_at, highest, finites > 0) AS high_step
   FROM (
