@@ -1,0 +1,117 @@
+"""What is known of the node's GPUs: devices and their slices, measurements, processes. Values and one protocol.
+
+A physical GPU is a device; a MIG instance is a part of one. Both are named by UUID: indexes change between
+boots. Whatever a driver does not tell is missing here (None, or no entry): unknown is never zero.
+
+Names of measurements (`GpuReading`), unit last. Gauges hold at the moment: `gpu_util_pct` (share of the last
+sample period with a kernel running: one busy multiprocessor makes 100), `mem_util_pct` (share of time memory
+was read or written, not how full it is), `mem_used_bytes` (without what the driver reserves, where it tells),
+`mem_total_bytes`, `power_w`, `power_limit_w`, `temperature_c`, `mem_temperature_c`, `sm_clock_mhz`,
+`mem_clock_mhz`, and where the hardware counts them (Hopper and later) `sm_active_pct`, `sm_occupancy_pct`,
+`tensor_active_pct`, `dram_active_pct`. Counters grow, and may begin again at any time: `energy_mj`,
+`throttled_power_ns`, `throttled_thermal_ns`, `throttled_other_ns`, `pcie_tx_bytes`, `pcie_rx_bytes`,
+`nvlink_tx_bytes`, `nvlink_rx_bytes`, `ecc_corrected`, `ecc_uncorrected`, `remapped_rows`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+__all__ = [
+    "DEVICE_PREFIX",
+    "GpuDevice",
+    "GpuPart",
+    "GpuProcess",
+    "GpuProcesses",
+    "GpuReader",
+    "GpuReading",
+    "Quality",
+    "resource_of",
+]
+
+DEVICE_PREFIX = "device:"
+
+
+class Quality(StrEnum):
+    """How a number of a holder is known."""
+
+    EXCLUSIVE = "exclusive"  # the holder was alone: the device's own number
+    SHARED_MEASURED = "shared-measured"  # the driver measured each process
+    ESTIMATED = "estimated"  # a part of the device's number, by equal shares or from another quantity
+    UNKNOWN = "unknown"  # not known: there is no number
+
+
+@dataclass(frozen=True, slots=True)
+class GpuPart:
+    """A MIG instance: `size` of the device's `of` memory slices, which is what others can no longer have."""
+
+    part_id: str
+    profile: str
+    memory_bytes: int | None
+    size: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class GpuDevice:
+    """A physical GPU. `problem` says why it is no longer measured (`lost`); `parts` are its MIG instances."""
+
+    device_id: str
+    model: str
+    memory_bytes: int | None
+    pci_bus_id: str | None = None
+    driver: str | None = None
+    is_mig: bool = False
+    parts: tuple[GpuPart, ...] = ()
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuReading:
+    """One look at a device (or a MIG instance); names as in the module's first lines. Empty: nothing known."""
+
+    place_id: str
+    gauges: Mapping[str, float] = field(default_factory=dict)
+    counters: Mapping[str, int] = field(default_factory=dict)
+    # Names whose value was not measured itself but worked out from others.
+    estimated: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process with a context on a device or part; `busy_pct`: its share of the device's time since before."""
+
+    pid: int
+    part_id: str = ""
+    memory_bytes: int | None = None
+    busy_pct: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcesses:
+    """Who is on a device. `processes` None: the driver did not tell, which is not the same as nobody."""
+
+    device_id: str
+    processes: tuple[GpuProcess, ...] | None
+
+
+class GpuReader(Protocol):
+    """The GPUs of this node. Calls block as long as the driver does: call them from a thread that may wait."""
+
+    def devices(self) -> Sequence[GpuDevice]:
+        """All GPUs with their MIG layout now; lost ones stay in the list with their problem."""
+
+    def sample(self) -> Sequence[GpuReading]:
+        """One reading a device and a MIG instance."""
+
+    def processes(self) -> Sequence[GpuProcesses]:
+        """Who is on each device, with the use since the call before."""
+
+    def close(self) -> None:
+        """Let go of the library."""
+
+
+def resource_of(device_id: str) -> str:
+    """The name of a device as a resource in `allocation` events."""
+    return DEVICE_PREFIX + device_id

@@ -1,0 +1,94 @@
+"""Who is on a device, with how much memory and which share of its time.
+
+The lists of compute, graphics and MPS processes are merged by pid. The use of each process is the driver's own
+samples since the call before; no sample means that the process used nothing. Under MIG the driver measures no
+process, and the lists come from the instances.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from trainledger.node.gpu import GpuProcess, GpuProcesses
+from trainledger.node.nvml import NOT_FOUND, SUCCESS, Nvml
+from trainledger.node.nvml_devices import DeviceHandle
+
+__all__ = ["ProcessMeter"]
+
+LISTS = (
+    "nvmlDeviceGetComputeRunningProcesses_v3",
+    "nvmlDeviceGetGraphicsRunningProcesses_v3",
+    "nvmlDeviceGetMPSComputeRunningProcesses_v3",
+)
+
+
+@dataclass(slots=True)
+class ProcessMeter:
+    """Looks at the processes of one device again and again."""
+
+    nvml: Nvml
+    place: DeviceHandle
+    _newest_us: int = 0
+    _is_begun: bool = field(default=False)
+
+    def read(self) -> GpuProcesses:
+        """The processes now; their use since the call before, unknown at the first one."""
+        device_id = self.place.device.device_id
+        if self.place.handle is None:
+            return GpuProcesses(device_id, None)
+        if self.place.device.is_mig:
+            return GpuProcesses(device_id, self._of_parts())
+        listed = self._list(device_id, self.place.handle)
+        if listed is None or self.nvml.is_lost(device_id):
+            return GpuProcesses(device_id, None)
+        busy = self._busy(device_id, self.place.handle)
+        if busy is None:
+            return GpuProcesses(device_id, tuple(listed))
+        return GpuProcesses(device_id, tuple(_with_busy(listed, busy)))
+
+    def _of_parts(self) -> tuple[GpuProcess, ...] | None:
+        found: list[GpuProcess] = []
+        for item in self.place.parts:
+            listed = self._list(item.part.part_id, item.handle)
+            if listed is None:
+                return None
+            found += [replace(process, part_id=item.part.part_id) for process in listed]
+        return tuple(found)
+
+    def _list(self, place: str, handle: Any) -> list[GpuProcess] | None:
+        """Processes of all lists; None when the driver gave not even the compute processes."""
+        found: dict[int, GpuProcess] = {}
+        for name in LISTS:
+            code, rows = self.nvml.outcome(place, name, handle)
+            if code != SUCCESS:
+                if name == LISTS[0]:
+                    return None
+                continue
+            for row in rows or ():
+                memory = None if row.usedGpuMemory is None else int(row.usedGpuMemory)
+                old = found.get(int(row.pid))
+                if old is None or (memory or 0) > (old.memory_bytes or 0):
+                    found[int(row.pid)] = GpuProcess(int(row.pid), memory_bytes=memory)
+        return list(found.values())
+
+    def _busy(self, place: str, handle: Any) -> dict[int, float] | None:
+        """Percent of the device's time by pid since the call before; None when the driver does not measure it."""
+        code, samples = self.nvml.outcome(place, "nvmlDeviceGetProcessUtilization", handle, self._newest_us)
+        was_begun, self._is_begun = self._is_begun, True
+        if code not in (SUCCESS, NOT_FOUND):
+            return None
+        rows = list(samples or ())
+        self._newest_us = max([self._newest_us, *(int(row.timeStamp) for row in rows)])
+        # The first answer is the mean over a time that the driver chose, before anybody looked.
+        return _mean_busy(rows) if was_begun else None
+
+
+def _mean_busy(rows: Iterable[Any]) -> dict[int, float]:
+    sums: dict[int, list[float]] = {}
+    for row in rows:
+        sums.setdefault(int(row.pid), []).append(float(row.smUtil))
+    return {pid: sum(values) / len(values) for pid, values in sums.items()}
+
+
+def _with_busy(listed: Iterable[GpuProcess], busy: dict[int, float]) -> list[GpuProcess]:
+    return [replace(process, busy_pct=busy.get(process.pid, 0.0)) for process in listed]

@@ -1,0 +1,551 @@
+"""Records what a real NVIDIA GPU answers, and checks the agent's GPU reader on it.
+
+    python tests/support/record_nvml.py FOLDER [SPEED]
+
+SPEED above 1 shortens the phases (to try the script itself).
+
+Needs torch, nvidia-ml-py and the checkout; no network, and changes no setting of the GPU. Writes `recording.json`
+(every call with its code, result and time taken; a timeline of phases with known load; what the agent's reader
+made of it) and `checks.txt`. Takes about two minutes. Exit code 1 when a check fails.
+"""
+
+import ctypes
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+for folder in ("agent", "schemas"):
+    sys.path.insert(0, str(ROOT / folder))
+
+import pynvml as nv  # noqa: E402 (the checkout's folders come first)
+
+from trainledger.node.nvml_gpm import METRICS, GpmMeter  # noqa: E402 (as above)
+from trainledger.node.nvml_reader import NvmlReader, open_reader  # noqa: E402 (as above)
+from trainledger.node.nvml_readings import FIELDS  # noqa: E402 (as above)
+from trainledger_schemas.clock import SystemClock  # noqa: E402 (as above)
+
+BURNER = Path(__file__).with_name("burn_gpu.py")
+FAST_S = 0.1
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Any answer of pynvml as JSON."""
+    if depth > 6:
+        return repr(value)[:200]
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return value
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, ctypes.Union):
+        return {name: plain(getattr(value, name)) for name, *_ in value._fields_}
+    if isinstance(value, ctypes.Structure):
+        return {name: plain(getattr(value, name), depth + 1) for name, *_ in value._fields_}
+    if isinstance(value, ctypes.Array):
+        return [plain(item, depth + 1) for item in list(value)[:64]]
+    if isinstance(value, (list, tuple)):
+        return [plain(item, depth + 1) for item in value[:256]]
+    if hasattr(value, "__dict__"):
+        return {name: plain(item, depth + 1) for name, item in vars(value).items()}
+    return repr(value)[:200]
+
+
+class Calls:
+    """Calls pynvml and writes down how it went."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def __call__(self, name: str, *args: Any, keep: bool = True, label: str | None = None) -> Any:
+        row: dict[str, Any] = {
+            "call": name,
+            "args": label or [plain(a) for a in args if isinstance(a, (int, str))],
+        }
+        row["at_us"] = time.time_ns() // 1000
+        result = None
+        cpu, wall = time.thread_time_ns(), time.perf_counter_ns()
+        try:
+            function = getattr(nv, name)
+            result = function(*args)
+            row["code"] = 0
+        except nv.NVMLError as error:
+            row["code"], row["error"] = int(error.value), str(error)
+        except Exception as error:  # the recording must go on whatever a function of pynvml does
+            row["code"], row["error"] = -1, repr(error)
+        row["us"] = round((time.perf_counter_ns() - wall) / 1000, 1)
+        row["cpu_us"] = round((time.thread_time_ns() - cpu) / 1000, 1)
+        row["result"] = plain(result)
+        if keep:
+            self.rows.append(row)
+        return result
+
+    def take(self) -> list[dict[str, Any]]:
+        rows, self.rows = self.rows, []
+        return rows
+
+
+def about_machine() -> dict[str, Any]:
+    def output(*command: str) -> str:
+        try:
+            return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout[:60_000]
+        except (OSError, subprocess.SubprocessError) as error:
+            return repr(error)
+
+    def read(path: str) -> str:
+        try:
+            return Path(path).read_text(encoding="utf-8", errors="replace")[:4000]
+        except OSError as error:
+            return repr(error)
+
+    return {
+        "uname": list(platform.uname()),
+        "python": sys.version,
+        "nvidia_ml_py": getattr(nv, "__version__", None),
+        "pid": os.getpid(),
+        "uid": os.getuid(),
+        "pid_namespace": os.stat("/proc/self/ns/pid").st_ino,
+        "status": read("/proc/self/status"),
+        "cgroup": read("/proc/self/cgroup"),
+        "driver_file": read("/proc/driver/nvidia/version"),
+        "devices": sorted(str(p) for p in Path("/dev").glob("nvidia*")),
+        "smi": output("nvidia-smi", "-q"),
+        "smi_list": output("nvidia-smi", "-L"),
+        "maps": [line.split()[-1] for line in read("/proc/self/maps").splitlines() if "nvidia" in line][:10],
+    }
+
+
+def static_calls(call: Calls, handle: Any) -> None:
+    """Each call once, supported or not."""
+    for name in (
+        "SystemGetDriverVersion",
+        "SystemGetNVMLVersion",
+        "SystemGetCudaDriverVersion_v2",
+        "DeviceGetCount",
+    ):
+        call(f"nvml{name}")
+    for name in (
+        "UUID Name Serial PciInfo MinorNumber Index Brand Architecture CudaComputeCapability BoardId ComputeMode "
+        "PersistenceMode MemoryInfo BAR1MemoryInfo UtilizationRates PowerUsage EnforcedPowerLimit "
+        "PowerManagementLimit TotalEnergyConsumption CurrentClocksEventReasons CurrentClocksThrottleReasons "
+        "SupportedClocksEventReasons EccMode RemappedRows ComputeRunningProcesses GraphicsRunningProcesses "
+        "MPSComputeRunningProcesses ComputeRunningProcesses_v2 EncoderUtilization DecoderUtilization MigMode "
+        "MaxMigDeviceCount GpuInstanceId ComputeInstanceId Attributes AccountingMode AccountingPids "
+        "AccountingBufferSize NumGpuCores MemoryBusWidth PerformanceState FanSpeed CurrPcieLinkGeneration "
+        "CurrPcieLinkWidth PcieReplayCounter GpuFabricInfo NumaNodeId VirtualizationMode"
+    ).split():
+        call(f"nvmlDeviceGet{name}", handle)
+    call("nvmlDeviceGetMemoryInfo", handle, nv.nvmlMemory_v2)
+    call("nvmlDeviceGetTemperature", handle, 0)
+    call("nvmlDeviceGetTemperatureV", handle, 0)
+    for clock in range(4):
+        call("nvmlDeviceGetClockInfo", handle, clock)
+        call("nvmlDeviceGetMaxClockInfo", handle, clock)
+    for kind in (0, 1):
+        for counter in (0, 1):
+            call("nvmlDeviceGetTotalEccErrors", handle, kind, counter)
+            call("nvmlDeviceGetMemoryErrorCounter", handle, kind, counter, 2)
+    for counter in (0, 1):
+        call("nvmlDeviceGetPcieThroughput", handle, counter)
+    for policy in range(4):
+        call("nvmlDeviceGetViolationStatus", handle, policy)
+    for sampling in range(8):
+        call("nvmlDeviceGetSamples", handle, sampling, 0)
+    for profile in range(12):
+        call("nvmlDeviceGetGpuInstanceProfileInfo", handle, profile)
+    call("nvmlDeviceGetProcessUtilization", handle, 0)
+    call("nvmlDeviceGetProcessesUtilizationInfo", handle, 0)
+    call("nvmlDeviceGetMigDeviceHandleByIndex", handle, 0)
+    call("nvmlDeviceGetNvLinkState", handle, 0)
+    call("nvmlGpmQueryDeviceSupport", handle)
+    call("nvmlGpmQueryIfStreamingEnabled", handle)
+    every_field = [*range(1, 300)]
+    for start in range(0, len(every_field), 60):
+        fields = every_field[start : start + 60]
+        call("nvmlDeviceGetFieldValues", handle, fields, label=f"{fields[0]}..{fields[-1]}")
+    call(
+        "nvmlDeviceGetFieldValues",
+        handle,
+        [(f, 0xFFFFFFFF) for f in (138, 139, 140, 141, 202, 204)],
+        label="links",
+    )
+    call("nvmlDeviceGetFieldValues", handle, [(186, 1), (185, 1), (83, 1)], label="module scope")
+
+
+def event_calls(call: Calls, handle: Any) -> None:
+    """Xid events: what registering and an empty wait of 0 ms cost."""
+    call("nvmlDeviceGetSupportedEventTypes", handle)
+    events = call("nvmlEventSetCreate")
+    if events is None:
+        return
+    call("nvmlDeviceRegisterEvents", handle, 8, events)
+    for _ in range(3):
+        call("nvmlEventSetWait", events, 0)
+    call("nvmlEventSetWait_v2", events, 0)
+    call("nvmlEventSetFree", events)
+
+
+def costs(handle: Any, device_fields: list[Any]) -> dict[str, Any]:
+    """Mean time of a call, microseconds: waited and of CPU."""
+    wanted: dict[str, tuple[Any, ...]] = {
+        "nvmlDeviceGetUtilizationRates": (handle,),
+        "nvmlDeviceGetMemoryInfo": (handle, nv.nvmlMemory_v2),
+        "nvmlDeviceGetPowerUsage": (handle,),
+        "nvmlDeviceGetEnforcedPowerLimit": (handle,),
+        "nvmlDeviceGetTotalEnergyConsumption": (handle,),
+        "nvmlDeviceGetTemperatureV": (handle, 0),
+        "nvmlDeviceGetClockInfo": (handle, 1),
+        "nvmlDeviceGetCurrentClocksEventReasons": (handle,),
+        "nvmlDeviceGetComputeRunningProcesses": (handle,),
+        "nvmlDeviceGetGraphicsRunningProcesses": (handle,),
+        "nvmlDeviceGetMPSComputeRunningProcesses": (handle,),
+        "nvmlDeviceGetProcessUtilization": (handle, 0),
+        "nvmlDeviceGetSamples": (handle, 1, 0),
+        "nvmlDeviceGetFieldValues": (handle, device_fields),
+        "nvmlDeviceGetTotalEccErrors": (handle, 1, 1),
+        "nvmlDeviceGetRemappedRows": (handle,),
+        "nvmlDeviceGetMigMode": (handle,),
+        "nvmlDeviceGetCount": (),
+        "nvmlDeviceGetHandleByIndex": (0,),
+        "nvmlDeviceGetUUID": (handle,),
+        "nvmlDeviceGetPcieThroughput": (handle, 0),
+    }
+    found: dict[str, Any] = {}
+    for name, args in wanted.items():
+        walls, cpus, code = [], [], 0
+        for _ in range(30):
+            cpu, wall = time.thread_time_ns(), time.perf_counter_ns()
+            try:
+                getattr(nv, name)(*args)
+            except nv.NVMLError as error:
+                code = int(error.value)
+            walls.append((time.perf_counter_ns() - wall) / 1000)
+            cpus.append((time.thread_time_ns() - cpu) / 1000)
+        walls.sort()
+        found[name] = {
+            "code": code,
+            "us_median": round(walls[len(walls) // 2], 1),
+            "us_max": round(walls[-1], 1),
+            "cpu_us_mean": round(sum(cpus) / len(cpus), 1),
+        }
+    for field in FIELDS.items():
+        wall = time.perf_counter_ns()
+        for _ in range(10):
+            try:
+                nv.nvmlDeviceGetFieldValues(handle, [field])
+            except nv.NVMLError:
+                pass
+        found[f"field {field[0]}"] = {"us_mean": round((time.perf_counter_ns() - wall) / 10_000, 1)}
+    return found
+
+
+class Burner:
+    """A process of burn_gpu.py."""
+
+    def __init__(self, name: str, memory_mib: int, size: int) -> None:
+        self.name = name
+        self.said: list[dict[str, Any]] = []
+        self.process = subprocess.Popen(
+            [sys.executable, str(BURNER), str(memory_mib), str(size)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        for line in self.process.stdout or ():
+            try:
+                self.said.append(json.loads(line))
+            except ValueError:
+                self.said.append({"text": line[:500]})
+
+    def tell(self, line: str) -> None:
+        if self.process.stdin is not None and self.process.poll() is None:
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+
+    def wait_ready(self, timeout_s: float = 90) -> None:
+        begin = time.monotonic()
+        while not any(item.get("ready") for item in self.said):
+            if self.process.poll() is not None or time.monotonic() - begin > timeout_s:
+                raise RuntimeError(f"burner {self.name} did not start: {self.said[-3:]}")
+            time.sleep(0.05)
+
+    def end(self) -> None:
+        self.tell("quit")
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Timeline:
+    """Raw answers ten times a second and the agent's reader once a second, on two threads, by phase."""
+
+    def __init__(self, handle: Any, reader: NvmlReader, *, speed: float = 1) -> None:
+        self._speed = speed
+        self.phases: list[dict[str, Any]] = []
+        self.fast: list[dict[str, Any]] = []
+        self.rounds: list[dict[str, Any]] = []
+        self.errors: list[str] = []
+        self._handle, self._reader = handle, reader
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._guard, args=(f,)) for f in (self._fast, self._agent)]
+
+    def __enter__(self) -> "Timeline":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def phase(self, name: str, seconds: float) -> None:
+        begin = time.time_ns() // 1000
+        time.sleep(seconds / self._speed)
+        self.phases.append({"name": name, "start_us": begin, "end_us": time.time_ns() // 1000})
+
+    def _guard(self, function: Any) -> None:
+        try:
+            function()
+        except Exception:  # shown in the recording; the other thread goes on
+            self.errors.append(traceback.format_exc())
+
+    def _fast(self) -> None:
+        calls = Calls()
+        handle, newest_use, newest_sample, looks = self._handle, 0, 0, 0
+        while not self._stop.wait(FAST_S):
+            looks += 1
+            calls("nvmlDeviceGetUtilizationRates", handle)
+            calls("nvmlDeviceGetPowerUsage", handle)
+            calls("nvmlDeviceGetTotalEnergyConsumption", handle)
+            calls(
+                "nvmlDeviceGetFieldValues", handle, [186, 185, 74, 269, 270, 271, 76, 197, 198], label="some"
+            )
+            if looks % 5 == 0:
+                samples = calls("nvmlDeviceGetSamples", handle, 1, newest_sample)
+                if samples:
+                    newest_sample = max([newest_sample, *(int(s.timeStamp) for s in samples[1])])
+                use = calls(
+                    "nvmlDeviceGetProcessUtilization", handle, newest_use, label=f"since {newest_use}"
+                )
+                if use:
+                    newest_use = max([newest_use, *(int(s.timeStamp) for s in use)])
+                calls("nvmlDeviceGetComputeRunningProcesses", handle)
+                calls("nvmlDeviceGetMemoryInfo", handle, nv.nvmlMemory_v2)
+                calls("nvmlDeviceGetMemoryInfo", handle)
+                calls("nvmlDeviceGetCurrentClocksEventReasons", handle)
+            for row in calls.take():
+                row.pop("args") if row["args"] == [] else None
+                self.fast.append(row)
+
+    def _agent(self) -> None:
+        while not self._stop.wait(1):
+            row: dict[str, Any] = {"at_us": time.time_ns() // 1000}
+            for name in ("devices", "sample", "processes"):
+                cpu, wall = time.thread_time_ns(), time.perf_counter_ns()
+                result = getattr(self._reader, name)()
+                row[f"{name}_us"] = round((time.perf_counter_ns() - wall) / 1000, 1)
+                row[f"{name}_cpu_us"] = round((time.thread_time_ns() - cpu) / 1000, 1)
+                row[name] = [describe(item) for item in result]
+            self.rounds.append(row)
+
+
+def describe(item: Any) -> Any:
+    """A value of the agent's reader as JSON."""
+    if isinstance(item, (tuple, list, frozenset)):
+        return [describe(part) for part in item]
+    if isinstance(item, dict):
+        return {key: describe(value) for key, value in item.items()}
+    if hasattr(item, "__slots__"):
+        return {name: describe(getattr(item, name)) for name in type(item).__dataclass_fields__}
+    return item
+
+
+def gpm_rows(reader: NvmlReader, handle: Any) -> list[dict[str, Any]]:
+    """A few GPM readings by the agent's own meter, and how long each took."""
+    nvml = reader._nvml
+    meter, rows = GpmMeter(), []
+    for _ in range(6):
+        cpu, wall = time.thread_time_ns(), time.perf_counter_ns()
+        values = meter.read(nvml, "gpm", handle)
+        took = time.perf_counter_ns() - wall
+        rows.append({"us": took / 1000, "cpu_us": (time.thread_time_ns() - cpu) / 1000, "values": values})
+        time.sleep(0.25)
+    meter.close(nvml)
+    return rows
+
+
+def between(rows: list[dict[str, Any]], phase: dict[str, Any], settle_s: float = 2.5) -> list[dict[str, Any]]:
+    return [row for row in rows if phase["start_us"] + settle_s * 1e6 <= row["at_us"] <= phase["end_us"]]
+
+
+class Checks:
+    """What must be true of the agent's reader on a real GPU."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.failed = 0
+
+    def __call__(self, name: str, holds: bool, seen: Any) -> None:
+        self.failed += not holds
+        self.lines.append(f"{'ok  ' if holds else 'FAIL'} {name}: {seen}")
+
+
+def check(timeline: Timeline, burners: dict[str, Burner]) -> Checks:
+    checks = Checks()
+    checks("no thread of the recorder failed", not timeline.errors, timeline.errors)
+    phases = {phase["name"]: phase for phase in timeline.phases}
+    pids = {name: burner.process.pid for name, burner in burners.items()}
+
+    def means(phase: str, gauge: str) -> float | None:
+        values = [
+            row["sample"][0]["gauges"].get(gauge)
+            for row in between(timeline.rounds, phases[phase])
+            if row["sample"]
+        ]
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known else None
+
+    def share(phase: str, name: str) -> list[Any]:
+        found = []
+        for row in between(timeline.rounds, phases[phase]):
+            for device in row["processes"]:
+                found += [p["busy_pct"] for p in device["processes"] or () if p["pid"] == pids[name]]
+        return found
+
+    for gauge in (
+        "gpu_util_pct",
+        "mem_used_bytes",
+        "mem_total_bytes",
+        "power_w",
+        "temperature_c",
+        "sm_clock_mhz",
+    ):
+        checks(f"{gauge} is known", means("A full", gauge) is not None, means("A full", gauge))
+    checks("idle GPU is idle", (means("idle", "gpu_util_pct") or 0) < 5, means("idle", "gpu_util_pct"))
+    checks("busy GPU is busy", (means("A full", "gpu_util_pct") or 0) > 90, means("A full", "gpu_util_pct"))
+    half = means("A half", "gpu_util_pct") or 0
+    checks("half busy GPU is about half busy", 30 < half < 80, half)
+    idle_w, busy_w = means("idle", "power_w") or 0, means("A full", "power_w") or 0
+    checks("a busy GPU takes more power", busy_w > idle_w, (idle_w, busy_w))
+    energies = [row["sample"][0]["counters"].get("energy_mj") for row in timeline.rounds if row["sample"]]
+    known = [value for value in energies if value is not None]
+    checks("energy only grows", known == sorted(known) and len(known) == len(energies), len(known))
+    full = between(timeline.rounds, phases["A full"])
+    if len(full) > 2 and known:
+        seconds = (full[-1]["at_us"] - full[0]["at_us"]) / 1e6
+        joules = (
+            full[-1]["sample"][0]["counters"]["energy_mj"] - full[0]["sample"][0]["counters"]["energy_mj"]
+        ) / 1e3
+        checks(
+            "energy is power times time",
+            abs(joules / seconds - busy_w) < 0.1 * busy_w,
+            (joules / seconds, busy_w),
+        )
+    for name in pids:
+        checks(
+            f"process {name} is found by its pid",
+            bool(share("A and B full", name)),
+            (pids[name], share("A and B full", name)),
+        )
+    checks(
+        "nobody is left on the GPU",
+        not any(d["processes"] for d in timeline.rounds[-1]["processes"]),
+        timeline.rounds[-1]["processes"],
+    )
+    for phase in phases:
+        checks.lines.append(
+            f"     {phase}: util {means(phase, 'gpu_util_pct')} sm {means(phase, 'sm_active_pct')} "
+            f"W {means(phase, 'power_w')} A {share(phase, 'A')} B {share(phase, 'B')}"
+        )
+    for name in ("devices", "sample", "processes"):
+        for kind in ("us", "cpu_us"):
+            values = sorted(row[f"{name}_{kind}"] for row in timeline.rounds)
+            checks.lines.append(f"     {name}() {kind}: median {values[len(values) // 2]} max {values[-1]}")
+    return checks
+
+
+def play(timeline: Timeline, burners: dict[str, Burner], recording: dict[str, Any], handle: Any) -> None:
+    """The phases; what each process does is known."""
+    fields = list(FIELDS.items())
+    timeline.phase("idle", 6)
+    recording["costs_idle"] = costs(handle, fields)
+    burners["A"] = Burner("A", 4000, 8192)
+    burners["A"].wait_ready()
+    timeline.phase("A context only", 6)
+    burners["A"].tell("load 1")
+    timeline.phase("A full", 12)
+    recording["costs_busy"] = costs(handle, fields)
+    burners["B"] = Burner("B", 2000, 8192)
+    burners["B"].wait_ready()
+    timeline.phase("A full, B context", 5)
+    burners["B"].tell("load 1")
+    timeline.phase("A and B full", 14)
+    recording["costs_shared"] = costs(handle, fields)
+    burners["B"].tell("load 0.25")
+    timeline.phase("A full, B quarter", 12)
+    burners["A"].tell("load 0.5")
+    burners["B"].tell("stop")
+    timeline.phase("A half", 12)
+    burners["A"].tell("load 0.25")
+    burners["B"].tell("load 0.25")
+    timeline.phase("A and B quarter", 12)
+    burners["B"].process.kill()
+    timeline.phase("B killed", 5)
+    burners["A"].end()
+    timeline.phase("done", 6)
+
+
+def main(out: Path, speed: float) -> int:
+    out.mkdir(parents=True, exist_ok=True)
+    recording: dict[str, Any] = {"machine": about_machine()}
+    opened = open_reader(SystemClock())
+    if isinstance(opened, str):
+        print(f"no GPU here: {opened}")
+        return 1
+    reader = opened
+    recording["devices"] = [describe(device) for device in reader.devices()]
+    handle = nv.nvmlDeviceGetHandleByIndex(0)
+    call = Calls()
+    static_calls(call, handle)
+    event_calls(call, handle)
+    recording["static"] = call.take()
+    burners: dict[str, Burner] = {}
+    try:
+        with Timeline(handle, reader, speed=speed) as timeline:
+            try:
+                play(timeline, burners, recording, handle)
+            finally:
+                for burner in burners.values():
+                    if burner.process.poll() is None:
+                        burner.process.kill()
+        recording["gpm"] = gpm_rows(reader, handle)
+        recording["gpm_metrics"] = {str(number): name for number, name in METRICS.items()}
+        static_calls(call, handle)
+        recording["static_after"] = call.take()
+        checks = check(timeline, burners)
+    finally:
+        recording["phases"], recording["fast"] = timeline.phases, timeline.fast
+        recording["rounds"], recording["errors"] = timeline.rounds, timeline.errors
+        recording["burners"] = {name: {"pid": b.process.pid, "said": b.said} for name, b in burners.items()}
+        (out / "recording.json").write_text(json.dumps(recording, separators=(",", ":"), default=repr))
+        reader.close()
+    (out / "checks.txt").write_text("\n".join(checks.lines) + "\n")
+    print("\n".join(checks.lines))
+    return 1 if checks.failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1]), float(sys.argv[2] if len(sys.argv) > 2 else 1)))
