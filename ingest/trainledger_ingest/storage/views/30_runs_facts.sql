@@ -33,13 +33,18 @@ CREATE OR REPLACE VIEW {views}.provenance (
   cuda Nullable(String) COMMENT 'CUDA version',
   nccl Nullable(String) COMMENT 'NCCL version'
 ) AS
-SELECT run_id, attempt, vcs, repository, commit, branch, dirty,
+SELECT p.run_id AS run_id, p.attempt AS attempt, p.vcs AS vcs, p.repository AS repository, p.commit AS commit,
+  p.branch AS branch, p.dirty AS dirty,
   CAST(NULL AS Nullable(String)) AS snapshot_id, CAST(NULL AS Nullable(String)) AS patch_sha256,
   CAST(NULL AS Nullable(UInt64)) AS patch_bytes, CAST(NULL AS Nullable(UInt64)) AS left_out,
-  entry_point, argv, python, packages, CAST(NULL AS Nullable(String)) AS lock_sha256,
-  CAST(NULL AS Nullable(String)) AS image_digest, CAST(NULL AS Nullable(String)) AS image_source, os,
+  p.entry_point AS entry_point, p.argv AS argv, p.python AS python, p.packages AS packages,
+  CAST(NULL AS Nullable(String)) AS lock_sha256,
+  CAST(NULL AS Nullable(String)) AS image_digest, CAST(NULL AS Nullable(String)) AS image_source, p.os AS os,
   CAST(NULL AS Nullable(String)) AS driver, CAST(NULL AS Nullable(String)) AS cuda, CAST(NULL AS Nullable(String)) AS nccl
-FROM {generation}.provenance_facts FINAL;
+FROM (SELECT * FROM {generation}.provenance_facts FINAL) AS p
+LEFT ANY JOIN (SELECT run_id, version FROM {generation}.run_states FINAL) AS r ON r.run_id = p.run_id
+-- A row older than its run is of an attempt that later evidence took back.
+WHERE p.version >= r.version;
 
 CREATE OR REPLACE VIEW {views}.logs (
   run_id UUID COMMENT 'the run',
