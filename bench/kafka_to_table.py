@@ -10,7 +10,7 @@ from bench.journal_to_table import ask_tables
 from bench.journals import write_journals
 from bench.workspace import environment, running, temporary_folder, timed, trainledger
 
-POINTS = 4_000_000
+POINTS = 10_000_000
 QUICK_POINTS = 400_000
 RUNS_PER_SHAPE = 4
 BAR_POINTS_PER_CPU_S = 400_000
@@ -33,9 +33,9 @@ def measure(*, quick: bool = False) -> Iterator[dict[str, Any]]:
             tables = folder / "tables"
             ingest = timed(trainledger("ingest", "--once", "--home", str(tables)), env)
         merges = ask_tables("settle", env, tables)
-        found = ask_tables("count", env, tables)["points"]
-    if found != points:
-        raise RuntimeError(f"{found} points are in the tables and {points} were logged")
+        found = ask_tables("count", env, tables)
+    if found["points"] != points:
+        raise RuntimeError(f"{found['points']} points are in the tables and {points} were logged")
     cpu_s = ingest.cpu_s + merges["cpu_s"]
     yield {
         "case": f"{points} points in Kafka, by `trainledger ingest --once` into chDB",
@@ -44,6 +44,8 @@ def measure(*, quick: bool = False) -> Iterator[dict[str, Any]]:
         "cpu_s": round(cpu_s, 2),
         "wall_s": round(ingest.wall_s, 2),
         "merges_after_ingest_cpu_s": round(merges["cpu_s"], 2),
+        "points_per_batch": round(points / found["batches"]),
+        "partitions": found["partitions"],
         "peak_rss_mb": round(ingest.peak_mb, 1),
         "agent_publish": {
             "points_per_cpu_s": round(points / publish.cpu_s),

@@ -37,7 +37,9 @@ def measure(*, quick: bool = False) -> Iterator[dict[str, Any]]:
         "lost_wrong_or_doubled": found["contradictions"],
         "torn_tails_caught": found["torn_tails"],
         "wall_s": found["wall_s"],
-        "cpu_s": round(after.children_user + after.children_system - before.children_user - before.children_system, 1),
+        "cpu_s": round(
+            after.children_user + after.children_system - before.children_user - before.children_system, 1
+        ),
         "bars": {"lost_wrong_or_doubled": 0, "torn_tails_caught": "at least one of 500"},
         # Without a torn record the kills would miss the moment that matters.
         "met": found["contradictions"] == 0 and (found["torn_tails"] > 0 or quick),

@@ -224,7 +224,15 @@ def ask(store: ChdbStore, _home: Path) -> dict[str, Any]:
 def count(store: ChdbStore, _: Path) -> dict[str, Any]:
     """See the module."""
     [row] = store.rows(f"SELECT sum(points) AS points FROM {VIEWS}.metric_summary")
-    return {"points": int(str(row["points"]))}
+    [batches] = store.rows(
+        f"SELECT count() AS n, uniqExact(partition) AS partitions FROM {migrate(store).generation}.ingest_ledger "
+        "WHERE has(tables, 'points')"
+    )
+    return {
+        "points": int(str(row["points"])),
+        "batches": int(str(batches["n"])),
+        "partitions": int(str(batches["partitions"])),
+    }
 
 
 PROGRAMS = {"settle": settle, "count": count, "engine": engine, "hours": hours, "ask": ask}
