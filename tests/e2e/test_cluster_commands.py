@@ -200,6 +200,19 @@ def test_sync_with_the_agent_alone_publishes(cluster: Broker, tmp_path: Path) ->
     assert "alone" in [row["name"] for row in worker.json("ls", **kafka)]
 
 
+def test_up_publishes_what_it_reads_and_sync_waits_for_it(cluster: Broker, tmp_path: Path) -> None:
+    node = Installation(tmp_path)
+    node.environment["TRAINLEDGER_KAFKA"] = cluster.bootstrap
+    with node.up():
+        assert node.script(LOG_TWO).returncode == 0
+        assert node.json("sync") == [{"runs": 1, "points": 2, "published": True}]
+        set_price = node.command(*SET_PRICE)
+        assert (set_price.returncode, set_price.stderr) == (0, "")
+        assert prices(node) == ["gpu-*"]
+    published = json.loads((node.home / "spool" / "published.cursor").read_bytes())
+    assert published["trainledger.metrics"] >= 1 and published["trainledger.admin"] == 1
+
+
 def test_sync_without_a_broker_keeps_the_spool_and_says_so(tmp_path: Path) -> None:
     node = Installation(tmp_path)
     assert node.script(LOG_TWO).returncode == 0
