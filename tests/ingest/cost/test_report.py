@@ -85,6 +85,12 @@ def test_three_equal_teams_on_ten_are_shown_as_what_sums_to_ten() -> None:
     assert report.totals == {"USD": "10.00"}
 
 
+def test_a_sum_of_more_digits_than_decimal_arithmetic_keeps_is_exact() -> None:
+    total = _decimal(10**35 + 5_000_000)
+    report = make_report("team", [line("a", "run", "USD", str(total))], [{"money": "USD", "total": total}])
+    assert report.totals == report.bills == {"USD": f"1{'0' * 26}.01"}
+
+
 def test_nothing_at_all_is_an_empty_report() -> None:
     assert make_report("team", [], []) == CostReport("team", (), {}, {}, 0.0, False)
 
