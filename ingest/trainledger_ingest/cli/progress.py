@@ -19,7 +19,7 @@ SILENT_NS = 500_000_000
 
 @contextmanager
 def progress_bar(title: str, *, clock: Clock | None = None) -> Iterator[Callable[[int, int], None]]:
-    """A function to tell (done, total); `total` may grow. Must be called from one thread."""
+    """A function to tell (done, total); `total` may grow. Not for two threads; it does nothing after the end."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -34,8 +34,11 @@ def progress_bar(title: str, *, clock: Clock | None = None) -> Iterator[Callable
         transient=True,
     )
     task = bar.add_task(title, total=None)
+    has_ended = False
 
     def tell(done: int, total: int) -> None:
+        if has_ended:
+            return
         if not bar.live.is_started:
             if used.monotonic_ns() - began_ns < SILENT_NS:
                 return
@@ -45,5 +48,6 @@ def progress_bar(title: str, *, clock: Clock | None = None) -> Iterator[Callable
     try:
         yield tell
     finally:
+        has_ended = True
         if bar.live.is_started:
             bar.stop()

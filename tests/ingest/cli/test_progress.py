@@ -15,6 +15,8 @@ with progress_bar("replaying", clock=clock) as tell:
     for done in range(0, 1001, 100):
         tell(done, 1000)
         clock.sleep(float(sys.argv[1]))
+clock.sleep(10)
+tell(1, 2)
 print("done")
 """
 
@@ -52,4 +54,4 @@ def test_long_work_on_a_terminal_is_drawn_on_stderr_and_wiped() -> None:
     out, told = work(0.2, on_terminal=True)
     assert out == "done\n"
     assert "replaying" in told and "1000/1000" in told
-    assert told.rstrip().endswith("\x1b[2K")
+    assert told.rstrip().endswith("\x1b[2K") and "1/2" not in told
