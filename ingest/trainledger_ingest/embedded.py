@@ -44,6 +44,7 @@ from .settings import IngestSettings
 from .sources.spool import SpoolSource
 from .storage.migrate import Schema, migrate
 from .storage.opening import VIEWS, open_tables
+from .tables_session import NOT_YET
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -174,16 +175,16 @@ class Embedded:
 
     def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
         record = admin_record(event_type, fields, clock=self._clock)
+        if self._node.spool is None or self._worker is None:
+            self._send_around(event_type, record)
+            return
         with self._turn:
-            if self._node.spool is None or self._worker is None:
-                raise UsageError(
-                    f"{event_type} cannot be written: the log in {self._settings.home} belongs to a live "
-                    "`trainledger agent`; stop it for this command, or set TRAINLEDGER_KAFKA to send it to a cluster"
-                )
             self._node.spool.append(event_type, record, key=b"admin")
             self._node.spool.sync()
             self._worker.drain()
-        if self._publishes and self._kind != "up" and not self._publish(ADMIN_PUBLISH_S):
+        if self._publishes and self._node.agent is None:
+            self._say(f"{event_type} counts on this node; `trainledger sync` brings it to Kafka")
+        elif self._publishes and self._kind != "up" and not self._publish(ADMIN_PUBLISH_S):
             raise RetryableError(
                 f"{event_type} counts on this node, but Kafka has not taken it; it stays in the spool: "
                 "run `trainledger sync` when the broker is back"
@@ -233,6 +234,20 @@ class Embedded:
                 self._node.close()
                 self._store.close()
                 self._lock.release()
+
+    def _send_around(self, event_type: str, record: Mapping[str, Any]) -> None:
+        """Send an event of the administrator to Kafka because this home's log is another process's."""
+        if self._settings.kafka is None:
+            raise UsageError(
+                f"{event_type} cannot be written: the log in {self._settings.home} belongs to a live "
+                "`trainledger agent`; stop it for this command, or set TRAINLEDGER_KAFKA to send it to a cluster"
+            )
+        sender = AdminSender(self._settings.kafka)
+        try:
+            sender.send(event_type, record)
+        finally:
+            sender.close()
+        self._say(NOT_YET)
 
     def _tidy_a_little(self) -> None:
         give_up_ns = self._clock.monotonic_ns() + round(TIDY_ONE_SHOT_S * 1e9)

@@ -21,7 +21,7 @@ from .storage.migrate import Schema
 from .storage.opening import VIEWS
 from .storage.store import Store
 
-__all__ = ["Reader", "Send", "TablesReader", "TablesSession"]
+__all__ = ["NOT_YET", "Reader", "Send", "TablesReader", "TablesSession"]
 
 # In all for one command: a worker that lives has read an event within a second or two.
 VISIBLE_WAIT_S = 10.0

@@ -213,6 +213,24 @@ def test_up_publishes_what_it_reads_and_sync_waits_for_it(cluster: Broker, tmp_p
     assert published["trainledger.metrics"] >= 1 and published["trainledger.admin"] == 1
 
 
+def test_a_price_beside_a_live_agent_goes_straight_to_the_cluster(cluster: Broker, tmp_path: Path) -> None:
+    node = Installation(tmp_path)
+    assert node.command("ls").returncode == 0  # this home has tables of its own
+    with subprocess.Popen(
+        [str(BIN / "trainledger"), "agent"],
+        env=node.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as agent:
+        assert agent.stdout is not None and agent.stdout.readline().startswith("ready")
+        done = node.command(*SET_PRICE, TRAINLEDGER_KAFKA=cluster.bootstrap)
+        agent.kill()
+    assert done.returncode == 0, done.stderr
+    left, sent = done.stderr.splitlines()
+    assert f"left to process {agent.pid}" in left and NOT_YET in sent
+
+
 def test_sync_without_a_broker_keeps_the_spool_and_says_so(tmp_path: Path) -> None:
     node = Installation(tmp_path)
     assert node.script(LOG_TWO).returncode == 0
