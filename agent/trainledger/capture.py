@@ -1,4 +1,9 @@
-"""Starts the detached child that captures code and environment: no thread, no wait, nothing inherited."""
+"""Starts the detached child that captures code and environment: no thread, nothing inherited, nothing left.
+
+A shell starts it in the background and ends at once, so that it is never a child of the training: a training that
+forks and calls os.wait() must not be given a process that it does not know. That costs init about 2 ms. Where there
+is no shell it is started directly, and its first process stays as a zombie until the training waits or ends.
+"""
 
 import json
 import os
@@ -20,12 +25,12 @@ def start_capture(
     append_by_write: bool,
     argv: list[str],
     main_file: str | None,
-) -> int | None:
-    """Start `python -m trainledger.provenance` in a session of its own; returns its pid, or None if it could not."""
+) -> bool:
+    """Start `python -m trainledger.provenance` in a session of its own; False if that could not be done."""
     try:
         here = os.getcwd()
     except OSError:
-        return None  # the working folder is gone: there is no code to look at
+        return False  # the working folder is gone: there is no code to look at
     request = {
         "run_id": id_text(run_id),
         "parent_journal": id_text(journal_id),
@@ -43,20 +48,32 @@ def start_capture(
     try:
         told = os.memfd_create("trainledger-capture", os.MFD_CLOEXEC)
     except OSError:
-        return None
+        return False
     try:
         os.write(told, json.dumps(request, default=str).encode())
         os.lseek(told, 0, os.SEEK_SET)
-        nothing = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
-        return os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-I", "-m", "trainledger.provenance"],
-            os.environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, told, 0), nothing, (os.POSIX_SPAWN_DUP2, 1, 2)],
-            setsid=True,
-        )
+        return _start_detached([sys.executable, "-I", "-m", "trainledger.provenance"], told)
     except (OSError, TypeError, ValueError):
         # No memory or processes left, an interpreter without a path: the run matters more than its description.
-        return None
+        return False
     finally:
         os.close(told)
+
+
+def _start_detached(command: list[str], stdin_fd: int) -> bool:
+    nothing = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
+    actions = [(os.POSIX_SPAWN_DUP2, stdin_fd, 0), nothing, (os.POSIX_SPAWN_DUP2, 1, 2)]
+    if not command[0]:
+        return False
+    try:
+        # Descriptor 3: as stdin itself, a shell gives what it starts in the background nothing.
+        shell = ["sh", "-c", 'exec 3<&0; "$@" <&3 3<&- &', "sh", *command]
+        pid = os.posix_spawn("/bin/sh", shell, os.environ, file_actions=actions, setsid=True)
+    except FileNotFoundError:
+        os.posix_spawn(command[0], command, os.environ, file_actions=actions, setsid=True)
+        return True
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        return True  # the training has SIGCHLD ignored: the kernel waits for it
+    return True

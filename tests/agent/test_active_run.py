@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.polling import poll_until
 from support.training import Training, user_folder
 
 SECRET = "hf_" + "a" * 30
@@ -349,6 +351,23 @@ def test_finish_by_a_handler_in_the_middle_of_finish(training: Training) -> None
     assert [claim["status"] for claim in journal.claims_of("run_exited")] == ["finished", "killed"]
 
 
+def test_row_of_new_keys_in_the_middle_of_finish_harms_no_shape(training: Training) -> None:
+    training.run(
+        """
+        for i in range(5): run.log({"x": 1.0}, i)
+        journal = type(run._journal)
+        append_claim = journal.append_claim
+        def append_claim_cut_off(self, claim):
+            for i in range(4): run.log({"y": 2.0}, i)
+            return append_claim(self, claim)
+        journal.append_claim = append_claim_cut_off
+        run.finish()
+        """
+    )
+    journal = training.only()
+    assert journal.is_sound() and (journal.values("x"), journal.values("y")) == ([1.0] * 5, [2.0] * 4)
+
+
 def test_threads_that_log_while_the_run_ends_harm_no_shape(training: Training) -> None:
     training.run(
         """
@@ -406,6 +425,30 @@ def test_a_killed_process_leaves_what_log_returned_from(training: Training) -> N
     assert not journal.lost and journal.exit is None
 
 
+@pytest.mark.parametrize("chld", ["SIG_DFL", "SIG_IGN"])
+def test_capture_describes_the_run_and_is_no_child_of_the_training(training: Training, chld: str) -> None:
+    training.run(
+        f"""
+        import os, signal
+        signal.signal(signal.SIGCHLD, signal.{chld})
+        run = trainledger.init()
+        children = open(f"/proc/self/task/{{os.getpid()}}/children").read()
+        assert not children, children
+        run.log({{"x": 1.0}})
+        """,
+        TRAINLEDGER_CAPTURE="on",
+    )
+
+    def described() -> bool:
+        return any(journal.claims_of("provenance") for journal in training.read())
+
+    poll_until(described, deadline_s=60)
+    run, capture = sorted(training.read(), key=lambda journal: len(journal.claims_of("provenance")))
+    assert capture.parent == run.id and capture.run_id == run.run_id and run.values() == [1.0]
+    assert capture.claims[0]["python"].startswith(f"{sys.version.split()[0]} CPython")
+    assert capture.claims[0]["argv"][-1].endswith("script1.py")
+
+
 def test_import_loads_little_and_starts_nothing(training: Training) -> None:
     done = training.run(
         """
@@ -417,7 +460,7 @@ def test_import_loads_little_and_starts_nothing(training: Training) -> None:
     )
     modules, threads = json.loads(done.stdout)
     assert threads == 1
-    assert {name.split(".")[0] for name in modules} - set(__import__("sys").stdlib_module_names) <= {
+    assert {name.split(".")[0] for name in modules} - set(sys.stdlib_module_names) <= {
         "__main__",
         "trainledger",
         "trainledger_schemas",

@@ -133,7 +133,7 @@ def test_forks_while_seven_threads_log_and_rotate(training: Training) -> None:
         def work(n):
             i = 0
             while not stop.is_set():
-                run.log({f"t{n}": float(i)}, i)
+                run.log({f"t{n}": float(i), "n": None}, i)  # None: the slow way, which holds locks
                 i += 1
             counts[n] = i
         threads = [threading.Thread(target=work, args=(n,)) for n in range(7)]
@@ -179,6 +179,28 @@ def test_threads_of_a_child_share_one_journal(training: Training) -> None:
     assert len(children) == 5
     for child in children:
         assert Counter(child.points) == Counter((f"t{n}", i, float(i)) for n in range(8) for i in range(20))
+
+
+def test_child_holds_nothing_of_its_parent(training: Training) -> None:
+    training.run(
+        """
+        import os
+        for i in range(5): run.log({"x": 1.0}, i)
+        folder, held = str(run._journal.folder), run._rows.by_length[1]
+        def open_files():
+            links = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
+            return [name for name in links if folder in name] + [line for line in open("/proc/self/maps") if folder in line]
+        assert open_files()
+        if not os.fork():
+            assert not open_files(), open_files()
+            held({"x": 9.0}, 9)  # a function of the parent's journal that somebody kept
+            os._exit(0)
+        assert os.wait()[1] == 0
+        run.log({"x": 2.0}, 5)
+        """
+    )
+    parent, children = family(training)
+    assert parent.values() == [1.0] * 5 + [2.0] and not children
 
 
 def test_handler_that_logs_while_a_child_makes_its_journal(training: Training) -> None:

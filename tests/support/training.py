@@ -114,9 +114,9 @@ def read_journal(folder: Path, *, is_dead: bool = True) -> Journal:
 
 
 def read_journals(node_folder: Path) -> list[Journal]:
-    """All journals of this user, by the time of their first segment."""
-    folders = user_folder(node_folder).iterdir() if user_folder(node_folder).exists() else []
-    return sorted(map(read_journal, folders), key=lambda journal: journal.header.boot_ns)
+    """All journals of this user that have begun, by the time of their first segment."""
+    begun = {path.parent for path in user_folder(node_folder).glob("*/*.tlj")}
+    return sorted(map(read_journal, begun), key=lambda journal: journal.header.boot_ns)
 
 
 class Training:
