@@ -53,8 +53,7 @@ def run_campaign(deployment: Deployment, folder: Path, *, seed: int, rounds: int
         return check(folder / "trainers", deployment.query_environment) | {"faults": counts}
     finally:
         for trainer in trainers:
-            trainer.process.kill()
-            trainer.process.wait()
+            trainer.close()
         deployment.close()
 
 

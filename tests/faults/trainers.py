@@ -86,11 +86,10 @@ class Trainer:
 
     def signal(self, number: int) -> None:
         """Send a signal to the training process itself, never to its wrapper."""
-        pid = self.process.pid
         if self.plan.is_wrapped:
-            pid = poll_until(lambda: self.words()[PID] or self.process.poll() is not None, deadline_s=60)
+            poll_until(lambda: self.words()[PID] or self.process.poll() is not None, deadline_s=60)
         if self.process.poll() is None:
-            os.kill(pid, number)
+            os.kill(self.words()[PID] if self.plan.is_wrapped else self.process.pid, number)
 
     def kill(self) -> None:
         """SIGKILL, remembered for the checker, and wait until it (and its wrapper) is gone."""
@@ -98,6 +97,14 @@ class Trainer:
             (self.folder / "killed").touch()
         self.signal(signal.SIGKILL)
         self.process.wait(30)
+
+    def close(self) -> None:
+        """Kill what is left of it after a campaign that failed."""
+        if self.process.poll() is None:
+            if self.words()[PID]:
+                os.kill(self.words()[PID], signal.SIGKILL)
+            self.process.kill()
+            self.process.wait()
 
     def finish(self) -> int:
         """Let it end by itself; the exit status."""
