@@ -377,12 +377,13 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule(topic=topics, back=st.integers(0, 10), compressed=st.booleans())
     def retire(self, topic: str, back: int, compressed: bool) -> None:
         below = self.spool.synced_end(topic) - back
+        before = list_segments(self.folder / topic)[0].base
         if compressed:
             self.spool.compress_read(topic, below)
         else:
             self.spool.drop_read(topic, below)
         begin = list_segments(self.folder / topic)[0].base
-        assert begin <= max(0, below)
+        assert before <= begin <= max(before, below)
         self.model[topic] = [item for item in self.model[topic] if item[0] >= begin]
 
     @precondition(lambda self: self.count % 3 == 0)
