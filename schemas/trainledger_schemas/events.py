@@ -20,6 +20,8 @@ __all__ = [
     "Block",
     "DeadSkipped",
     "Device",
+    "DeviceUsage",
+    "DeviceWindow",
     "Devices",
     "Envelope",
     "Event",
@@ -355,10 +357,16 @@ class Device(TypedDict):
     model: str
     memory_bytes: int
     mig_profile: str | None
+    parent_id: str | None
+    part_numerator: int
+    part_denominator: int
+    pci_bus_id: str | None
+    driver: str | None
+    problem: str | None
 
 
 class Devices(TypedDict):
-    """The accelerators of the node; at start and on change."""
+    """The accelerators of the node and their MIG instances; at start and on change."""
 
     envelope: Envelope
     at_us: int
@@ -376,6 +384,9 @@ class Holder(TypedDict):
     numerator: int
     denominator: int
     evidence: str
+    part_id: str
+    part_numerator: int
+    part_denominator: int
 
 
 class Allocation(TypedDict):
@@ -397,6 +408,7 @@ class Stat(TypedDict):
     maximum: float
     last: float
     samples: int
+    quality: str
 
 
 class Hardware(TypedDict):
@@ -408,6 +420,28 @@ class Hardware(TypedDict):
     stats: list[Stat]
 
 
+class DeviceUsage(TypedDict):
+    """What one holder used of a device."""
+
+    device_id: str
+    part_id: str
+    observed_us: int
+    busy_us: int | None
+    memory_peak_bytes: int | None
+    energy_mj: int | None
+    quality: str
+
+
+class DeviceWindow(TypedDict):
+    """A device or MIG instance as a whole in a window."""
+
+    device_id: str
+    part_id: str
+    observed_us: int
+    busy_us: int | None
+    energy_mj: int | None
+
+
 class Usage(TypedDict):
     """What one holder used."""
 
@@ -417,16 +451,18 @@ class Usage(TypedDict):
     owner: str | None
     cpu_us: int
     memory_peak_bytes: int
+    devices: list[DeviceUsage]
 
 
 class ProcessUsage(TypedDict):
-    """CPU time by holder in a window; windows of a boot do not overlap."""
+    """CPU and device time by holder in a window; windows of a boot do not overlap."""
 
     envelope: Envelope
     start_us: int
     end_us: int
     cores: int
     usage: list[Usage]
+    devices: list[DeviceWindow]
 
 
 class Gap(TypedDict):
