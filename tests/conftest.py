@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.broker import Broker
+from support.gpus import Machine
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +16,16 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """
     with Broker(tmp_path_factory.mktemp("kafka")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def built_machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """The fake NVIDIA library, compiled once; use `machine`."""
+    return Machine(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture
+def machine(built_machine: Machine) -> Machine:
+    """A machine without GPUs until the test adds some."""
+    built_machine.empty()
+    return built_machine

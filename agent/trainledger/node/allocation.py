@@ -1,12 +1,15 @@
 """Who is on the node's resources: said when it changes, and again each 5 minutes.
 
-On the host every run with a live process is present without a claim (denominator 0): it pays by its CPU time.
+On the host every run with a live process is present without a claim (denominator 0): it pays by its CPU time. On
+a GPU whoever has a process there is present without a claim; who shares it, shares its price.
 An event replaces the one before it as a whole, so a reader that begins in the middle knows all after one key
 frame.
 """
 
 from collections.abc import Mapping, Sequence
 
+from trainledger.node.gpu_account import Occupant
+from trainledger.node.gpu_events import occupant_rows
 from trainledger.node.host import HOST_DEVICE
 from trainledger.node.processes import WriterProcess, owner_name
 from trainledger.node.sampler import Fields
@@ -23,21 +26,22 @@ class AllocationLog:
     def __init__(self, *, clock: Clock, key_frame_s: float) -> None:
         self._clock = clock
         self._key_frame_ns = round(key_frame_s * 1e9)
-        self._said: dict[bytes, int] | None = None
+        self._said: tuple[dict[bytes, int], list[Occupant]] | None = None
         self._said_ns = 0
 
-    def observe(self, writers: Sequence[WriterProcess]) -> Fields | None:
+    def observe(self, writers: Sequence[WriterProcess], occupants: Sequence[Occupant] = ()) -> Fields | None:
         """The fields of an event when the holders changed or a key frame is due, else None."""
         owners = _owners(writers)
         now_ns = self._clock.monotonic_ns()
-        is_changed = owners != self._said
+        said = (owners, list(occupants))
+        is_changed = said != self._said
         if not is_changed and now_ns - self._said_ns < self._key_frame_ns:
             return None
-        self._said, self._said_ns = owners, now_ns
+        self._said, self._said_ns = said, now_ns
         return {
             "at_us": self._clock.wall_ns() // 1000,
             "key_frame": not is_changed,
-            "holders": _holders(owners),
+            "holders": [*_holders(owners), *occupant_rows(occupants)],
         }
 
 
@@ -61,6 +65,9 @@ def _holders(owners: Mapping[bytes, int]) -> list[dict[str, object]]:
             "numerator": 0,
             "denominator": 0,
             "evidence": EVIDENCE,
+            "part_id": "",
+            "part_numerator": 1,
+            "part_denominator": 1,
         }
         for run_id, uid in sorted(owners.items())
     ]

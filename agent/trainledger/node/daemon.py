@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from trainledger.node.allocation import AllocationLog
 from trainledger.node.collector import Collector, CollectorSettings, CollectReport
 from trainledger.node.foreign_spool import mark_given_away
+from trainledger.node.gpu_watch import GpuWatch
 from trainledger.node.identity import NodeIdentity, load_identity
 from trainledger.node.node_settings import AgentSettings, KafkaSettings
 from trainledger.node.presence import Presence
@@ -61,7 +62,7 @@ class _Watch:
 
     def __init__(self, *, identity: NodeIdentity, clock: Clock, settings: AgentSettings) -> None:
         sampling = settings.sampling
-        self.sampler = NodeSampler(clock, sampling)
+        self.sampler = NodeSampler(clock, sampling, gpus=GpuWatch(clock, sampling))
         self.presence = Presence(
             identity=identity,
             clock=clock,
@@ -282,8 +283,8 @@ class NodeAgent:
         if self._watch is None:
             return
         # The sampler began before this: the first usage window covers the node's presence from its first moment.
-        devices = {"at_us": self._clock.wall_ns() // 1000, "devices": []}
-        self._append([("node_present", self._watch.presence.say([])), ("devices", devices)])
+        # Where there are GPUs their list follows as soon as the driver gave it.
+        self._append([("node_present", self._watch.presence.say([])), *self._watch.sampler.new_devices()])
 
     def _observe(self, now_ns: int) -> None:
         watch = self._watch
@@ -291,7 +292,7 @@ class NodeAgent:
             return
         writers = self._collector.live_writers()
         events = list(watch.sampler.tick(now_ns, writers))
-        allocation = watch.allocation.observe(writers)
+        allocation = watch.allocation.observe(writers, watch.sampler.occupants())
         if allocation is not None:
             events.append(("allocation", allocation))
         if watch.presence.is_due(now_ns):
@@ -306,7 +307,7 @@ class NodeAgent:
         events = list(watch.sampler.flush(self._clock.monotonic_ns(), writers))
         # Present up to where it was measured and no further: what lies behind would be billed as unknown.
         at_us = watch.sampler.window_end_us if events else None
-        allocation = watch.allocation.observe(writers)
+        allocation = watch.allocation.observe(writers, watch.sampler.occupants())
         if allocation is not None:
             events.append(("allocation", allocation))
         events.append(("node_present", watch.presence.say(writers, leaving=leaving, at_us=at_us)))

@@ -7,10 +7,10 @@ Names of measurements (`GpuReading`), unit last. Gauges hold at the moment: `gpu
 sample period with a kernel running: one busy multiprocessor makes 100), `mem_util_pct` (share of time memory
 was read or written, not how full it is), `mem_used_bytes` (without what the driver reserves, where it tells),
 `mem_total_bytes`, `power_w`, `power_limit_w`, `temperature_c`, `mem_temperature_c`, `sm_clock_mhz`,
-`mem_clock_mhz`, and where the hardware counts them (Hopper and later) `sm_active_pct`, `sm_occupancy_pct`,
-`tensor_active_pct`, `dram_active_pct`. Counters grow, and may begin again at any time: `energy_mj`,
-`throttled_power_ns`, `throttled_thermal_ns`, `throttled_other_ns`, `pcie_tx_bytes`, `pcie_rx_bytes`,
-`nvlink_tx_bytes`, `nvlink_rx_bytes`, `ecc_corrected`, `ecc_uncorrected`, `remapped_rows`.
+`mem_clock_mhz`, and where the hardware counts them (Hopper and later), as means since they were read before,
+`sm_active_pct`, `sm_occupancy_pct`, `tensor_active_pct`, `dram_active_pct` and
+`{pcie,nvlink}_{tx,rx}_bytes_per_s`. Counters grow, may begin again at any time, and are not in every reading:
+`energy_mj`, `throttled_{power,thermal,other}_ns`, `ecc_corrected`, `ecc_uncorrected`, `remapped_rows`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -80,12 +80,16 @@ class GpuReading:
 
 @dataclass(frozen=True, slots=True)
 class GpuProcess:
-    """A process with a context on a device or part; `busy_pct`: its share of the device's time since before."""
+    """A process with a context on a device or part; `busy_pct`: its share of the device's time since before.
+
+    `is_compute` False: it only draws, as a display server does.
+    """
 
     pid: int
     part_id: str = ""
     memory_bytes: int | None = None
     busy_pct: float | None = None
+    is_compute: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,9 +192,12 @@ class StatWindow:
 
     def __init__(self) -> None:
         self._stats: dict[tuple[str, str], list[float]] = {}
+        self._estimated: set[tuple[str, str]] = set()
 
-    def add(self, device: str, name: str, value: float) -> None:
-        """Count one sample."""
+    def add(self, device: str, name: str, value: float, *, is_estimated: bool = False) -> None:
+        """Count one sample; one that was estimated makes the whole window an estimate."""
+        if is_estimated:
+            self._estimated.add((device, name))
         stat = self._stats.get((device, name))
         if stat is None:
             self._stats[device, name] = [value, value, value, value, 1]
@@ -207,7 +210,7 @@ class StatWindow:
 
     def take(self) -> list[dict[str, object]]:
         """The stats of the window as fields of a `hardware` event; the next window begins empty."""
-        taken = [
+        taken: list[dict[str, object]] = [
             {
                 "device": device,
                 "name": name,
@@ -216,10 +219,12 @@ class StatWindow:
                 "maximum": highest,
                 "last": last,
                 "samples": int(count),
+                "quality": "estimated" if (device, name) in self._estimated else "measured",
             }
             for (device, name), (lowest, highest, total, last, count) in self._stats.items()
         ]
         self._stats.clear()
+        self._estimated.clear()
         return taken
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from trainledger_schemas.clock import Clock
 from trainledger_schemas.errors import TrainledgerError
 
-__all__ = ["LIBRARY", "Nvml", "NvmlGoneError", "open_nvml"]
+__all__ = ["LIBRARY", "NOT_FOUND", "REFUSED", "SUCCESS", "Nvml", "NvmlGoneError", "open_nvml"]
 
 LIBRARY = "libnvidia-ml.so.1"
 REFUSED_S = 600
@@ -35,7 +35,7 @@ RESET_REQUIRED = 16
 ARGUMENT_VERSION_MISMATCH = 25
 # A lost device falls off the bus, one that needs a reset answers nothing more: both until the next driver load.
 _LOST = {GPU_IS_LOST, RESET_REQUIRED}
-_REFUSED = {INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND, ARGUMENT_VERSION_MISMATCH}
+REFUSED = {INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND, ARGUMENT_VERSION_MISMATCH}
 
 
 class NvmlGoneError(TrainledgerError):
@@ -99,7 +99,7 @@ class Nvml:
             return code
         if code in _LOST:
             self.lost.add(key[0])
-        elif code in _REFUSED:
+        elif code in REFUSED:
             self._refused_until_ns[key] = self._clock.monotonic_ns() + REFUSED_S * SECOND_NS
         return code
 

@@ -4,14 +4,25 @@ Hopper and later count between two samples of the driver, at least 0.1 s apart. 
 NVML gives of a MIG instance. A device that does not count is asked once in ten minutes.
 """
 
+import math
 from typing import Any
 
 from trainledger.node.nvml import Nvml
 
 __all__ = ["METRICS", "GpmMeter"]
 
-# Numbers of NVML; all percent.
-METRICS = {2: "sm_active_pct", 3: "sm_occupancy_pct", 5: "tensor_active_pct", 10: "dram_active_pct"}
+MIB = 1 << 20
+# Number of NVML: name, and what one unit of NVML is in ours. Of a MIG instance there is no link of its own.
+METRICS = {
+    2: ("sm_active_pct", 1),
+    3: ("sm_occupancy_pct", 1),
+    5: ("tensor_active_pct", 1),
+    10: ("dram_active_pct", 1),
+    20: ("pcie_tx_bytes_per_s", MIB),
+    21: ("pcie_rx_bytes_per_s", MIB),
+    61: ("nvlink_tx_bytes_per_s", MIB),
+    60: ("nvlink_rx_bytes_per_s", MIB),
+}
 METRICS_GET_VERSION = 1
 
 
@@ -66,4 +77,6 @@ def _metrics(nvml: Nvml, place: str, before: Any, now: Any) -> dict[str, float]:
     if answer is None:
         return {}
     found = [answer.metrics[index] for index in range(len(METRICS))]
-    return {METRICS[item.metricId]: float(item.value) for item in found if item.nvmlReturn == 0}
+    known = [(METRICS[item.metricId], float(item.value)) for item in found if item.nvmlReturn == 0]
+    # What the hardware cannot count comes as a success with no number.
+    return {name: value * unit for (name, unit), value in known if math.isfinite(value) and value >= 0}

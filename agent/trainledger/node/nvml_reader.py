@@ -29,9 +29,9 @@ class NvmlReader:
                 meter.close()
                 del self._meters[device_id], self._process_meters[device_id]
                 self._nvml.forget(device_id)
-        for device_id, handle in handles.items():
+        for turn, (device_id, handle) in enumerate(handles.items()):
             # The same device and layout still has new handles of its parts.
-            self._meters.setdefault(device_id, DeviceMeter(self._nvml, handle)).place = handle
+            self._meters.setdefault(device_id, DeviceMeter(self._nvml, handle, turn)).place = handle
             self._process_meters.setdefault(device_id, ProcessMeter(self._nvml, handle)).place = handle
         self._handles = handles
         return [item.device for item in handles.values()]

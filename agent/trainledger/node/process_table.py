@@ -104,6 +104,14 @@ class ProcessTable:
         except OSError:
             return None
 
+    def name_of(self, pid: int) -> bytes:
+        """The kernel's name of the process, at most 15 bytes; empty when it is gone."""
+        try:
+            with open(f"{self._proc}/{pid}/comm", "rb") as file:
+                return file.read(64).strip()
+        except OSError:
+            return b""
+
     def ancestors(self, reading: Reading) -> Iterator[Reading]:
         """Known ancestors, nearest first."""
         for _ in range(ANCESTORS_MAX):

@@ -18,12 +18,14 @@ from typing import Protocol
 from trainledger.node.process_table import ProcessTable, Spent
 from trainledger.node.writer_state import owner_name
 
-__all__ = ["ProcessSampler", "WriterProcess", "is_person", "owner_name"]
+__all__ = ["Holder", "ProcessSampler", "WriterProcess", "is_person", "owner_name"]
 
 MICROSECONDS = 1_000_000
 NOBODY = 65534
 # How often a process's owner is asked for again: sshd and su start as root and then become somebody.
 OWNER_LOOKS = 3
+# The server of NVIDIA's process sharing holds the device for its clients, which are listed themselves.
+DEVICE_SERVERS = {b"nvidia-cuda-mps"}
 
 
 class WriterProcess(Protocol):
@@ -42,14 +44,20 @@ class WriterProcess(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Holder:
+class Holder:
+    """Who processes belong to: a run's process tree, an owner without a run, or the system."""
+
     kind: str
     run_id: bytes | None = None
     writer_id: bytes | None = None
     uid: int | None = None
 
+    def order(self) -> tuple[str, bytes, bytes, int]:
+        """A sort key."""
+        return (self.kind, self.run_id or b"", self.writer_id or b"", -1 if self.uid is None else self.uid)
 
-_SYSTEM = _Holder("system")
+
+_SYSTEM = Holder("system")
 
 
 def is_person(uid: int, also: Iterable[int] = ()) -> bool:
@@ -67,11 +75,11 @@ class ProcessSampler:
         self._name_of = name_of
         self._tick_us = MICROSECONDS // os.sysconf("SC_CLK_TCK")
         self._page_bytes = os.sysconf("SC_PAGE_SIZE")
-        self._holders: dict[tuple[int, int], _Holder] = {}
+        self._holders: dict[tuple[int, int], Holder] = {}
         self._owners: dict[tuple[int, int], tuple[int, int]] = {}
         self._writer_uids: set[int] = set()
-        self._cpu_ticks: dict[_Holder, int] = {}
-        self._peak_pages: dict[_Holder, int] = {}
+        self._cpu_ticks: dict[Holder, int] = {}
+        self._peak_pages: dict[Holder, int] = {}
         self._watched: list[int] = []
         self._looked_for: set[tuple[int, bytes]] = set()
         table.look()
@@ -95,6 +103,17 @@ class ProcessSampler:
         self._count(self._table.look_at(self._watched), self._holders)
         self._weigh(only_runs=True)
 
+    def holder_on_device(self, pid: int, *, computes: bool) -> Holder | None:
+        """Who a process on a GPU belongs to; None when it is not among the processes seen last.
+
+        Who computes on a GPU is never the system, not even as root: that time would look idle."""
+        reading = self._table.known.get(pid)
+        mark = (pid, reading.start_ticks) if reading is not None else (pid, -1)
+        holder = self._holders.get(mark)
+        if holder == _SYSTEM and computes and self._table.name_of(pid) not in DEVICE_SERVERS:
+            return Holder("untracked", uid=self._owners[mark][0])
+        return holder
+
     def take(self, busy_us: int) -> list[dict[str, object]]:
         """The usage of the window as fields of a `process_usage` event; `busy_us`: CPU time of the node in it."""
         holders = {holder for holder in self._holders.values() if holder.kind == "run"} | set(self._cpu_ticks)
@@ -107,12 +126,12 @@ class ProcessSampler:
         self._peak_pages.clear()
         return usage
 
-    def _assign(self, writers: dict[tuple[int, int], _Holder]) -> None:
+    def _assign(self, writers: dict[tuple[int, int], Holder]) -> None:
         self._writer_uids.update(holder.uid for holder in writers.values() if holder.uid)
         live = set(writers.values())
         # A process left behind by its parent: the chain above it no longer leads to the writer it belongs to.
         left_behind = {mark: holder for mark, holder in self._holders.items() if holder in live}
-        assigned: dict[tuple[int, int], _Holder] = {}
+        assigned: dict[tuple[int, int], Holder] = {}
         owners: dict[tuple[int, int], tuple[int, int]] = {}
         for reading in self._table.known.values():
             mark = (reading.pid, reading.start_ticks)
@@ -126,7 +145,7 @@ class ProcessSampler:
                 holder = _first(chain, writers) or _first(chain, left_behind)
             if holder is None:
                 is_untracked = is_person(uid, self._writer_uids)
-                holder = _Holder("untracked", uid=uid) if is_untracked else _SYSTEM
+                holder = Holder("untracked", uid=uid) if is_untracked else _SYSTEM
             assigned[mark] = holder
         self._holders = assigned
         self._owners = owners
@@ -138,7 +157,7 @@ class ProcessSampler:
         parents = {self._table.known[pid].parent for pid in watched}
         return sorted(watched | (parents & self._table.known.keys()))
 
-    def _count(self, spent: list[Spent], before: dict[tuple[int, int], _Holder]) -> None:
+    def _count(self, spent: list[Spent], before: dict[tuple[int, int], Holder]) -> None:
         for item in spent:
             mark = (item.pid, item.start_ticks)
             now, old = self._holders.get(mark), before.get(mark)
@@ -149,7 +168,7 @@ class ProcessSampler:
                 self._cpu_ticks[holder] = self._cpu_ticks.get(holder, 0) + item.ticks
 
     def _weigh(self, *, only_runs: bool = False) -> None:
-        sums: dict[_Holder, int] = {}
+        sums: dict[Holder, int] = {}
         for mark, holder in self._holders.items():
             reading = self._table.known.get(mark[0])
             if reading is None or reading.start_ticks != mark[1] or (only_runs and holder.kind != "run"):
@@ -158,7 +177,7 @@ class ProcessSampler:
         for holder, pages in sums.items():
             self._peak_pages[holder] = max(self._peak_pages.get(holder, 0), pages)
 
-    def _usage(self, holder: _Holder, cpu_us: int) -> dict[str, object]:
+    def _usage(self, holder: Holder, cpu_us: int) -> dict[str, object]:
         return {
             "kind": holder.kind,
             "run_id": holder.run_id,
@@ -169,14 +188,14 @@ class ProcessSampler:
         }
 
 
-def _first(chain: Iterable[tuple[int, int]], holders: Mapping[tuple[int, int], _Holder]) -> _Holder | None:
+def _first(chain: Iterable[tuple[int, int]], holders: Mapping[tuple[int, int], Holder]) -> Holder | None:
     return next((found for mark in chain if (found := holders.get(mark))), None)
 
 
-def _by_process(writers: Sequence[WriterProcess]) -> dict[tuple[int, int], _Holder]:
+def _by_process(writers: Sequence[WriterProcess]) -> dict[tuple[int, int], Holder]:
     """Live writers by process; of two journals of one process, the one that was opened last."""
     return {
-        (writer.pid, writer.start_ticks): _Holder("run", writer.run_id, writer.writer_id, writer.uid)
+        (writer.pid, writer.start_ticks): Holder("run", writer.run_id, writer.writer_id, writer.uid)
         for writer in writers
         if writer.pid > 0
     }

@@ -1,4 +1,4 @@
-"""Measures the node: each second a sample, each 10 s a `hardware` and a `process_usage` event.
+"""Measures the node: each second a sample, each 10 s a `hardware` and a `process_usage` event; `devices` on change.
 
 Guarantees: usage windows of a boot never overlap, whatever the wall clock does, and follow one another without
 a hole while the sampler lives; a window is as long as the time that really passed, so a clock that is set
@@ -8,10 +8,14 @@ moment. The sampler only measures; what it returns is for the caller to spool.
 
 from collections.abc import Mapping, Sequence
 
+from trainledger.node.gpu import GpuDevice, GpuProcess
+from trainledger.node.gpu_account import GpuAccount, Occupant
+from trainledger.node.gpu_events import add_device_usage, device_rows
+from trainledger.node.gpu_watch import GpuWatch
 from trainledger.node.host import HostReader, HostSampler, StatWindow
 from trainledger.node.node_settings import SamplingSettings
 from trainledger.node.process_table import ProcessTable
-from trainledger.node.processes import ProcessSampler, WriterProcess
+from trainledger.node.processes import Holder, ProcessSampler, WriterProcess
 from trainledger_schemas.clock import Clock
 
 __all__ = ["Fields", "NodeEvent", "NodeSampler"]
@@ -34,6 +38,7 @@ class NodeSampler:
         *,
         reader: HostReader | None = None,
         processes: ProcessSampler | None = None,
+        gpus: GpuWatch | None = None,
     ) -> None:
         self._clock = clock
         self._settings = settings
@@ -41,6 +46,11 @@ class NodeSampler:
         self._host = HostSampler(self.reader)
         self._processes = processes or ProcessSampler(ProcessTable())
         self._stats = StatWindow()
+        self._gpus = gpus
+        self._account = GpuAccount(self._gpu_holder)
+        self._told_devices: tuple[GpuDevice, ...] | None = None
+        if gpus is not None:
+            gpus.start()
         now_ns = clock.monotonic_ns()
         self._window_end_us = clock.wall_ns() // 1000
         self._sampled_ns = now_ns
@@ -59,11 +69,28 @@ class NodeSampler:
             if events:
                 return events
         self._sample(now_ns)
-        if self._processes.has_new(writers) or (writers and now_ns >= self._next_scan_ns()):
+        is_due = now_ns >= self._next_scan_ns()
+        if self._processes.has_new(writers) or ((writers or self._account.has_strangers()) and is_due):
             self._scan(now_ns, writers)
         elif writers:
             self._processes.look_at_runs()
-        return []
+        return self.new_devices()
+
+    def new_devices(self) -> list[NodeEvent]:
+        """A `devices` event when the list of GPUs became known or changed since it was told."""
+        if self._gpus is not None:
+            for look in self._gpus.take():
+                self._account.add(look, self._stats)
+        devices = self._account.devices
+        if devices is None or devices == self._told_devices:
+            return []
+        self._told_devices = devices
+        rows = [row for device in devices for row in device_rows(device)]
+        return [("devices", {"at_us": self._clock.wall_ns() // 1000, "devices": rows})]
+
+    def occupants(self) -> list[Occupant]:
+        """Who is on which GPU now."""
+        return self._account.occupants(self._clock.monotonic_ns())
 
     def flush(self, now_ns: int, writers: Sequence[WriterProcess]) -> list[NodeEvent]:
         """End the window now and return its events; none when no time has passed since the last one."""
@@ -79,15 +106,20 @@ class NodeSampler:
             return []  # or the wall clock was set back: the window stays open until it is past its begin again
         self._sample(now_ns)
         self._scan(now_ns, writers)
+        devices = self.new_devices()
         busy_us = self._busy_us - self._window_busy_us
         self._window_busy_us = self._busy_us
         self._window_ns = now_ns
         self._window_end_us = end_us
         window = {"start_us": start_us, "end_us": end_us}
         usage = self._processes.take(max(0, busy_us))
+        whole, of_runs = self._account.take()
+        add_device_usage(usage, of_runs)
+        fields = {**window, "cores": self.reader.cores, "usage": usage, "devices": whole}
         return [
+            *devices,
             ("hardware", {**window, "stats": self._stats.take()}),
-            ("process_usage", {**window, "cores": self.reader.cores, "usage": usage}),
+            ("process_usage", fields),
         ]
 
     @property
@@ -96,8 +128,13 @@ class NodeSampler:
         return self._window_end_us
 
     def close(self) -> None:
-        """Close the files of the host."""
+        """Close the files of the host, and stop looking at GPUs."""
         self.reader.close()
+        if self._gpus is not None:
+            self._gpus.close()
+
+    def _gpu_holder(self, process: GpuProcess) -> Holder | None:
+        return self._processes.holder_on_device(process.pid, computes=process.is_compute)
 
     def _sample(self, now_ns: int) -> None:
         self._sampled_ns = now_ns

@@ -1,0 +1,239 @@
+"""The thread that looks at GPUs, and the events that come of it; the library is the fake one, processes are real."""
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.burners import WriterStandIn, burning, start_ticks_of
+from support.gpus import Machine
+from support.polling import poll_until
+from trainledger.node.allocation import AllocationLog
+from trainledger.node.gpu import GpuDevice, GpuProcesses, GpuReading
+from trainledger.node.gpu_watch import RETRY_S, GpuWatch
+from trainledger.node.node_settings import SamplingSettings
+from trainledger.node.nvml_reader import NvmlReader
+from trainledger.node.sampler import NodeSampler
+from trainledger_schemas.avro_codec import decode_event, encode_event
+from trainledger_schemas.clock import Clock, ManualClock, SystemClock
+
+ENVELOPE = {
+    "producer_id": bytes(16), "seq": 0, "node_id": "n", "wall_us": 0, "boot_id": bytes(16), "boot_us": 0,
+    "source": None,
+}  # fmt: skip
+FAST = SamplingSettings(sample_interval_s=0.1)
+
+
+class Stepped(GpuWatch):
+    """A watch whose rounds the test turns itself, once a second of its clock."""
+
+    def start(self) -> None:
+        pass
+
+
+class Node:
+    """A sampler on a machine of the fake library, turned as the agent does."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.clock = machine.clock
+        settings = SamplingSettings()
+        reader = machine.reader()
+        self.watch = Stepped(self.clock, settings, opener=lambda _: reader)
+        self.sampler = NodeSampler(self.clock, settings, gpus=self.watch)
+        self.allocation = AllocationLog(clock=self.clock, key_frame_s=300)
+        self.events: list[tuple[str, Any]] = []
+
+    def turn(self, seconds: int, writers: Sequence[WriterStandIn] = ()) -> None:
+        for _ in range(seconds):
+            self.clock.advance(1)
+            self.watch.turn()
+            self.events += self.sampler.tick(self.clock.monotonic_ns(), writers)
+            said = self.allocation.observe(writers, self.sampler.occupants())
+            if said is not None:
+                self.events.append(("allocation", said))
+
+    def last(self, name: str) -> Any:
+        """The newest event of a type, through its bytes."""
+        fields = next(fields for kind, fields in reversed(self.events) if kind == name)
+        return decode_event(encode_event(name, {"envelope": ENVELOPE, **fields})).record
+
+    def count(self, name: str) -> int:
+        return sum(1 for kind, _ in self.events if kind == name)
+
+
+def writer(pid: int, number: int = 1) -> WriterStandIn:
+    return WriterStandIn(
+        bytes([number]) * 16, bytes([number + 100]) * 16, pid, os.getuid(), start_ticks_of(pid)
+    )
+
+
+def test_events_say_which_gpus_there_are_who_is_on_them_and_how_busy(machine: Machine) -> None:
+    used, idle = machine.scenario.gpu(0), machine.scenario.gpu(1)
+    with burning("sys.stdin.readline()") as burner:
+        machine.scenario.set(0, util=75, used_mib=2000).process(0, burner.pid, 1900).write()
+        node = Node(machine)
+        node.turn(12, [writer(burner.pid)])
+        assert [item["device_id"] for item in node.last("devices")["devices"]] == [used, idle]
+        holders = [item for item in node.last("allocation")["holders"] if item["resource"] != "host"]
+        assert [(item["resource"], item["kind"], item["run_id"]) for item in holders] == [
+            (f"device:{used}", "run", bytes([1]) * 16)
+        ]
+        usage = node.last("process_usage")
+        (row,) = [item for item in usage["usage"] if item["kind"] == "run"]
+        (device,) = row["devices"]
+        assert device["busy_us"] == 0.75 * device["observed_us"] and device["observed_us"] >= 8_000_000
+        assert (device["quality"], device["memory_peak_bytes"]) == ("exclusive", 1900 << 20)
+        assert {item["device_id"]: item["busy_us"] for item in usage["devices"]}[idle] == 0
+        stats = {item["name"]: item for item in node.last("hardware")["stats"] if item["device"] == used}
+        assert (stats["gpu_util_pct"]["mean"], stats["power_w"]["last"]) == (75, 70)
+
+
+def test_devices_are_told_once_and_again_when_they_change(machine: Machine) -> None:
+    machine.scenario.gpu(0)
+    node = Node(machine)
+    node.turn(25)
+    assert node.count("devices") == 1
+    machine.scenario.set(0, mig=1).add("mig 0 MIG-a 2 0 4 3 3 40320 100").write()
+    node.turn(11)
+    assert node.count("devices") == 2
+    whole, part = node.last("devices")["devices"]
+    assert (part["parent_id"], part["mig_profile"]) == (whole["device_id"], "3g.40gb")
+    assert (part["part_numerator"], part["part_denominator"]) == (4, 8)
+
+
+def test_process_of_nobody_on_a_gpu_is_untracked_even_when_it_is_roots(machine: Machine) -> None:
+    machine.scenario.gpu(0)
+    with burning("sys.stdin.readline()") as burner:
+        machine.scenario.process(0, burner.pid).write()
+        node = Node(machine)
+        node.turn(4)
+        (holder,) = node.last("allocation")["holders"]
+        assert (holder["kind"], holder["run_id"]) == ("untracked", None)
+        assert holder["owner"] is not None
+
+
+def test_lost_gpu_becomes_unknown_and_the_other_goes_on(machine: Machine) -> None:
+    lost, well = machine.scenario.gpu(0), machine.scenario.gpu(1)
+    node = Node(machine)
+    node.turn(12)
+    machine.scenario.add("code 0 * 15").write()
+    node.turn(22)
+    problems = {item["device_id"]: item["problem"] for item in node.last("devices")["devices"]}
+    assert problems == {lost: "lost", well: None}
+    assert [(item["resource"], item["kind"]) for item in node.last("allocation")["holders"]] == [
+        (f"device:{lost}", "unknown")
+    ]
+    assert {item["device_id"] for item in node.last("process_usage")["devices"]} == {well}
+
+
+def test_node_without_gpus_tells_an_empty_list_once_and_starts_no_thread(tmp_path: Path) -> None:
+    clock = ManualClock()
+    opened: list[Clock] = []
+
+    def opener(clock: Clock) -> str:
+        opened.append(clock)
+        return "no"
+
+    watch = GpuWatch(clock, SamplingSettings(), opener=opener, library=str(tmp_path / "none.so"))
+    threads = threading.active_count()
+    sampler = NodeSampler(clock, SamplingSettings(), gpus=watch)
+    assert [(name, fields["devices"]) for name, fields in sampler.new_devices()] == [("devices", [])]
+    clock.advance(RETRY_S - 1)
+    assert watch.take() == []
+    assert (threading.active_count(), opened) == (threads, [])
+    sampler.close()
+
+
+def test_library_that_appears_later_is_found_within_five_minutes(machine: Machine) -> None:
+    clock = ManualClock()
+    place = machine.library.parent / "later.so"
+    watch = GpuWatch(clock, SamplingSettings(), opener=lambda _: machine.reader(), library=str(place))
+    watch.start()
+    machine.scenario.gpu(0)
+    place.hardlink_to(machine.library)
+    clock.advance(RETRY_S + 1)
+    found = poll_until(lambda: [look for look in watch.take() if look.devices])
+    assert found[0].readings
+    watch.close()
+    place.unlink()
+
+
+class HangingReader:
+    """A driver that answers the first round and never again."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+        self.calls = 0
+
+    def devices(self) -> Sequence[GpuDevice]:
+        return [GpuDevice("GPU-0", "H100", 1)]
+
+    def sample(self) -> Sequence[GpuReading]:
+        self.calls += 1
+        if self.calls > 1:
+            self.release.wait(60)
+        return []
+
+    def processes(self) -> Sequence[GpuProcesses]:
+        return [GpuProcesses("GPU-0", ())]
+
+    def close(self) -> None:
+        raise AssertionError("closing a library that hangs would hang too")
+
+
+def test_driver_that_hangs_stalls_neither_a_round_nor_the_end(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainledger.node.gpu_watch.CLOSE_WAIT_S", 0.05)
+    reader = HangingReader()
+    watch = GpuWatch(SystemClock(), FAST, opener=lambda _: reader, library=str(machine.library))
+    watch.start()
+    try:
+        poll_until(lambda: reader.calls == 2)
+        assert len(watch.take()) == 1
+        assert watch.take() == []
+        watch.close()
+    finally:
+        reader.release.set()
+
+
+def test_slow_calls_of_the_real_library_stay_on_their_thread(machine: Machine) -> None:
+    machine.scenario.gpu(0)
+    machine.scenario.add("slow nvmlDeviceGetUtilizationRates 300")
+    watch = GpuWatch(
+        SystemClock(), FAST, opener=lambda clock: machine.reader(clock), library=str(machine.library)
+    )
+    watch.start()
+    try:
+        assert watch.take() == []
+        looks = poll_until(watch.take)
+        assert looks[0].readings and looks[0].processes
+    finally:
+        watch.close()
+
+
+def test_lists_of_processes_become_rarer_where_they_take_long(machine: Machine) -> None:
+    machine.scenario.gpu(0)
+    reader = machine.reader()
+    settings = SamplingSettings()
+    watch = Stepped(machine.clock, settings, opener=lambda _: reader)
+
+    def lists(seconds: int) -> int:
+        for _ in range(seconds):
+            machine.clock.advance(1)
+            watch.turn()
+        return sum(look.processes is not None for look in watch.take())
+
+    assert lists(20) == 10
+
+    class SlowReader(NvmlReader):
+        def processes(self) -> Sequence[GpuProcesses]:
+            machine.clock.advance(0.02)
+            return super().processes()
+
+    reader.__class__ = SlowReader
+    assert lists(60) <= 12, "20 ms a list is 0.3 % of a core at one each 6.7 s"
