@@ -181,6 +181,8 @@ class JournalWriter:
     def define(self, records: list[bytes]) -> None:
         """Remember definitions for all later segments, then append them to this one."""
         with self._lock:
+            # A rotation that this call cut into has a segment without them.
+            self._settle()
             # Before they are appended: a rotation in between must not lose them.
             self._definitions.extend(records)
             written = [self.append(record, 0, 0) for record in records]
@@ -233,6 +235,14 @@ class JournalWriter:
         self.dropped_rows += rows
         self.dropped_points += points
         return False
+
+    def _settle(self) -> None:
+        try:
+            self._finish_rotation()
+        except Exception as error:  # as in append
+            if is_from_handler(error):
+                raise
+            self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
         self._retry_at_ns = self._clock.monotonic_ns() + RETRY_NS

@@ -135,9 +135,12 @@ def check_old_is_sealed(recorder: Recorder, old: Segment, troubles: list[str]) -
 
 
 def after_rotation(recorder: Recorder) -> Points:
+    expected: Points = []
     for step in range(100, 104):
         recorder.log({"x": float(step)}, step)
-    return [("x", step, float(step)) for step in range(100, 104)]
+        recorder.log({"new": 1.0, "shape": 2.0}, step)  # which a handler may have defined
+        expected += [("x", step, float(step)), ("new", step, 1.0), ("shape", step, 2.0)]
+    return expected
 
 
 def check_each_segment_alone(folder: Path, copies: Path) -> None:
