@@ -14,6 +14,8 @@ from trainledger_schemas.ids import id_text
 
 __all__ = ["start_capture"]
 
+# Of very many modules the first: they are asked for only because some of them may be ignored files.
+_LOADED_MAX = 2000
 _IMPLEMENTATIONS = {"cpython": "CPython", "pypy": "PyPy"}
 
 
@@ -44,6 +46,8 @@ def start_capture(
         # As the module platform has it, which takes 7 ms to load.
         "python": f"{sys.version.split()[0]} {_IMPLEMENTATIONS.get(name := sys.implementation.name, name)}",
         "python_executable": sys.executable,
+        "pid": os.getpid(),
+        "loaded": _loaded_files(here, main_file),
     }
     try:
         told = os.memfd_create("trainledger-capture", os.MFD_CLOEXEC)
@@ -77,3 +81,18 @@ def _start_detached(command: list[str], stdin_fd: int) -> bool:
     except ChildProcessError:
         return True  # the training has SIGCHLD ignored: the kernel waits for it
     return True
+
+
+def _loaded_files(here: str, main_file: str | None) -> list[str]:
+    """Files of modules near the working folder or the script, which git may be told to ignore."""
+    above = {os.path.dirname(here), os.path.dirname(os.path.dirname(os.path.abspath(main_file or here)))} - {
+        "/"
+    }
+    roots = tuple(f"{folder}/" for folder in {here, *above})
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    near = (
+        file
+        for file in files
+        if isinstance(file, str) and file.startswith(roots) and "/site-packages/" not in file
+    )
+    return list(dict.fromkeys(near))[:_LOADED_MAX]

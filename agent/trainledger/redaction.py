@@ -7,7 +7,7 @@ secret that looks like a plain word under a plain name. Pure functions; texts of
 import re
 from collections.abc import Sequence
 
-__all__ = ["REDACTED", "clean_url", "is_secret_name", "redact", "redact_argv"]
+__all__ = ["REDACTED", "clean_url", "has_secret_form", "is_secret_name", "redact", "redact_argv"]
 
 REDACTED = "[redacted]"
 
@@ -42,6 +42,10 @@ _VALUE_FORMS = re.compile(
     r"|eyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,4096})"
 )
 _URL_USER = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^\s/@'\"]{1,1024}@")
+# With a digit: `user:password@` in a comment is an example, `user:{password}@` a place for one.
+_URL_PASSWORD = re.compile(
+    r"\b[A-Za-z][A-Za-z0-9+.-]{0,20}://[^\s/@'\":]{1,256}:(?=[^\s/@]{0,256}[0-9])[^\s/@'\"{}$<>%()*]{6,256}@"
+)
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{12,4096}")
 _ASSIGNMENT = re.compile(
     # A name begins where none is before it and gives nothing back: each character is looked at once.
@@ -65,6 +69,11 @@ def is_secret_name(name: str) -> bool:
 def clean_url(url: str) -> str:
     """`url` without user name and password."""
     return _URL_USER.sub(r"\1", url)
+
+
+def has_secret_form(text: str) -> bool:
+    """Whether something in `text` has the form of a token or key, or is an address with a password."""
+    return _VALUE_FORMS.search(text) is not None or _URL_PASSWORD.search(text) is not None
 
 
 def redact(text: str) -> str:

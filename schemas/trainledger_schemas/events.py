@@ -28,6 +28,7 @@ __all__ = [
     "Gap",
     "Hardware",
     "Holder",
+    "LeftOutFile",
     "LogChunk",
     "MetricDefined",
     "MetricsEvent",
@@ -208,6 +209,15 @@ class MetricDefined(TypedDict):
     goal: str | None
 
 
+class LeftOutFile(TypedDict):
+    """A file of the code that is not stored."""
+
+    path: str
+    size_bytes: int | None
+    sha256: str | None
+    why: str
+
+
 class Provenance(TypedDict):
     """What ran: code, command, environment."""
 
@@ -226,6 +236,16 @@ class Provenance(TypedDict):
     packages: dict[str, str]
     os: str | None
     reasons: list[str]
+    snapshot_id: str | None
+    snapshot_sha256: str | None
+    patch_sha256: str | None
+    patch_bytes: int | None
+    left_out: int | None
+    left_out_files: list[LeftOutFile]
+    code_root: str | None
+    cwd: str | None
+    launcher: list[str]
+    variables: dict[str, str]
 
 
 class RunExited(TypedDict):

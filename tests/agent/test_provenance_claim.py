@@ -80,7 +80,7 @@ def test_what_was_found_stands_when_the_rest_is_given_up(
         capture.run()
     capture.cut_short("not found within 30 s")
     assert "Linux" in capture.claim()["os"]
-    assert capture.claim()["reasons"][-1] == "packages: not found within 30 s"
+    assert capture.claim()["reasons"][-1] == "packages, stored code: not found within 30 s"
 
 
 def test_claim_that_is_too_large_is_cut_and_says_so() -> None:

@@ -20,7 +20,7 @@ from ..placement import Placement
 from ..settings import Settings, process_environment
 from .claim import Capture
 from .request import Request, parse_request
-from .settings import NICENESS, REQUEST_BYTES_MAX, TOTAL_BUDGET_S, WRITE_BUDGET_S, program_environment
+from .settings import NICENESS, REQUEST_BYTES_MAX, TOTAL_BUDGET_S, WRITE_BUDGET_S
 
 __all__ = ["main"]
 
@@ -46,7 +46,7 @@ def main() -> int:
 
 def capture_and_write(request: Request, *, clock: Clock) -> None:
     """Capture within the budget and append the claim to a new journal; raises OSError when that cannot be."""
-    capture = Capture(request, environment=program_environment(), clock=clock)
+    capture = Capture(request, environment=process_environment(), clock=clock)
     signal.signal(signal.SIGALRM, _raise_time_up)
     signal.alarm(TOTAL_BUDGET_S)
     try:

@@ -1,24 +1,37 @@
 """The provenance claim: what was found, as one JSON object that fits one journal record."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from trainledger_schemas.blobs import BLOBS_FOLDER, FolderBlobs
 from trainledger_schemas.clock import Clock
+from trainledger_schemas.code_snapshot import LeftOut
 from trainledger_schemas.journal import CONTROL_OVERHEAD_BYTES, RECORD_BYTES_MAX
 
 from ..redaction import redact, redact_argv
+from ..settings import Settings
 from .code import capture_code
+from .code_store import CodeStore
 from .environment import ask_interpreter, describe_system, read_packages
+from .launcher import find_launcher
 from .programs import Programs, UnavailableError
 from .request import Request
-from .settings import GIT_BUDGET_S
+from .settings import GIT_BUDGET_S, SNAPSHOT_BUDGET_S, program_environment
+from .variables import describe_variables
 
 __all__ = ["CLAIM_BYTES_MAX", "Capture", "fit"]
 
 # Room for the frame and for padding.
 CLAIM_BYTES_MAX = RECORD_BYTES_MAX - CONTROL_OVERHEAD_BYTES - 64
 _ARGV_BYTES_MAX = 64 << 10
+# All of them stand in the snapshot's document.
+LEFT_OUT_MAX = 200
+LEFT_OUT_PATH_CHARS_MAX = 300
+REASONS_MAX = 100
 
 
 class Capture:
@@ -26,7 +39,10 @@ class Capture:
 
     def __init__(self, request: Request, *, environment: Mapping[str, str], clock: Clock) -> None:
         self._request = request
-        self._programs = Programs(environment, clock=clock, budget_s=GIT_BUDGET_S)
+        self._environment = environment
+        self._clock = clock
+        self._started_ns = clock.wall_ns()
+        self._programs = Programs(program_environment(environment), clock=clock, budget_s=GIT_BUDGET_S)
         self._done: list[str] = []
         self._claim: dict[str, Any] = {
             "type": "provenance",
@@ -42,6 +58,16 @@ class Capture:
             "packages": {},
             "os": None,
             "reasons": [],
+            "snapshot_id": None,
+            "snapshot_sha256": None,
+            "patch_sha256": None,
+            "patch_bytes": None,
+            "left_out": None,
+            "left_out_files": [],
+            "code_root": None,
+            "cwd": redact(str(request.cwd)),
+            "launcher": find_launcher(request.pid) if request.pid else [],
+            "variables": {},
         }
 
     def run(self) -> None:
@@ -61,10 +87,20 @@ class Capture:
 
     def _steps(self) -> tuple[tuple[str, Callable[[], None]], ...]:
         # The quick ones first.
-        return (("os", self._find_system), ("code", self._find_code), ("packages", self._find_packages))
+        return (
+            ("os", self._find_system),
+            ("code", self._find_code),
+            ("packages", self._find_packages),
+            ("stored code", self._store_code),
+        )
 
     def _find_system(self) -> None:
         self._claim["os"] = describe_system()
+        self._claim["variables"], withheld = describe_variables(self._environment)
+        if withheld:
+            self._claim["reasons"].append(
+                f"variables: {withheld} were withheld: secret by name or form, or long"
+            )
 
     def _find_code(self) -> None:
         folder = self._request.code_folder
@@ -72,6 +108,34 @@ class Capture:
         for name in ("vcs", "repository", "commit", "branch", "dirty"):
             self._claim[name] = getattr(facts, name)
         self._claim["reasons"] += facts.reasons
+
+    def _store_code(self) -> None:
+        settings = Settings.from_env(self._environment)
+        programs = Programs(
+            program_environment(self._environment), clock=self._clock, budget_s=SNAPSHOT_BUDGET_S
+        )
+        store = CodeStore(
+            programs,
+            FolderBlobs(self._request.uid_folder / BLOBS_FOLDER),
+            started_ns=self._started_ns,
+            never=(self._request.uid_folder.parent, settings.home),
+            loaded=[Path(path) for path in self._request.loaded],
+        )
+        folder = self._request.code_folder
+        folder = folder if folder.is_dir() else self._request.cwd
+        stored = store.store(folder, home=Path(os.path.expanduser("~")))
+        self._claim["reasons"] += stored.reasons[:REASONS_MAX]
+        if stored.document is None:
+            return
+        self._claim |= {
+            "snapshot_id": stored.snapshot_id,
+            "snapshot_sha256": stored.document.sha256,
+            "patch_sha256": None if stored.patch is None else stored.patch.sha256,
+            "patch_bytes": None if stored.patch is None else stored.patch.size_bytes,
+            "left_out": len(stored.left_out),
+            "left_out_files": [_left_out(item) for item in stored.left_out[:LEFT_OUT_MAX]],
+            "code_root": redact(str(stored.root)),
+        }
 
     def _find_packages(self) -> None:
         sys_path = self._request.sys_path
@@ -117,6 +181,10 @@ def fit(claim: dict[str, Any], bytes_max: int = CLAIM_BYTES_MAX) -> dict[str, An
     if len(packages) < len(claim["packages"]):
         cut["reasons"].append(f"packages: only {len(packages)} of {len(claim['packages'])} fit one record")
     return cut
+
+
+def _left_out(item: LeftOut) -> dict[str, Any]:
+    return asdict(item) | {"path": redact(item.path)[:LEFT_OUT_PATH_CHARS_MAX]}
 
 
 def _size(claim: Mapping[str, Any]) -> int:

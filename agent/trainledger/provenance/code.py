@@ -12,16 +12,15 @@ under a filter other than Git LFS counts as changed.
 import hashlib
 import os
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..redaction import redact
+from .git import Git, clean_address, open_git, read_config
 from .programs import Programs, UnavailableError
 
-__all__ = ["CodeFacts", "capture_code"]
+__all__ = ["CodeFacts", "capture_code", "find_vcs"]
 
-_SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=false")
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _LFS_POINTER_BYTES_MAX = 1024
 _LFS_FILES_MAX = 100
@@ -42,7 +41,7 @@ class CodeFacts:
 
 def capture_code(folder: Path, programs: Programs) -> CodeFacts:
     """The facts of the repository that holds `folder`; never raises."""
-    kind = _find_vcs(folder)
+    kind = find_vcs(folder)
     facts = CodeFacts(vcs=kind)
     try:
         if kind == "git":
@@ -56,7 +55,8 @@ def capture_code(folder: Path, programs: Programs) -> CodeFacts:
     return facts
 
 
-def _find_vcs(folder: Path) -> str | None:
+def find_vcs(folder: Path) -> str | None:
+    """git, svn or None: what holds this folder."""
     for place in (folder, *folder.parents):
         if (place / ".git").exists():
             return "git"
@@ -66,7 +66,8 @@ def _find_vcs(folder: Path) -> str | None:
 
 
 def _capture_git(folder: Path, programs: Programs, facts: CodeFacts) -> None:
-    git = _open_git(folder, programs, facts)
+    git, reasons = open_git(folder, programs)
+    facts.reasons += reasons
     facts.repository = str(git.top)
     try:
         _read_remote(git, facts)
@@ -90,90 +91,15 @@ def _capture_git(folder: Path, programs: Programs, facts: CodeFacts) -> None:
         )
 
 
-class _Git:
-    """git in one work tree, with every program of the repository switched off."""
-
-    def __init__(self, top: Path, programs: Programs, options: tuple[str, ...]) -> None:
-        self.top = top
-        self._programs = programs
-        self._options = options
-
-    def run(self, *arguments: str) -> bytes:
-        return self._programs.run(["git", *self._options, *arguments], self.top)
-
-    def without(self, options: list[str]) -> "_Git":
-        return _Git(self.top, self._programs, (*self._options, *options))
-
-
-def _open_git(folder: Path, programs: Programs, facts: CodeFacts) -> _Git:
-    options: tuple[str, ...] = _SAFE
-    find_top = ("rev-parse", "--show-toplevel")
-    try:
-        found = programs.run(["git", *options, *find_top], folder)
-    except UnavailableError as error:
-        if "dubious ownership" not in str(error):
-            raise
-        # Usual in containers that run as root on mounted folders. Only this git may look, and with the
-        # repository's programs switched off there is nothing of its owner's that could run as us.
-        options = (*options, "-c", "safe.directory=*")
-        found = programs.run(["git", *options, *find_top], folder)
-        facts.reasons.append("code: the repository belongs to another user")
-    git = _Git(Path(os.fsdecode(found.rstrip(b"\n"))), programs, options)
-    return git.without(_switch_off_filters(git))
-
-
-def _switch_off_filters(git: _Git) -> list[str]:
-    """Options that empty every configured filter; `status` would run them on files that were touched."""
-    options: list[str] = []
-    for key, _ in _read_config(git, r"^filter\..*\.(clean|smudge|process|required)$"):
-        if "=" in key:
-            raise UnavailableError(
-                f"git was not asked: {key} cannot be switched off because of the = in its name"
-            )
-        value = "false" if key.endswith(".required") else ""
-        options += ["-c", f"{key}={value}"]
-    return options
-
-
-def _read_config(git: _Git, pattern: str) -> Iterator[tuple[str, str]]:
-    try:
-        found = git.run("config", "-z", "--get-regexp", pattern)
-    except UnavailableError as error:
-        if error.exit_code == 1:  # git's answer when nothing matches
-            return
-        raise
-    for entry in os.fsdecode(found).split("\0"):
-        if entry:
-            key, _, value = entry.partition("\n")
-            yield key, value
-
-
-def _read_remote(git: _Git, facts: CodeFacts) -> None:
+def _read_remote(git: Git, facts: CodeFacts) -> None:
     urls: dict[str, str] = {}
-    for key, value in _read_config(git, r"^remote\..*\.url$"):
+    for key, value in read_config(git, r"^remote\..*\.url$"):
         urls.setdefault(key.removeprefix("remote.").removesuffix(".url"), value)
     if not urls:
         facts.reasons.append("repository address: no remote is configured; the folder is given instead")
         return
     name = "origin" if "origin" in urls else min(urls)
-    facts.repository = _clean_address(urls[name])
-
-
-def _clean_address(url: str) -> str:
-    """An address without anything secret: no user and password, no query, no helper's command line."""
-    helper, double_colon, _ = url.partition("::")
-    if double_colon and helper.isalnum():
-        return f"{helper}::"
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return redact(url)  # git@host:path, or a folder
-    authority, slash, path = rest.split("?", 1)[0].split("#", 1)[0].partition("/")
-    user, at, host = authority.rpartition("@")
-    # In ssh the user is part of the address (git@); in http it may be the token itself.
-    kept_user = (
-        redact(user.partition(":")[0]) + at if scheme in ("ssh", "git+ssh", "ssh+git", "svn+ssh") else ""
-    )
-    return f"{scheme}://{kept_user}{redact(host + slash + path)}"
+    facts.repository = clean_address(urls[name])
 
 
 def _read_status(status: bytes, facts: CodeFacts) -> list[tuple[str, bytes, str]]:
@@ -197,7 +123,7 @@ def _read_status(status: bytes, facts: CodeFacts) -> list[tuple[str, bytes, str]
     return changed
 
 
-def _is_dirty(git: _Git, changed: list[tuple[str, bytes, str]], facts: CodeFacts) -> bool:
+def _is_dirty(git: Git, changed: list[tuple[str, bytes, str]], facts: CodeFacts) -> bool:
     """Whether tracked files differ. A touched LFS file looks changed while its filter is off: compare it."""
     doubtful = [(path, blob) for state, path, blob in changed if state == ".M"]
     if len(doubtful) < len(changed) or not doubtful:
@@ -228,7 +154,7 @@ def _capture_svn(folder: Path, programs: Programs, facts: CodeFacts) -> None:
     info = _parse_xml(programs.run(["svn", "info", *options, "."], folder))
     entry = info.find("./entry")
     url = info.findtext("./entry/url")
-    facts.repository = None if url is None else _clean_address(url)
+    facts.repository = None if url is None else clean_address(url)
     facts.commit = None if entry is None else entry.get("revision")
     relative = info.findtext("./entry/relative-url") or ""
     facts.branch = redact(relative.removeprefix("^/")) or None

@@ -29,8 +29,17 @@ class Programs:
         self._end_ns = clock.monotonic_ns() + round(budget_s * 1e9)
         self._budget_s = budget_s
 
-    def run(self, command: Sequence[str], folder: Path) -> bytes:
-        """The standard output of a command that succeeded in `folder`; blocks until it ends or the budget does."""
+    def run(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        *,
+        stdin: bytes | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """The standard output of a command that succeeded in `folder`; blocks until it ends or the budget does.
+
+        `variables` are set in its environment, `stdin` is what it reads."""
         left_s = (self._end_ns - self._clock.monotonic_ns()) / 1e9
         if left_s <= 0:
             raise UnavailableError(f"{command[0]} was not run: {self._budget_s:g} s were used up before")
@@ -38,8 +47,8 @@ class Programs:
             done = subprocess.run(
                 list(command),
                 cwd=folder,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
+                env=self._environment | dict(variables or {}),
+                input=stdin or b"",
                 capture_output=True,
                 timeout=left_s,
                 check=False,
@@ -54,4 +63,7 @@ class Programs:
             said = done.stderr.decode("utf-8", "replace").strip().splitlines()
             what = said[0][:300] if said else f"exit {done.returncode}"
             raise UnavailableError(f"{command[0]}: {what}", exit_code=done.returncode)
-        return done.stdout[:OUTPUT_BYTES_MAX]
+        if len(done.stdout) > OUTPUT_BYTES_MAX:
+            # A list that is cut would look like the whole.
+            raise UnavailableError(f"{command[0]} said more than {OUTPUT_BYTES_MAX >> 20} MiB")
+        return done.stdout

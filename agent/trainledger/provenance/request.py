@@ -14,6 +14,8 @@ ignored:
     sys_path           module path of the training process
     python             version and implementation, e.g. "3.11.7 CPython"
     python_executable  an interpreter to ask for the last two when they are not known
+    pid                of the starter; its parents show the launcher
+    loaded             files of modules that the training process has loaded
 """
 
 import json
@@ -42,6 +44,8 @@ class Request:
     sys_path: tuple[str, ...] | None
     python: str | None
     python_executable: str | None
+    pid: int
+    loaded: tuple[str, ...]
 
     @property
     def code_folder(self) -> Path:
@@ -66,6 +70,8 @@ def parse_request(text: bytes) -> Request:
             sys_path=None if sys_path is None else tuple(str(entry) for entry in sys_path),
             python=_text(told.get("python")),
             python_executable=_text(told.get("python_executable")),
+            pid=int(told.get("pid") or 0),
+            loaded=tuple(str(path) for path in told.get("loaded") or ()),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(

@@ -1,0 +1,237 @@
+"""Stores the code of a run: a snapshot of each repository and folder in it, and a patch for people to read.
+
+Repositories inside (submodules, clones that nobody registered) are snapshots of their own. Everything that the
+snapshot needs is in blobs when the document that names them is stored. What could not be stored is said: a file in
+`left_out`, anything else in `reasons`.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from trainledger_schemas.blobs import BlobRef, FolderBlobs
+from trainledger_schemas.code_snapshot import (
+    CodeSnapshot,
+    LeftOut,
+    LfsObject,
+    RepositorySnapshot,
+    encode_snapshot,
+)
+
+from ..redaction import redact
+from .code import find_vcs
+from .conversions import lfs_objects
+from .empty_folders import find_empty_folders
+from .git import Git, clean_address, open_git
+from .history import History, read_history
+from .patch import PATCH_BYTES_MAX, readable_patch
+from .private_git import open_private, read_layout
+from .programs import Programs, UnavailableError
+from .raw_snapshot import SNAPSHOT_REF, RawSnapshot, RawTree
+from .selection import FILE_BYTES_MAX, FILES_BYTES_MAX
+from .subversion import read_working_copy
+
+__all__ = ["CodeStore", "StoredCode"]
+
+REPOSITORIES_MAX = 100
+_CHECKOUT_SETTINGS = ("core.autocrlf", "core.eol", "core.symlinks")
+
+
+@dataclass(slots=True)
+class StoredCode:
+    """What a provenance claim says of the stored code; None where nothing could be stored."""
+
+    snapshot_id: str | None = None
+    document: BlobRef | None = None
+    patch: BlobRef | None = None
+    root: Path | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    reasons: list[str] = field(default_factory=list)
+
+
+class CodeStore:
+    """Takes one snapshot. `never`: folders whose files are not code of the run (journals, tables). `loaded`: files
+    of modules that the run has loaded, which are taken although they are ignored."""
+
+    def __init__(
+        self,
+        programs: Programs,
+        blobs: FolderBlobs,
+        *,
+        started_ns: int,
+        never: Iterable[Path] = (),
+        loaded: Iterable[Path] = (),
+    ) -> None:
+        self._programs = programs
+        self._blobs = blobs
+        self._started_ns = started_ns
+        self._never = tuple(never)
+        self._loaded = tuple(loaded)
+        self._repositories: list[RepositorySnapshot] = []
+        self._left_out: list[LeftOut] = []
+        self._patch = b""
+        self._stored = StoredCode()
+
+    def store(self, folder: Path, *, home: Path) -> StoredCode:
+        """Store what holds `folder`; never raises. `home` and what is above it are no folders of code."""
+        vcs = find_vcs(folder)
+        try:
+            if vcs == "git":
+                self._git_repository(open_git(folder, self._programs)[0], "")
+            elif vcs == "svn":
+                self._working_copy(folder)
+            elif folder == home or folder in home.parents:
+                self._stored.reasons.append(
+                    f"code: {folder} is no folder of code, so no file of it is stored"
+                )
+            else:
+                self._plain_folder(folder)
+            self._finish()
+        except (UnavailableError, OSError) as error:
+            self._stored.reasons.append(redact(f"code: it could not be stored: {error}"))
+        return self._stored
+
+    def _finish(self) -> None:
+        if not self._repositories or self._stored.root is None:
+            return
+        left_out = tuple(sorted(self._left_out, key=lambda item: item.path))
+        snapshot = CodeSnapshot(str(self._stored.root), tuple(self._repositories), left_out)
+        if len(self._patch) >= PATCH_BYTES_MAX:
+            self._stored.reasons.append(f"code: the readable patch is cut after {PATCH_BYTES_MAX >> 10} KiB")
+        if self._patch:
+            self._stored.patch = self._blobs.put(self._patch)
+        self._stored.document = self._blobs.put(encode_snapshot(snapshot))
+        self._stored.snapshot_id = snapshot.snapshot_id
+        self._stored.left_out = left_out
+
+    def _git_repository(self, user: Git, path: str) -> None:
+        layout = read_layout(user)
+        with self._blobs.workspace() as workspace:
+            private = open_private(user.top, user, layout, workspace / "git")
+            history = read_history(user, private, self._blobs, workspace)
+            raw = RawSnapshot(user, private, object_format=layout.object_format, started_ns=self._started_ns)
+            tree = raw.take(history.parent, also=self._loaded_in(user.top), never=self._never_in(user.top))
+            branch = user.ask("symbolic-ref", "-q", "--short", "HEAD")
+            lfs = self._lfs(user, is_pushed=history.bundle is None and history.parent is not None)
+            settings = ((name, user.ask("config", "--get", name)) for name in _CHECKOUT_SETTINGS)
+            self._add(
+                RepositorySnapshot(
+                    path=path,
+                    vcs="git",
+                    object_format=layout.object_format,
+                    head=history.head,
+                    branch=None if branch is None else os.fsdecode(branch),
+                    parent=history.parent,
+                    snapshot=tree.snapshot,
+                    tree=tree.tree,
+                    base=history.base,
+                    bundles=self._bundles(private, history, tree, workspace),
+                    remotes=history.remotes,
+                    config=tuple((n, os.fsdecode(value)) for n, value in settings if value is not None),
+                    lfs=lfs,
+                ),
+                private,
+                tree,
+            )
+            self._stored.reasons += history.reasons
+        self._inner(user.top, path, tree)
+
+    def _plain_folder(self, folder: Path) -> None:
+        with self._blobs.workspace() as workspace:
+            private = open_private(folder, Git(folder, self._programs), None, workspace / "git")
+            raw = RawSnapshot(None, private, object_format="sha1", started_ns=self._started_ns)
+            tree = raw.take(None, also=self._loaded_in(folder), never=self._never_in(folder))
+            bundles = self._bundles(private, History(), tree, workspace)
+            self._add(_without_history("", None, tree, bundles), private, tree)
+        self._inner(folder, "", tree)
+
+    def _working_copy(self, folder: Path) -> None:
+        copy = read_working_copy(folder, self._programs)
+        with self._blobs.workspace() as workspace:
+            private = open_private(copy.top, Git(copy.top, self._programs), None, workspace / "git")
+            raw = RawSnapshot(None, private, object_format="sha1", started_ns=self._started_ns)
+            never = self._never_in(copy.top)
+            tree = raw.take(None, only=copy.files, also=self._loaded_in(copy.top), never=never)
+            bundles = self._bundles(private, History(), tree, workspace)
+            plain = _without_history("", "svn", tree, bundles)
+            self._add(
+                replace(
+                    plain,
+                    head=copy.revision,
+                    remotes=(("svn", clean_address(copy.url)),),
+                    deleted=copy.deleted,
+                    revisions=copy.revisions,
+                ),
+                private,
+                tree,
+            )
+
+    def _add(self, repository: RepositorySnapshot, private: Git, tree: RawTree) -> None:
+        top = private.top
+        if self._stored.root is None:
+            self._stored.root = top
+        prefix = f"{repository.path}/" if repository.path else ""
+        self._left_out += [replace(item, path=prefix + item.path) for item in tree.left_out]
+        self._stored.reasons += [redact(reason) for reason in tree.reasons]
+        folders = find_empty_folders(private, never=self._never_in(top))
+        self._repositories.append(replace(repository, empty_folders=folders))
+        if len(self._patch) < PATCH_BYTES_MAX:
+            self._patch += readable_patch(private, repository, prefix)
+
+    def _inner(self, top: Path, path: str, tree: RawTree) -> None:
+        for inner in tree.inner:
+            place = f"{path}/{os.fsdecode(inner)}" if path else os.fsdecode(inner)
+            folder = top / os.fsdecode(inner)
+            if len(self._repositories) >= REPOSITORIES_MAX:
+                self._left_out.append(
+                    LeftOut(place, None, None, f"more than {REPOSITORIES_MAX} repositories")
+                )
+                continue
+            try:
+                user, _ = open_git(folder, self._programs)
+                if user.top.resolve() != folder.resolve():
+                    raise UnavailableError(f"git: {place} looks like a repository and is none")
+                self._git_repository(user, place)
+            except (UnavailableError, OSError) as error:
+                self._left_out.append(LeftOut(place, None, None, redact(f"the repository in it: {error}")))
+
+    def _bundles(self, private: Git, history: History, tree: RawTree, workspace: Path) -> tuple[BlobRef, ...]:
+        bundles = [history.bundle] if history.bundle is not None else []
+        if history.parent is None or self._tree_of(private, history.parent) != tree.tree:
+            path = workspace / "snapshot.bundle"
+            behind = () if history.parent is None else (f"^{history.parent}",)
+            private.run("bundle", "create", "-q", str(path), SNAPSHOT_REF, *behind)
+            bundles.append(self._blobs.put_file(path))
+        return tuple(bundles)
+
+    def _tree_of(self, private: Git, commit: str) -> str:
+        return private.run("rev-parse", f"{commit}^{{tree}}").decode().strip()
+
+    def _lfs(self, user: Git, *, is_pushed: bool) -> tuple[LfsObject, ...]:
+        """What a remote may not have is stored under its digest, which is the blob's name as well."""
+        room = FILES_BYTES_MAX
+        found = []
+        for item in lfs_objects(user):
+            if not is_pushed and item.size_bytes <= min(room, FILE_BYTES_MAX):
+                room -= item.size_bytes
+                is_same = self._blobs.put_file(user.top / item.path).sha256 == item.sha256
+                item = replace(item, is_stored=is_same)
+            found.append(item)
+        return tuple(found)
+
+    def _never_in(self, top: Path) -> tuple[bytes, ...]:
+        inside = (folder for folder in self._never if folder != top and folder.is_relative_to(top))
+        return tuple(os.fsencode(folder.relative_to(top)) + b"/" for folder in inside)
+
+    def _loaded_in(self, top: Path) -> list[bytes]:
+        inside = (file for file in self._loaded if file.is_relative_to(top))
+        return [os.fsencode(file.relative_to(top)) for file in inside]
+
+
+def _without_history(
+    path: str, vcs: str | None, tree: RawTree, bundles: tuple[BlobRef, ...]
+) -> RepositorySnapshot:
+    return RepositorySnapshot(
+        path, vcs, "sha1", None, None, None, snapshot=tree.snapshot, tree=tree.tree, bundles=bundles
+    )

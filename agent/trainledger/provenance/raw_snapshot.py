@@ -1,0 +1,278 @@
+"""The snapshot of one repository or folder: a commit that holds every file as its bytes lie on disk.
+
+    copy of the user's index  ->  changed and new files added raw  ->  tree  ->  commit on `parent`  ->  bundle
+
+The commit's author and date are fixed, so the same files on the same commit have the same id. What is only touched,
+and what differs from the repository by line ends or a Git LFS pointer alone, is no change: the repository's own
+version of it is kept.
+"""
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trainledger_schemas.blobs import sha256_of
+from trainledger_schemas.code_snapshot import LeftOut, git_object_id
+
+from .conversions import unchanged_after_conversion
+from .git import Git
+from .programs import UnavailableError
+from .selection import NAMES_MAX, Candidate, choose_files, passed_over
+from .withholding import holds_secret, is_secret_file
+
+__all__ = ["SNAPSHOT_REF", "Change", "RawSnapshot", "RawTree", "changes_between", "empty_tree"]
+
+SNAPSHOT_REF = "refs/trainledger/snapshot"
+# Digests of files that are not stored: time for reading is limited.
+HASHED_BYTES_MAX = 512 << 20
+_GITLINK = "160000"
+_NOTHING = "000000"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An entry that differs between two trees; modes as git writes them."""
+
+    path: bytes
+    old_mode: str
+    new_mode: str
+    old_id: str
+    new_id: str
+
+
+@dataclass(slots=True)
+class RawTree:
+    """What was found: the commit and its tree, repositories inside, and files that were not stored."""
+
+    snapshot: str = ""
+    tree: str = ""
+    inner: list[bytes] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+
+class RawSnapshot:
+    """Makes the snapshot of one work tree in its private git directory."""
+
+    def __init__(self, user: Git | None, private: Git, *, object_format: str, started_ns: int) -> None:
+        """`user`: git of the repository, None for a plain folder. `started_ns`: wall time when the run began;
+        untracked files written later are its output."""
+        self._user = user
+        self._git = private
+        self._format = object_format
+        self._top = os.fsencode(private.top)
+        self._started_ns = started_ns
+        self._hashed_bytes = 0
+        self._taken: set[bytes] = set()
+        self._gone: set[bytes] = set()
+        self._withheld: set[bytes] = set()
+        self._found = RawTree()
+
+    def take(
+        self,
+        parent: str | None,
+        *,
+        only: Iterable[bytes] | None = None,
+        also: Iterable[bytes] = (),
+        never: Iterable[bytes] = (),
+    ) -> RawTree:
+        """Write the commit. `only`: the new files to take, instead of all that are not ignored. `also`: ignored
+        files that the run uses. `never`: folders to pass over, each ending in /."""
+        self._show_hidden_changes()
+        reference = parent or empty_tree(self._format)
+        staged = {c.path: c for c in changes_between(self._git, "diff-index", "--cached", reference)}
+        tracked = list(dict.fromkeys([*staged, *self._changed_on_disk(staged)]))
+        listed = self._listed() if only is None else sorted(only)
+        untracked = self._untracked(listed, set(also), tuple(never))
+        self._choose(tracked, is_new=False)
+        self._choose(untracked, is_new=True)
+        self._git.run(
+            "update-index",
+            "-z",
+            "--force-remove",
+            "--stdin",
+            stdin=_joined({*staged, *self._gone, *self._taken}),
+        )
+        self._set_entries(
+            (c.old_mode, c.old_id, c.path)
+            for c in staged.values()
+            if c.path in self._withheld and c.old_mode != _NOTHING
+        )
+        self._add_taken()
+        if self._user is not None:
+            self._drop_false_changes(self._user, reference)
+        return self._commit(parent)
+
+    def _commit(self, parent: str | None) -> RawTree:
+        self._found.tree = self._git.run("write-tree", "--missing-ok").decode().strip()
+        on = () if parent is None else ("-p", parent)
+        message = b"files as they lay on disk\n"
+        commit = self._git.run("commit-tree", self._found.tree, *on, stdin=message)
+        self._found.snapshot = commit.decode().strip()
+        self._git.run("update-ref", SNAPSHOT_REF, self._found.snapshot)
+        self._found.inner += self._gitlinks()
+        return self._found
+
+    def _add_taken(self) -> None:
+        add = ("update-index", "-z", "--add", "--remove", "--stdin")
+        try:
+            self._git.run(*add, stdin=_joined(self._taken))
+        except UnavailableError as error:
+            if error.exit_code is None:
+                raise
+            # One that cannot be added (it went meanwhile, or is a repository without a commit) ends the whole call.
+            for path in sorted(self._taken):
+                if self._git.ask(*add[:-1], "--", os.fsdecode(path)) is None:
+                    self._found.left_out.append(
+                        LeftOut(os.fsdecode(path), None, None, "git could not add it")
+                    )
+
+    def _show_hidden_changes(self) -> None:
+        """Look at files that the user told git not to look at; sparse ones that are not there stay hidden."""
+        hidden = []
+        for entry in self._git.lines("ls-files", "-v", "-z"):
+            if (entry[:1] == b"S" or entry[:1].islower()) and os.path.lexists(self._top + b"/" + entry[2:]):
+                hidden.append(entry[2:])
+        if hidden:
+            for flag in ("--no-assume-unchanged", "--no-skip-worktree"):
+                self._git.run("update-index", flag, "-z", "--stdin", stdin=_joined(hidden))
+
+    def _changed_on_disk(self, staged: Mapping[bytes, Change]) -> list[bytes]:
+        """Tracked files whose bytes differ from the index, without those that were only touched."""
+        changes = changes_between(self._git, "diff-files", "--ignore-submodules=dirty")
+        plain = {
+            c.path: c.old_id
+            for c in changes
+            if c.path not in staged and c.old_mode == c.new_mode and c.old_mode.startswith("100")
+        }
+        same = unchanged_after_conversion(self._user, plain) if self._user is not None else set()
+        return [c.path for c in changes if c.path not in same]
+
+    def _listed(self) -> list[bytes]:
+        try:
+            return self._git.lines("ls-files", "-o", "--exclude-standard", "-z")
+        except UnavailableError as error:
+            self._found.reasons.append(f"code: new files were not looked at: {error}")
+            self._found.left_out.append(LeftOut("", None, None, "new files were not looked at"))
+            return []
+
+    def _untracked(self, listed: list[bytes], also: set[bytes], never: tuple[bytes, ...]) -> list[bytes]:
+        listed = listed + sorted(path for path in also.difference(listed) if self._is_not_in_index(path))
+        over = passed_over(listed)
+        paths = [path for path in listed if path not in over and not path.startswith(never)]
+        if len(paths) > NAMES_MAX:
+            why = f"{len(paths) - NAMES_MAX} of {len(paths)} new files were not looked at"
+            self._found.left_out.append(LeftOut("", None, None, why))
+        return paths[:NAMES_MAX]
+
+    def _is_not_in_index(self, path: bytes) -> bool:
+        return self._git.ask("ls-files", "--error-unmatch", "--", os.fsdecode(path)) is None
+
+    def _choose(self, paths: list[bytes], *, is_new: bool) -> None:
+        """Sort paths into those that are taken, those that are gone and those that are withheld."""
+        files = []
+        for path in paths:
+            if path.endswith(b"/"):
+                self._found.inner.append(path.rstrip(b"/"))
+                continue
+            try:
+                status = os.lstat(self._top + b"/" + path)
+            except OSError:
+                self._gone.add(path)
+                continue
+            if stat.S_ISREG(status.st_mode):
+                if not self._is_output(path, status.st_mtime_ns, is_new=is_new):
+                    files.append(Candidate(path, status.st_size))
+            elif stat.S_ISLNK(status.st_mode) or os.path.lexists(self._top + b"/" + path + b"/.git"):
+                self._taken.add(path)
+            else:
+                self._gone.add(path)
+        choice = choose_files(files)
+        for candidate, why in choice.left_out:
+            self._leave_out(candidate, why)
+        for candidate in choice.taken:
+            secret = self._why_secret(candidate)
+            if secret is None:
+                self._taken.add(candidate.path)
+            else:
+                # Without its digest: a short secret could be guessed from it.
+                self._withheld.add(candidate.path)
+                name = os.fsdecode(candidate.path)
+                self._found.left_out.append(LeftOut(name, candidate.size_bytes, None, secret))
+
+    def _is_output(self, path: bytes, mtime_ns: int, *, is_new: bool) -> bool:
+        if mtime_ns <= self._started_ns:
+            return False
+        name = os.fsdecode(path)
+        if is_new:
+            self._found.reasons.append(f"code: {name} was written after the run began; it is not stored")
+        else:
+            self._found.reasons.append(
+                f"code: {name} was changed after the run began; the later state is stored"
+            )
+        return is_new
+
+    def _why_secret(self, candidate: Candidate) -> str | None:
+        name = os.fsdecode(candidate.path)
+        if is_secret_file(name):
+            return "its name is one of files with secrets"
+        try:
+            with open(self._top + b"/" + candidate.path, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+        if b"\0" not in data[:8000] and holds_secret(name, data.decode("utf-8", "replace")):
+            return "it holds what looks like a secret"
+        return None
+
+    def _leave_out(self, candidate: Candidate, why: str) -> None:
+        self._withheld.add(candidate.path)
+        digest = None
+        if self._hashed_bytes + candidate.size_bytes <= HASHED_BYTES_MAX:
+            self._hashed_bytes += candidate.size_bytes
+            try:
+                digest = sha256_of(Path(os.fsdecode(self._top + b"/" + candidate.path)))
+            except OSError:
+                why = f"{why}; cannot be read"
+        self._found.left_out.append(LeftOut(os.fsdecode(candidate.path), candidate.size_bytes, digest, why))
+
+    def _set_entries(self, entries: Iterable[tuple[str, str, bytes]]) -> None:
+        lines = b"".join(f"{mode} {oid}\t".encode() + path + b"\0" for mode, oid, path in entries)
+        if lines:
+            self._git.run("update-index", "-z", "--index-info", stdin=lines)
+
+    def _drop_false_changes(self, user: Git, reference: str) -> None:
+        changes = [
+            change
+            for change in changes_between(self._git, "diff-index", "--cached", reference)
+            if change.old_mode.startswith("100") and change.new_mode.startswith("100")
+        ]
+        same = unchanged_after_conversion(user, {change.path: change.old_id for change in changes})
+        self._set_entries((c.new_mode, c.old_id, c.path) for c in changes if c.path in same)
+
+    def _gitlinks(self) -> list[bytes]:
+        entries = self._git.lines("ls-files", "-s", "-z")
+        paths = [e.partition(b"\t")[2] for e in entries if e.startswith(_GITLINK.encode())]
+        return [path for path in paths if os.path.lexists(self._top + b"/" + path + b"/.git")]
+
+
+def changes_between(git: Git, *command: str) -> list[Change]:
+    """The entries that a raw diff of git lists, without renames."""
+    parts = git.run(*command[:1], "--raw", "-z", "--no-renames", "--abbrev=64", *command[1:]).split(b"\0")
+    changes = []
+    for head, path in zip(parts[::2], parts[1::2], strict=False):
+        if head.startswith(b":"):
+            old_mode, new_mode, old_id, new_id, _ = head[1:].decode("ascii").split(" ")
+            changes.append(Change(path, old_mode, new_mode, old_id, new_id))
+    return changes
+
+
+def empty_tree(object_format: str) -> str:
+    """The id of a tree without entries, which git knows without storing it."""
+    return git_object_id("tree", b"", object_format)
+
+
+def _joined(paths: Iterable[bytes]) -> bytes:
+    return b"".join(path + b"\0" for path in sorted(set(paths)))

@@ -1,0 +1,204 @@
+"""Blobs: whole files under the SHA-256 of their bytes, in a folder.
+
+    <folder>/sha256/ab/<64 hexadecimal digits>     the bytes, mode 0444
+    <folder>/tmp/                                  what is being written
+
+Guarantees: a blob has its name only when all its bytes are on disk (file and folder fsynced); the same bytes are
+stored once; a blob whose bytes do not have the digest of its name is never handed out as sound. Where blobs of a
+user lie is told in docs/adr/0006-blobs-beside-journals.md.
+Limits: no removal here (that needs to know who refers to a blob); one blob fits a file.
+"""
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
+
+from .errors import CorruptDataError, NotFoundError
+
+__all__ = ["BLOBS_FOLDER", "BlobRef", "BlobSource", "BlobStore", "FolderBlobs", "SeveralBlobs", "sha256_of"]
+
+BLOBS_FOLDER = "blobs"
+BLOCK_BYTES = 1 << 20
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class BlobRef(NamedTuple):
+    """A stored blob: SHA-256 in hexadecimal digits, and its size in bytes."""
+
+    sha256: str
+    size_bytes: int
+
+
+class BlobSource(Protocol):
+    """Where blobs are read from: a folder now, S3 by the same calls."""
+
+    def has(self, sha256: str) -> bool:
+        """Whether there is a blob of this digest; its bytes are not checked."""
+
+    def copy_to(self, sha256: str, target: Path) -> None:
+        """Write a blob to a new file. Raises NotFoundError, or CorruptDataError when its bytes are others."""
+
+    def read(self, sha256: str) -> bytes:
+        """The bytes of a blob; raises as `copy_to`."""
+
+
+class BlobStore(BlobSource, Protocol):
+    """Where blobs are also written."""
+
+    def put(self, data: bytes) -> BlobRef:
+        """Store bytes; a repeat is harmless. Raises OSError."""
+
+    def put_file(self, path: Path) -> BlobRef:
+        """Store the bytes of a file as they are read now; a repeat is harmless. Raises OSError."""
+
+
+class FolderBlobs:
+    """Blobs in a folder of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def put(self, data: bytes) -> BlobRef:
+        """See BlobStore."""
+        return self._store(iter((data,)), hashlib.sha256(data).hexdigest())
+
+    def put_file(self, path: Path) -> BlobRef:
+        """See BlobStore. The digest is of the bytes that were stored, however the file changes meanwhile."""
+        with path.open("rb") as source:
+            return self._store(_blocks(source), None)
+
+    def has(self, sha256: str) -> bool:
+        """See BlobStore."""
+        return self._path(sha256).is_file()
+
+    def read(self, sha256: str) -> bytes:
+        """See BlobStore."""
+        with self._opened(sha256) as source:
+            data = source.read()
+        self._check(sha256, hashlib.sha256(data).hexdigest())
+        return data
+
+    def copy_to(self, sha256: str, target: Path) -> None:
+        """See BlobStore."""
+        digest = hashlib.sha256()
+        with self._opened(sha256) as source, target.open("xb") as sink:
+            for block in _blocks(source):
+                digest.update(block)
+                sink.write(block)
+        if digest.hexdigest() != sha256:
+            target.unlink()
+        self._check(sha256, digest.hexdigest())
+
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """A folder on the disk of the blobs for what is made before it is stored; gone at the end."""
+        parent = self._make(self.folder / "tmp")
+        with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as name:
+            yield Path(name)
+
+    def _store(self, blocks: Iterable[bytes], known: str | None) -> BlobRef:
+        if known is not None and self.has(known):
+            return BlobRef(known, self._path(known).stat().st_size)
+        digest, size = hashlib.sha256(), 0
+        fd, name = tempfile.mkstemp(dir=self._make(self.folder / "tmp"))
+        try:
+            with open(fd, "wb") as sink:
+                for block in blocks:
+                    digest.update(block)
+                    size += len(block)
+                    sink.write(block)
+                sink.flush()
+                os.fchmod(fd, 0o444)
+                os.fsync(fd)
+            target = self._path(digest.hexdigest())
+            if not target.is_file():
+                self._make(target.parent)
+                os.rename(name, target)
+                _sync_folder(target.parent)
+        finally:
+            Path(name).unlink(missing_ok=True)
+        return BlobRef(digest.hexdigest(), size)
+
+    def _opened(self, sha256: str) -> BinaryIO:
+        try:
+            return self._path(sha256).open("rb")
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{self.folder} has no blob sha256:{sha256}") from error
+        except PermissionError as error:
+            raise NotFoundError(
+                f"the blob sha256:{sha256} in {self.folder} may not be read by this user; ask its owner"
+            ) from error
+
+    def _path(self, sha256: str) -> Path:
+        if not _DIGEST.fullmatch(sha256):
+            raise CorruptDataError(f"{sha256[:80]!r} is no SHA-256 in hexadecimal digits")
+        return self.folder / "sha256" / sha256[:2] / sha256
+
+    def _check(self, sha256: str, found: str) -> None:
+        if found != sha256:
+            raise CorruptDataError(
+                f"{self._path(sha256)} is damaged: its bytes have the SHA-256 {found}; take it from a backup"
+            )
+
+    def _make(self, folder: Path) -> Path:
+        missing = [place for place in (folder, *folder.parents) if not place.is_dir()]
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for place in missing:
+            _sync_folder(place.parent)
+        return folder
+
+
+class SeveralBlobs:
+    """Reads from the first of several stores that has a blob; writes to none."""
+
+    def __init__(self, stores: Iterable[FolderBlobs]) -> None:
+        self._stores = tuple(stores)
+
+    def has(self, sha256: str) -> bool:
+        """Whether one of them has it."""
+        return any(store.has(sha256) for store in self._stores)
+
+    def read(self, sha256: str) -> bytes:
+        """See BlobStore."""
+        return self._holder(sha256).read(sha256)
+
+    def copy_to(self, sha256: str, target: Path) -> None:
+        """See BlobStore."""
+        self._holder(sha256).copy_to(sha256, target)
+
+    def _holder(self, sha256: str) -> FolderBlobs:
+        for store in self._stores:
+            if store.has(sha256):
+                return store
+        places = ", ".join(str(store.folder) for store in self._stores) or "no folder of this machine"
+        raise NotFoundError(
+            f"the blob sha256:{sha256} is not in {places}; it lies on the machine where the run was, beside its "
+            "journals: copy that folder `blobs` here, or run this there"
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal digits; raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as source:
+        for block in _blocks(source):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _blocks(source: BinaryIO) -> Iterator[bytes]:
+    while block := source.read(BLOCK_BYTES):
+        yield block
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
