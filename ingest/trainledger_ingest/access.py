@@ -40,6 +40,7 @@ PUBLIC_VIEWS = frozenset(
         "params",
         "prices",
         "provenance",
+        "reproductions",
         "run_io",
         "run_usage",
         "run_writers",

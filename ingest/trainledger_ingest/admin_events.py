@@ -14,8 +14,8 @@ from trainledger_schemas.ids import id_bytes
 
 __all__ = ["ADMIN_TYPES", "admin_record"]
 
-ADMIN_TYPES = frozenset({"price_set", "dead_skipped"})
-_ID_FIELDS = frozenset({"price_id"})
+ADMIN_TYPES = frozenset({"price_set", "dead_skipped", "reproduction_result"})
+_ID_FIELDS = frozenset({"price_id", "run_id", "repetition"})
 
 
 def admin_record(event_type: str, fields: Mapping[str, Any], *, clock: Clock) -> dict[str, Any]:

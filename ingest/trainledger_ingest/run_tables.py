@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pyarrow as pa
 
+from .reproduce.grade import facts_of, judge
 from .run_evidence import RunEvent
 from .run_state import RunPicture, judge_run
 from .storage.store import Store
@@ -43,6 +44,8 @@ _SCHEMAS = {
             ("started_at", _AT),
             ("ended_at", _AT),
             ("last_event_at", _AT),
+            ("grade", pa.string()),
+            ("grade_if_repeated", pa.string()),
         ]
     ),
     "writer_states": pa.schema(
@@ -100,6 +103,16 @@ _SCHEMAS = {
             ("packages", pa.map_(pa.string(), pa.string())),
             ("os", pa.string()),
             ("reasons", pa.list_(pa.string())),
+            ("snapshot_id", pa.string()),
+            ("snapshot_sha256", pa.string()),
+            ("patch_sha256", pa.string()),
+            ("patch_bytes", pa.uint64()),
+            ("left_out", pa.uint64()),
+            ("left_out_files", pa.list_(pa.string())),
+            ("code_root", pa.string()),
+            ("cwd", pa.string()),
+            ("launcher", pa.list_(pa.string())),
+            ("variables", pa.map_(pa.string(), pa.string())),
         ]
     ),
 }
@@ -176,6 +189,7 @@ def _raw(text: str | None) -> bytes | None:
 
 def _run_row(picture: RunPicture) -> dict[str, Any]:
     run = picture.run
+    grade, grade_if_repeated = _grades(picture)
     return {
         "run_id": _raw(picture.run_id),
         "version": picture.version,
@@ -195,6 +209,8 @@ def _run_row(picture: RunPicture) -> dict[str, Any]:
         "started_at": run.started_us,
         "ended_at": run.ended_us,
         "last_event_at": run.last_us,
+        "grade": grade,
+        "grade_if_repeated": grade_if_repeated,
     }
 
 
@@ -251,8 +267,25 @@ def _goal_rows(picture: RunPicture) -> Iterable[dict[str, Any]]:
         }
 
 
+def _grades(picture: RunPicture) -> tuple[str | None, str | None]:
+    """The grade now, and the one that it has once a repetition had the same results; None before the capture."""
+    if not picture.provenance:
+        return None, None
+    facts = facts_of(
+        picture.provenance[-1].body,
+        parameters=[change.key for change in picture.params if change.is_current],
+        ranks=picture.run.ranks,
+    )
+    return judge(facts).letter, judge(facts, is_repeated=True).letter
+
+
+_PLAIN = (
+    "vcs repository commit branch dirty entry_point python os snapshot_id snapshot_sha256 patch_sha256 patch_bytes "
+    "left_out code_root cwd"
+).split()
+
+
 def _provenance_rows(picture: RunPicture) -> Iterable[dict[str, Any]]:
-    names = ("vcs", "repository", "commit", "branch", "dirty", "entry_point", "python", "os")
     for facts in picture.provenance:
         body = facts.body
         yield {
@@ -262,4 +295,7 @@ def _provenance_rows(picture: RunPicture) -> Iterable[dict[str, Any]]:
             "argv": list(body.get("argv") or ()),
             "packages": sorted((body.get("packages") or {}).items()),
             "reasons": list(body.get("reasons") or ()),
-        } | {name: body.get(name) for name in names}
+            "left_out_files": [f"{file['path']}: {file['why']}" for file in body.get("left_out_files") or ()],
+            "launcher": list(body.get("launcher") or ()),
+            "variables": sorted((body.get("variables") or {}).items()),
+        } | {name: body.get(name) for name in _PLAIN}

@@ -37,6 +37,7 @@ __all__ = [
     "PriceSet",
     "ProcessUsage",
     "Provenance",
+    "ReproductionResult",
     "RunExited",
     "RunStarted",
     "Setting",
@@ -106,6 +107,7 @@ EVENT_TOPICS: dict[str, str] = {
     "gap": TOPIC_NODES,
     "price_set": TOPIC_ADMIN,
     "dead_skipped": TOPIC_ADMIN,
+    "reproduction_result": TOPIC_ADMIN,
 }
 
 
@@ -525,4 +527,21 @@ class DeadSkipped(TypedDict):
     partition: int
     offset: int
     reason: str
+    set_by: str
+
+
+class ReproductionResult(TypedDict):
+    """A run was repeated, and the results of both were compared."""
+
+    envelope: Envelope
+    at_us: int
+    run_id: bytes
+    repetition: bytes
+    outcome: str
+    metrics: int
+    points: int
+    first_difference: str | None
+    rtol: float
+    atol: float
+    hardware: str
     set_by: str

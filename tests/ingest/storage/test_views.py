@@ -54,7 +54,14 @@ VIEWS: dict[str, dict[str, str]] = {
         "patch_bytes": "Nullable(UInt64)", "left_out": "Nullable(UInt64)", "entry_point": MAYBE_TEXT,
         "argv": "Array(String)", "python": MAYBE_TEXT, "packages": "Map(String, String)", "lock_sha256": MAYBE_TEXT,
         "image_digest": MAYBE_TEXT, "image_source": MAYBE_TEXT, "os": MAYBE_TEXT, "driver": MAYBE_TEXT,
-        "cuda": MAYBE_TEXT, "nccl": MAYBE_TEXT,
+        "cuda": MAYBE_TEXT, "nccl": MAYBE_TEXT, "snapshot_sha256": MAYBE_TEXT, "left_out_files": "Array(String)",
+        "code_root": MAYBE_TEXT, "cwd": MAYBE_TEXT, "launcher": "Array(String)", "variables": "Map(String, String)",
+        "reasons": "Array(String)",
+    },
+    "reproductions": {
+        "run_id": "UUID", "repetition": "UUID", "outcome": TEXT, "metrics": "UInt64", "points": "UInt64",
+        "first_difference": MAYBE_TEXT, "rtol": "Float64", "atol": "Float64", "hardware": TEXT, "at": AT,
+        "set_by": TEXT,
     },
     "logs": {
         "run_id": "UUID", "attempt": "UInt16", "rank": "Nullable(UInt32)", "stream": TEXT, "line_no": "UInt64",

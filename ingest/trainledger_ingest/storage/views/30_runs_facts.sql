@@ -31,20 +31,49 @@ CREATE OR REPLACE VIEW {views}.provenance (
   os Nullable(String) COMMENT 'operating system and kernel',
   driver Nullable(String) COMMENT 'GPU driver version',
   cuda Nullable(String) COMMENT 'CUDA version',
-  nccl Nullable(String) COMMENT 'NCCL version'
+  nccl Nullable(String) COMMENT 'NCCL version',
+  snapshot_sha256 Nullable(String) COMMENT 'digest of the stored document from which the code is restored',
+  left_out_files Array(String) COMMENT 'the first of the files that are not stored, with the reasons',
+  code_root Nullable(String) COMMENT 'folder of the outermost repository',
+  cwd Nullable(String) COMMENT 'working folder of the process',
+  launcher Array(String) COMMENT 'command line of the outermost launcher; empty without one',
+  variables Map(String, String) COMMENT 'environment variables that matter to a result, by an allow-list',
+  reasons Array(String) COMMENT 'what could not be captured, and why'
 ) AS
 SELECT p.run_id AS run_id, p.attempt AS attempt, p.vcs AS vcs, p.repository AS repository, p.commit AS commit,
   p.branch AS branch, p.dirty AS dirty,
-  CAST(NULL AS Nullable(String)) AS snapshot_id, CAST(NULL AS Nullable(String)) AS patch_sha256,
-  CAST(NULL AS Nullable(UInt64)) AS patch_bytes, CAST(NULL AS Nullable(UInt64)) AS left_out,
+  p.snapshot_id AS snapshot_id, p.patch_sha256 AS patch_sha256, p.patch_bytes AS patch_bytes, p.left_out AS left_out,
   p.entry_point AS entry_point, p.argv AS argv, p.python AS python, p.packages AS packages,
   CAST(NULL AS Nullable(String)) AS lock_sha256,
   CAST(NULL AS Nullable(String)) AS image_digest, CAST(NULL AS Nullable(String)) AS image_source, p.os AS os,
-  CAST(NULL AS Nullable(String)) AS driver, CAST(NULL AS Nullable(String)) AS cuda, CAST(NULL AS Nullable(String)) AS nccl
+  CAST(NULL AS Nullable(String)) AS driver, CAST(NULL AS Nullable(String)) AS cuda, CAST(NULL AS Nullable(String)) AS nccl,
+  p.snapshot_sha256 AS snapshot_sha256, p.left_out_files AS left_out_files, p.code_root AS code_root, p.cwd AS cwd,
+  p.launcher AS launcher, p.variables AS variables, p.reasons AS reasons
 FROM (SELECT * FROM {generation}.provenance_facts FINAL) AS p
 LEFT ANY JOIN (SELECT run_id, version FROM {generation}.run_states FINAL) AS r ON r.run_id = p.run_id
 -- A row older than its run is of an attempt that later evidence took back.
 WHERE p.version >= r.version;
+
+CREATE OR REPLACE VIEW {views}.reproductions (
+  run_id UUID COMMENT 'the run that was repeated',
+  repetition UUID COMMENT 'the run that repeated it',
+  outcome String COMMENT 'identical, within tolerance, different or failed',
+  metrics UInt64 COMMENT 'metrics that were compared',
+  points UInt64 COMMENT 'points that were compared',
+  first_difference Nullable(String) COMMENT 'the first point beyond the tolerance',
+  rtol Float64 COMMENT 'tolerance, relative',
+  atol Float64 COMMENT 'tolerance, absolute',
+  hardware String COMMENT 'what it was repeated on',
+  at DateTime64(6, 'UTC') COMMENT 'when it was compared, UTC',
+  set_by String COMMENT 'who repeated it'
+) AS
+SELECT toUUIDOrZero(JSONExtractString(body, 'run_id')) AS run_id,
+  toUUIDOrZero(JSONExtractString(body, 'repetition')) AS repetition, JSONExtractString(body, 'outcome') AS outcome,
+  JSONExtractUInt(body, 'metrics') AS metrics, JSONExtractUInt(body, 'points') AS points,
+  JSONExtract(body, 'first_difference', 'Nullable(String)') AS first_difference,
+  JSONExtractFloat(body, 'rtol') AS rtol, JSONExtractFloat(body, 'atol') AS atol,
+  JSONExtractString(body, 'hardware') AS hardware, at, JSONExtractString(body, 'set_by') AS set_by
+FROM {generation}.admin_events WHERE type = 'reproduction_result';
 
 CREATE OR REPLACE VIEW {views}.logs (
   run_id UUID COMMENT 'the run',

@@ -1,0 +1,137 @@
+"""How well a run can be repeated, A to E: a pure function of what is recorded of it.
+
+Five columns are judged, and the worst one is the grade:
+
+    B  code stored whole; every package by content, or the image by digest; every input kept; the whole command;
+       all seeds
+    C  a part of the code left out, or a notebook, or clean at a commit and not stored; versions of packages only;
+       an input that may change; the working folder not known; a seed among the parameters
+    D  a commit, local changes lost; packages in part; an input by name only; the command of one rank only; no seed
+    E  nothing known of the code, the environment or the command
+
+A: as B, and a repetition had the same results. That also proves what was not known of randomness, on the hardware
+and with the packages of the repetition, and nothing else. Data that was not declared counts as none used.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+__all__ = ["Facts", "Judgement", "Opinion", "facts_of", "judge"]
+
+_SEED_WORDS = frozenset({"seed", "seeds", "random_state", "random_seed", "rng_seed", "global_seed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is looked at."""
+
+    commit: str | None
+    dirty: bool | None
+    is_stored: bool
+    left_out: int
+    entry_point: str | None
+    packages: int
+    has_python: bool
+    argv: int
+    cwd: str | None
+    launcher: int
+    ranks: int
+    seeds: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """The letter of one column and the reason."""
+
+    column: str
+    letter: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The grade and how it comes about."""
+
+    letter: str
+    opinions: tuple[Opinion, ...]
+
+    @property
+    def worst(self) -> Opinion:
+        """The first column that decides."""
+        return max(self.opinions, key=lambda opinion: opinion.letter)
+
+
+def facts_of(provenance: Mapping[str, Any], *, parameters: Collection[str], ranks: int) -> Facts:
+    """From a provenance event or a row of its view, the names of the run's parameters, and its ranks."""
+    variables = provenance.get("variables") or {}
+    seeds = [name for name in parameters if name.rpartition("/")[2].lower() in _SEED_WORDS]
+    seeds += [name for name in ("PL_GLOBAL_SEED",) if name in variables]
+    return Facts(
+        commit=provenance.get("commit"),
+        dirty=provenance.get("dirty"),
+        is_stored=provenance.get("snapshot_sha256") is not None,
+        left_out=int(provenance.get("left_out") or 0),
+        entry_point=provenance.get("entry_point"),
+        packages=len(provenance.get("packages") or ()),
+        has_python=provenance.get("python") is not None,
+        argv=len(provenance.get("argv") or ()),
+        cwd=provenance.get("cwd"),
+        launcher=len(provenance.get("launcher") or ()),
+        ranks=ranks,
+        seeds=tuple(sorted(seeds)),
+    )
+
+
+def judge(facts: Facts, *, is_repeated: bool = False) -> Judgement:
+    """The grade; `is_repeated`: a repetition had the same results."""
+    opinions = (
+        Opinion("code", *_code(facts)),
+        Opinion("environment", *_environment(facts)),
+        Opinion("data", "B", "no input is recorded; counts as none used"),
+        Opinion("command", *_command(facts)),
+        Opinion("randomness", *_randomness(facts, is_repeated=is_repeated)),
+    )
+    worst = max(opinion.letter for opinion in opinions)
+    return Judgement("A" if worst == "B" and is_repeated else worst, opinions)
+
+
+def _code(facts: Facts) -> tuple[str, str]:
+    if facts.is_stored and facts.left_out:
+        return "C", f"stored, but {facts.left_out} files were left out"
+    if facts.is_stored and PurePath(facts.entry_point or "").suffix == ".ipynb":
+        return "C", "a notebook is stored, not the order in which its cells ran"
+    if facts.is_stored:
+        return "B", "stored whole, with local changes" if facts.dirty else "stored whole"
+    if facts.commit is not None and facts.dirty is False:
+        return "C", f"at commit {facts.commit[:12]} without local changes, but not stored"
+    if facts.commit is not None:
+        return "D", f"at commit {facts.commit[:12]}; local changes are lost"
+    return "E", "nothing is known of it"
+
+
+def _environment(facts: Facts) -> tuple[str, str]:
+    if facts.packages and facts.has_python:
+        return "C", f"Python and the versions of {facts.packages} packages, not their contents"
+    if facts.packages or facts.has_python:
+        return "D", "the packages or the interpreter are not known"
+    return "E", "nothing is known of it"
+
+
+def _command(facts: Facts) -> tuple[str, str]:
+    if not facts.argv:
+        return "E", "no command line is known"
+    if facts.cwd is None:
+        return "C", "the working folder is not known"
+    if facts.ranks > 1 and not facts.launcher:
+        return "D", f"one of {facts.ranks} ranks; the command that started them all is not known"
+    return "B", "command line and working folder"
+
+
+def _randomness(facts: Facts, *, is_repeated: bool) -> tuple[str, str]:
+    if is_repeated:
+        return "B", "a repetition had the same results"
+    if facts.seeds:
+        return "C", f"{', '.join(facts.seeds)} is a parameter; the states of the libraries are not recorded"
+    return "D", "no seed is recorded; pass it as a parameter: config={'seed': 0}"

@@ -1,0 +1,69 @@
+"""The grade is the worst of five columns; A needs a repetition."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from trainledger_ingest.reproduce.grade import Facts, facts_of, judge
+
+WHOLE: dict[str, Any] = {
+    "commit": "c" * 40,
+    "dirty": True,
+    "snapshot_sha256": "0" * 64,
+    "left_out": 0,
+    "entry_point": "train.py",
+    "packages": {"numpy": "2.0"},
+    "python": "3.11.7 CPython",
+    "argv": ["python", "train.py"],
+    "cwd": "/work",
+    "launcher": [],
+    "variables": {},
+}
+
+
+def whole(**changes: Any) -> Facts:
+    return facts_of(WHOLE | changes, parameters=("lr", "model/seed"), ranks=1)
+
+
+@pytest.mark.parametrize(
+    ("facts", "column", "letter", "word"),
+    [
+        (whole(), "code", "B", "with local changes"),
+        (whole(left_out=2), "code", "C", "2 files"),
+        (whole(entry_point="a/b.ipynb"), "code", "C", "notebook"),
+        (whole(snapshot_sha256=None, dirty=False), "code", "C", "not stored"),
+        (whole(snapshot_sha256=None), "code", "D", "lost"),
+        (whole(snapshot_sha256=None, commit=None), "code", "E", "nothing"),
+        (whole(), "environment", "C", "1 packages"),
+        (whole(packages={}), "environment", "D", "not known"),
+        (whole(packages={}, python=None), "environment", "E", "nothing"),
+        (whole(), "command", "B", "working folder"),
+        (whole(cwd=None), "command", "C", "folder"),
+        (replace(whole(), ranks=4), "command", "D", "4 ranks"),
+        (replace(whole(launcher=["torchrun"]), ranks=4), "command", "B", ""),
+        (whole(argv=[]), "command", "E", "no command"),
+        (whole(), "randomness", "C", "model/seed"),
+        (replace(whole(), seeds=()), "randomness", "D", "no seed"),
+        (whole(), "data", "B", "no input"),
+    ],
+)
+def test_each_column_has_a_letter_and_a_reason(facts: Facts, column: str, letter: str, word: str) -> None:
+    (opinion,) = (o for o in judge(facts).opinions if o.column == column)
+    assert (opinion.letter, word in opinion.reason) == (letter, True), opinion
+
+
+def test_the_grade_is_the_worst_column() -> None:
+    assert judge(whole()).letter == "C"
+    assert judge(whole(snapshot_sha256=None)).letter == "D"
+    assert judge(whole(argv=[])).worst.column == "command"
+
+
+def test_a_repetition_proves_the_randomness_and_not_the_environment() -> None:
+    facts = replace(whole(), seeds=())
+    assert (judge(facts).letter, judge(facts, is_repeated=True).letter) == ("D", "C")
+
+
+def test_an_event_without_the_newer_fields_is_judged() -> None:
+    old = {"commit": None, "argv": [], "packages": {}}
+    assert judge(facts_of(old, parameters=(), ranks=1)).letter == "E"
