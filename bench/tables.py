@@ -29,7 +29,8 @@ from trainledger_ingest.settings import IngestSettings
 from trainledger_ingest.sources.spool import SpoolSource
 from trainledger_ingest.storage.chdb import ChdbStore
 from trainledger_ingest.storage.migrate import APPEND_TABLES, create_tables, migrate
-from trainledger_ingest.storage.opening import VIEWS, open_tables
+from trainledger_ingest.storage.opening import open_tables
+from trainledger_ingest.tables_place import VIEWS
 from trainledger_ingest.worker import Worker
 from trainledger_schemas.clock import SystemClock
 

@@ -9,7 +9,7 @@
     GET  /run-cost?run_id=UUID      {"cost": "1.23" | null, "currency": "USD" | null}
 
 Errors travel as {"error": class name, "message", "code", "name"} with status 400 (the caller's) or 500.
-Limits: a body of 16 MiB, 30 s to send it.
+Limits: a body of 16 MiB, 30 s to send it. A client that goes away in the middle is nobody's trouble.
 """
 
 import json
@@ -33,6 +33,7 @@ __all__ = ["ApiServer", "arrow_bytes"]
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 REQUEST_TIMEOUT_S = 30
+CLOSE_WAIT_S = 20.0
 ARROW_TYPE = "application/vnd.apache.arrow.stream"
 
 
@@ -62,6 +63,7 @@ class ApiServer:
             self._server = _UnixServer(str(socket_path), _Handler)
         finally:
             os.umask(before)
+        self._server.calls = _Calls()
         self._server.session = session
         self._server.drain = drain
         self._server.run_cost = run_cost
@@ -71,17 +73,41 @@ class ApiServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop answering, wait for calls under way, and remove the socket."""
+        """Stop answering, wait for calls under way (at most CLOSE_WAIT_S), and remove the socket."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+        self._server.calls.await_none(CLOSE_WAIT_S)
         self._path.unlink(missing_ok=True)
 
 
+class _Calls:
+    """How many calls are under way. Connections that clients keep open between calls do not count."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def await_none(self, timeout_s: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._count == 0, timeout_s)
+
+
 class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    block_on_close = True
+    # Threads of connections that are kept open must not hold up the end; calls under way are waited for.
+    block_on_close = False
     daemon_threads = True
     request_queue_size = 64
+    calls: _Calls
     session: Session
     drain: Callable[[], None]
     run_cost: Callable[[str], Mapping[str, Any]]
@@ -90,6 +116,9 @@ class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         connection, _ = super().get_request()
         # BaseHTTPRequestHandler wants an address to log; a unix peer has none.
         return connection, ("local", 0)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A broken connection ends it and nothing else: the errors of calls are answers, see `_answer`."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -137,7 +166,10 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server.session.query(sql, body.get("parameters"))
 
     def _admin(self, body: dict[str, Any]) -> Any:
-        self.server.session.append_admin(str(body["type"]), body["fields"])
+        fields = body.get("fields")
+        if not isinstance(body.get("type"), str) or not isinstance(fields, dict):
+            raise UsageError('an administrator\'s event needs {"type": text, "fields": object}')
+        self.server.session.append_admin(body["type"], fields)
         return {"ok": True}
 
     def _read_body(self) -> dict[str, Any] | None:
@@ -151,6 +183,10 @@ class _Handler(BaseHTTPRequestHandler):
         return body if isinstance(body, dict) else None
 
     def _answer(self, action: Callable[[], Any]) -> None:
+        with self.server.calls:
+            self._answer_now(action)
+
+    def _answer_now(self, action: Callable[[], Any]) -> None:
         try:
             result = action()
         except UserQueryError as error:

@@ -13,7 +13,7 @@ answers from what that agent has spooled here. `session_choice` says when a comm
 one module of the analysis side that knows the agent.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -40,25 +40,26 @@ from .ingest_settings import WorkerSettings
 from .installation import BrokerLook, NodeSide
 from .ledger import Ledger
 from .rebuild import rebuild_generation, verify_generation
+from .session import Progress, Say
 from .settings import IngestSettings
 from .sources.spool import SpoolSource
 from .storage.migrate import Schema, migrate
-from .storage.opening import VIEWS, open_tables
+from .storage.opening import open_tables
+from .tables_place import VIEWS
 from .tables_session import NOT_YET
+from .told_drain import drain_and_tell
 from .worker import Worker
 
 if TYPE_CHECKING:
     from trainledger.node.admin_log import AdminLog
 
-__all__ = ["AdminSender", "Embedded", "Say", "make_topics", "node_settings", "node_side", "sync_node"]
+__all__ = ["AdminSender", "Embedded", "make_topics", "node_settings", "node_side", "sync_node"]
 
 PUBLISH_S = 60.0
 ADMIN_PUBLISH_S = 15.0
 # Compressing what the tables have: how often `up` looks, and how long a one-shot spends on it at its end.
 TIDY_INTERVAL_S = 10.0
 TIDY_ONE_SHOT_S = 1.0
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ class Embedded:
                 self._node.agent.step()
             return self._worker.step(0.0) if self._worker is not None else 0
 
-    def drain(self) -> None:
+    def drain(self, progress: Progress | None = None) -> None:
         """Bring everything written before the call into the tables, the open hour's bill included."""
         with self._turn:
             if self._node.agent is not None and self._kind == "up":
@@ -149,7 +150,7 @@ class Embedded:
             elif self._node.agent is not None:
                 self._node.agent.one_shot()
             if self._worker is not None:
-                self._worker.drain()
+                drain_and_tell(self._worker, progress)
 
     def tidy(self, *, at_once: bool = False) -> bool:
         """Compress one segment of the log that is in the tables; whether there may be more. Never the newest one.
@@ -203,12 +204,16 @@ class Embedded:
         row = rows[0] if rows else {"cost": None, "currency": None}
         return {"cost": None if row["cost"] is None else str(row["cost"]), "currency": row["currency"]}
 
-    def rebuild(self) -> list[dict[str, Any]]:
+    def rebuild(self, progress: Progress | None = None) -> list[dict[str, Any]]:
         with self._turn:
             worker = self._own_worker()
             worker.drain()
             outcome = rebuild_generation(
-                self._store, self._schema, source=self._new_source(), worker_for=self._new_worker
+                self._store,
+                self._schema,
+                source=self._new_source(),
+                worker_for=self._new_worker,
+                progress=progress,
             )
             worker.close()
             self._schema = outcome.schema

@@ -25,7 +25,8 @@ from .sources.kafka import KafkaSource
 from .storage.chdb import ChdbStore
 from .storage.clickhouse import ClickHouseStore
 from .storage.migrate import Schema, migrate
-from .storage.opening import mark_fed_by_kafka, open_server, open_tables
+from .storage.opening import open_server, open_tables
+from .tables_place import mark_fed_by_kafka
 from .worker import Worker
 
 __all__ = ["IngestOptions", "run_ingest"]

@@ -22,8 +22,9 @@ from .home_lock import HomeLock
 from .ingest_settings import KafkaSourceSettings, WorkerSettings
 from .settings import IngestSettings
 from .storage.migrate import migration_state
-from .storage.opening import are_fed_by_kafka, open_server
+from .storage.opening import open_server
 from .storage.store import UserLimits
+from .tables_place import are_fed_by_kafka
 
 __all__ = ["BrokerLook", "Check", "NodeSide", "check_installation", "ingest_settings"]
 

@@ -14,10 +14,11 @@ from trainledger_schemas.errors import RecoveryError
 from trainledger_schemas.positions import TopicPartition
 
 from .derive import Derivation
+from .session import Progress
 from .sources.source import Source
 from .storage.migrate import APPEND_TABLES, Schema, create_tables, create_views
 from .storage.store import Store
-from .told_drain import Progress, drain_and_tell
+from .told_drain import drain_and_tell
 from .worker import Worker
 
 __all__ = ["RebuildOutcome", "rebuild_generation", "verify_generation"]

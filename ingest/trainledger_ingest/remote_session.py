@@ -12,6 +12,8 @@ import pyarrow as pa
 import trainledger_schemas.errors
 from trainledger_schemas.errors import RetryableError, TrainledgerError, UserQueryError
 
+from .session import Progress
+
 __all__ = ["RemoteSession"]
 
 ANSWER_TIMEOUT_S = 600
@@ -44,7 +46,8 @@ class RemoteSession:
         published: bool | None = json.loads(self._post("/publish", {}))["published"]
         return published
 
-    def rebuild(self) -> list[dict[str, Any]]:
+    def rebuild(self, progress: Progress | None = None) -> list[dict[str, Any]]:
+        del progress  # the work is done in `up`
         rows: list[dict[str, Any]] = json.loads(self._post("/rebuild", {}))
         return rows
 

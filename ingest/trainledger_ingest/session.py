@@ -5,12 +5,18 @@ through `query`, queries of a person through `user_query`, which is guarded and 
 administrator (prices ...) are events like all others: `append_admin` returns once the tables show them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import pyarrow as pa
 
-__all__ = ["Session"]
+__all__ = ["Progress", "Say", "Session"]
+
+Say = Callable[[str], None]
+"""Takes one line for a person."""
+
+Progress = Callable[[int, int], None]
+"""Is told (records taken, records in all); the second number may grow."""
 
 
 class Session(Protocol):
@@ -34,8 +40,10 @@ class Session(Protocol):
     def publish(self) -> bool | None:
         """Wait, for a bounded time, until Kafka has what this node spooled; None where nothing is to publish."""
 
-    def rebuild(self) -> list[dict[str, Any]]:
-        """Replay the log into a new generation of tables; returns the counts that were compared."""
+    def rebuild(self, progress: Progress | None = None) -> list[dict[str, Any]]:
+        """Replay the log into a new generation of tables; returns the counts that were compared.
+
+        `progress` is told how far it is, where that can be seen from here."""
 
     def verify(self) -> list[dict[str, Any]]:
         """Compare the log with the tables, partition by partition."""

@@ -1,18 +1,23 @@
 """Which session fits the settings of a command, and opening it: see `open_session`."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from trainledger_schemas.clock import Clock, SystemClock
 from trainledger_schemas.errors import HomeLockedError, RetryableError, UsageError
 
-from .embedded import AdminSender, Embedded, Say
 from .home_lock import HomeLock
 from .remote_session import RemoteSession
-from .session import Session
+from .session import Progress, Say, Session
 from .settings import IngestSettings
-from .storage.migrate import migrate
-from .storage.opening import VIEWS, are_fed_by_kafka, open_server, open_tables
-from .tables_session import Reader, TablesReader, TablesSession
+from .tables_place import VIEWS, are_fed_by_kafka
+
+if TYPE_CHECKING:
+    from .embedded import Embedded
+    from .tables_session import Reader, TablesReader
+
+# The engines and the agent are loaded where they are used: beside a live `up` a command needs neither of them, and
+# they take half a second.
 
 __all__ = ["open_session", "open_sync", "open_up"]
 
@@ -21,7 +26,7 @@ UP_WAIT_S = 30.0
 POLL_S = 0.1
 
 
-def open_session(settings: IngestSettings, *, say: Say) -> Session:
+def open_session(settings: IngestSettings, *, say: Say, progress: Progress | None = None) -> Session:
     """A cluster's ClickHouse if one is set, tables that `ingest` fills here, the API of a live `up`, or this process
     as owner of the home for as long as the command takes. It covers everything written before the call."""
     clock = SystemClock()
@@ -33,20 +38,22 @@ def open_session(settings: IngestSettings, *, say: Say) -> Session:
     if settings.kafka is not None and not settings.tables.is_dir():
         # Nothing was ever asked here: a price is for the cluster, and must not make this home one of its own.
         return _cluster_session(
-            settings, lambda: _open_embedded(settings, clock, say), say=say, are_filled_now=False
+            settings, lambda: _open_embedded(settings, clock, say, progress), say=say, are_filled_now=False
         )
-    return _open_embedded(settings, clock, say)
+    return _open_embedded(settings, clock, say, progress)
 
 
-def open_sync(settings: IngestSettings, *, say: Say) -> Session | None:
+def open_sync(settings: IngestSettings, *, say: Say, progress: Progress | None = None) -> Session | None:
     """The session that fills this node's own tables with all that is pending; None where others fill them."""
     if settings.clickhouse is not None or are_fed_by_kafka(settings.home):
         return None
-    return _open_embedded(settings, SystemClock(), say)
+    return _open_embedded(settings, SystemClock(), say, progress)
 
 
-def open_up(settings: IngestSettings, *, say: Say) -> Embedded:
+def open_up(settings: IngestSettings, *, say: Say) -> "Embedded":
     """Take the home as `up`: another `up` is refused at once, a one-shot is waited for."""
+    from .embedded import Embedded
+
     if are_fed_by_kafka(settings.home):
         raise UsageError(
             f"the tables in {settings.home} are filled from Kafka by `trainledger ingest`; "
@@ -55,12 +62,14 @@ def open_up(settings: IngestSettings, *, say: Say) -> Embedded:
     return Embedded.open(settings, kind="up", wait_s=UP_WAIT_S, say=say)
 
 
-def _open_embedded(settings: IngestSettings, clock: Clock, say: Say) -> Session:
+def _open_embedded(settings: IngestSettings, clock: Clock, say: Say, progress: Progress | None) -> Session:
     deadline_ns = clock.monotonic_ns() + int(ONE_SHOT_WAIT_S * 1e9)
     while True:
         try:
             if HomeLock.owner_kind(settings.home) == "up":
                 return RemoteSession.open(settings.api_socket, views=VIEWS)
+            from .embedded import Embedded
+
             embedded = Embedded.open(settings, kind="one-shot", wait_s=1.0, clock=clock, say=say)
         except (HomeLockedError, RetryableError):
             # Somebody else was first, or `up` is starting or ending: look again who has it.
@@ -69,7 +78,7 @@ def _open_embedded(settings: IngestSettings, clock: Clock, say: Say) -> Session:
             clock.sleep(POLL_S)
             continue
         try:
-            embedded.drain()
+            embedded.drain(progress)
         except BaseException:
             embedded.close()
             raise
@@ -77,8 +86,11 @@ def _open_embedded(settings: IngestSettings, clock: Clock, say: Say) -> Session:
 
 
 def _cluster_session(
-    settings: IngestSettings, open_reader: Callable[[], Reader], *, say: Say, are_filled_now: bool
+    settings: IngestSettings, open_reader: "Callable[[], Reader]", *, say: Say, are_filled_now: bool
 ) -> Session:
+    from .embedded import AdminSender
+    from .tables_session import TablesSession
+
     sender = AdminSender(settings.kafka)
     return TablesSession(
         open_reader,
@@ -90,12 +102,20 @@ def _cluster_session(
     )
 
 
-def _read_server(url: str) -> TablesReader:
+def _read_server(url: str) -> "TablesReader":
+    from .storage.migrate import migrate
+    from .storage.opening import open_server
+    from .tables_session import TablesReader
+
     store = open_server(url)
     return TablesReader(store, migrate(store), release=lambda: None)
 
 
-def _read_home(settings: IngestSettings, clock: Clock) -> TablesReader:
+def _read_home(settings: IngestSettings, clock: Clock) -> "TablesReader":
+    from .storage.migrate import migrate
+    from .storage.opening import open_tables
+    from .tables_session import TablesReader
+
     # A worker that fills them has them for itself, for as long as it lives: waiting would be for nothing.
     wait_s = 0.0 if HomeLock.owner_kind(settings.home) == "ingest" else ONE_SHOT_WAIT_S
     lock = HomeLock.acquire(settings.home, kind="one-shot", wait_s=wait_s, clock=clock)

@@ -17,9 +17,10 @@ from trainledger_schemas.positions import LogPosition, TopicPartition
 
 from .admin_events import admin_record
 from .ledger import Ledger
+from .session import Progress
 from .storage.migrate import Schema
-from .storage.opening import VIEWS
 from .storage.store import Store
+from .tables_place import VIEWS
 
 __all__ = ["NOT_YET", "Reader", "Send", "TablesReader", "TablesSession"]
 
@@ -118,7 +119,7 @@ class TablesSession:
     def publish(self) -> bool | None:
         return None
 
-    def rebuild(self) -> list[dict[str, Any]]:
+    def rebuild(self, progress: Progress | None = None) -> list[dict[str, Any]]:
         raise UsageError(
             "rebuild works on embedded tables; these are filled from Kafka by `trainledger ingest`"
         )

@@ -1,13 +1,9 @@
 """Draining a worker while somebody watches: how many records are taken, of how many."""
 
-from collections.abc import Callable
-
+from .session import Progress
 from .worker import Worker
 
-__all__ = ["Progress", "drain_and_tell"]
-
-Progress = Callable[[int, int], None]
-"""Is told (records taken, records in all); the second number may grow."""
+__all__ = ["drain_and_tell"]
 
 
 def drain_and_tell(worker: Worker, progress: Progress | None) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import stat
+import struct
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from support.engine import shared_engine
 from support.filled_tables import StoreSession
 from trainledger_ingest.api import BODY_BYTES_MAX, ApiServer
 from trainledger_ingest.remote_session import RemoteSession
+from trainledger_ingest.session import Progress
 from trainledger_schemas.errors import (
     NotFoundError,
     RetryableError,
@@ -50,7 +52,7 @@ class ServedSession(StoreSession):
     def verify(self) -> list[dict[str, Any]]:
         return [{"topic": "trainledger.runs", "ok": True}]
 
-    def rebuild(self) -> list[dict[str, Any]]:
+    def rebuild(self, progress: Progress | None = None) -> list[dict[str, Any]]:
         return [{"table": "points", "rows_after": 2**60}]
 
     def drain(self) -> None:
@@ -326,3 +328,50 @@ def test_a_closed_server_takes_no_more_calls(path: Path, served: ServedSession) 
     with pytest.raises(OSError):
         connect(path)
     assert not any(thread.name == "api" for thread in threading.enumerate())
+
+
+def test_the_end_waits_for_a_call_under_way_and_not_for_open_connections(
+    path: Path, served: ServedSession
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow_drain() -> None:
+        begun.set()
+        assert go_on.wait(20)
+        served.drain()
+
+    api = ApiServer(path, served, drain=slow_drain, run_cost=served.run_cost)
+    idle = connect(path)
+    answers: list[tuple[int, dict[str, Any]]] = []
+    caller = threading.Thread(target=lambda: answers.append(post(path, "/drain", b"{}")))
+    caller.start()
+    assert begun.wait(20)
+    closer = threading.Thread(target=api.close)
+    closer.start()
+    assert served.drains == 0
+    go_on.set()
+    closer.join(15)
+    assert not closer.is_alive() and served.drains == 1
+    caller.join(15)
+    idle.close()
+    assert answers == [(200, {"ok": True})]
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(
+    "body", [b"{}", b'{"type": 1, "fields": {}}', b'{"type": "price_set", "fields": []}']
+)
+def test_an_administrators_event_of_the_wrong_form_is_the_callers_mistake(path: Path, body: bytes) -> None:
+    status, answer = post(path, "/admin", body)
+    assert status == 400 and "price_set" not in answer["message"] and "fields" in answer["message"]
+
+
+@pytest.mark.usefixtures("server")
+def test_a_client_that_goes_away_prints_nothing(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for _ in range(5):
+        connection = connect(path)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.sendall(b"POST /drain HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
+        connection.close()
+    assert ask(path, "GET /ping")[0] == 200
+    assert capfd.readouterr().err == ""

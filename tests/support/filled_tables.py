@@ -10,6 +10,7 @@ import pyarrow as pa
 from support.ingest_events import START_US, Producer, fixed_id
 from trainledger_ingest.derive import Derivation
 from trainledger_ingest.ingest_settings import WorkerSettings
+from trainledger_ingest.session import Progress
 from trainledger_ingest.sources.memory import MemoryLog, MemorySource
 from trainledger_ingest.storage.migrate import Schema, migrate
 from trainledger_ingest.storage.store import Store
@@ -50,7 +51,7 @@ class StoreSession:
     def publish(self) -> bool | None:
         return None
 
-    def rebuild(self) -> list[dict[str, Any]]:
+    def rebuild(self, progress: Progress | None = None) -> list[dict[str, Any]]:
         raise NotImplementedError
 
     def verify(self) -> list[dict[str, Any]]:

@@ -6,10 +6,10 @@ import typer
 
 from trainledger_schemas.errors import UsageError
 
-from ..embedded import make_topics
 from .opening import read_settings, session
 from .options import Json
 from .output import print_json, print_table
+from .progress import progress_bar
 
 __all__ = ["app"]
 
@@ -33,8 +33,8 @@ def migrate(as_json: Json = False) -> None:
 @app.command()
 def rebuild(as_json: Json = False) -> None:
     """Replay the log into new tables, compare, and switch to them."""
-    with session() as opened:
-        rows = opened.rebuild()
+    with session() as opened, progress_bar("replaying the log") as progress:
+        rows = opened.rebuild(progress)
     _print(rows, as_json=as_json)
 
 
@@ -75,6 +75,9 @@ def dead_skip(
 @app.command()
 def topics(as_json: Json = False) -> None:
     """Create the topics in Kafka, or check that they are as they must be."""
+    # Loaded here, as in session_choice.
+    from ..embedded import make_topics
+
     settings = read_settings()
     if settings.kafka is None:
         raise UsageError("set TRAINLEDGER_KAFKA to the bootstrap servers")

@@ -5,7 +5,7 @@ import sys
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,13 +13,15 @@ from trainledger_schemas.clock import SystemClock
 from trainledger_schemas.errors import RetryableSourceError, SettingsError
 from trainledger_schemas.structured_log import set_up_log
 
-from ..api import ApiServer
-from ..embedded import Embedded, node_settings, node_side, sync_node
-from ..installation import Check, check_installation, ingest_settings
 from ..session_choice import open_sync, open_up
 from .opening import environment, read_settings
 from .options import Json
 from .output import print_json, print_table, stderr_line
+from .progress import progress_bar
+
+if TYPE_CHECKING:
+    from ..embedded import Embedded
+    from ..installation import Check
 
 __all__ = ["register"]
 
@@ -43,6 +45,8 @@ def up(
     no_page: Annotated[bool, typer.Option("--no-page", help="No web page (there is none yet).")] = False,
 ) -> None:
     """Run agent, worker and local API in this process. Ends clean on Ctrl-C or SIGTERM."""
+    from ..api import ApiServer
+
     del no_page
     settings = read_settings(home)
     stop = stop_on_signals()
@@ -70,9 +74,12 @@ def sync(
     settings = read_settings()
     if folder is not None:
         settings = settings.with_journals(folder)
-    session = open_sync(settings, say=stderr_line)
+    with progress_bar("reading what is pending") as progress:
+        session = open_sync(settings, say=stderr_line, progress=progress)
     published: bool | None
     if session is None:
+        from ..embedded import sync_node
+
         report = sync_node(settings)
         if report.left_to:
             stderr_line(report.left_to)
@@ -122,6 +129,9 @@ def ingest(
 
 def doctor(as_json: Json = False) -> None:
     """Check the installation and show the settings in effect; exit status 1 if a part does not work."""
+    from ..embedded import node_settings, node_side
+    from ..installation import Check, check_installation, ingest_settings
+
     settings, environ = read_settings(), environment()
     checks = check_installation(settings, node_side(environ), clock=SystemClock())
     try:
@@ -146,7 +156,7 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _finding(check: Check) -> str:
+def _finding(check: "Check") -> str:
     return check.detail + (f"; to mend it: {check.mend}" if check.mend else "")
 
 
@@ -156,7 +166,7 @@ def announce(line: str) -> None:
     sys.stdout.flush()
 
 
-def tidy(embedded: Embedded) -> bool:
+def tidy(embedded: "Embedded") -> bool:
     """Use an idle moment; a full disk must not end `up`."""
     try:
         return embedded.tidy()

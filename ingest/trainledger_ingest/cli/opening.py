@@ -12,6 +12,7 @@ from ..session import Session
 from ..session_choice import open_session
 from ..settings import IngestSettings
 from .output import stderr_line
+from .progress import progress_bar
 
 __all__ = ["environment", "read_settings", "session", "utc_now"]
 
@@ -29,7 +30,8 @@ def environment() -> Mapping[str, str]:
 @contextmanager
 def session(home: Path | None = None) -> Iterator[Session]:
     """A session that covers everything written before now; closed at the end."""
-    opened = open_session(read_settings(home), say=stderr_line)
+    with progress_bar("reading what is pending") as progress:
+        opened = open_session(read_settings(home), say=stderr_line, progress=progress)
     try:
         yield opened
     finally:

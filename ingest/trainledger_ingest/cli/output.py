@@ -10,7 +10,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -25,6 +25,8 @@ from rich.table import Table
 from rich.text import Text
 
 from trainledger_schemas.errors import UsageError
+
+from ..storage.arrow_types import WIDE_INTEGER
 
 __all__ = [
     "cell_text",
@@ -112,12 +114,16 @@ def check_one_form(*, as_json: bool, as_csv: bool, parquet: Path | None) -> None
 
 
 def table_rows(table: pa.Table) -> list[dict[str, Any]]:
-    """The rows of a result as Python values, maps as dicts."""
-    maps = {field.name for field in table.schema if pa.types.is_map(field.type)}
+    """The rows of a result as Python values, maps as dicts, wide integers as int."""
+    restore: dict[str, Callable[[Any], Any]] = {
+        field.name: dict if pa.types.is_map(field.type) else int
+        for field in table.schema
+        if pa.types.is_map(field.type) or field.type == WIDE_INTEGER
+    }
     rows: list[dict[str, Any]] = table.to_pylist()
     for row in rows:
-        for name in maps:
-            row[name] = dict(row[name]) if row[name] is not None else None
+        for name, form in restore.items():
+            row[name] = None if row[name] is None else form(row[name])
     return rows
 
 

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-__all__ = ["needs_types", "restore_types"]
+__all__ = ["WIDE_INTEGER", "needs_types", "restore_types"]
+
+WIDE_INTEGER = pa.decimal256(76, 0)
+"""How integers of 128 and 256 bits are carried; no column of the product has this type."""
 
 _WRAPPER = re.compile(r"^(?:Nullable|LowCardinality)\((.*)\)$", re.DOTALL)
 _ARRAY = re.compile(r"^Array\((.*)\)$", re.DOTALL)
@@ -89,7 +92,7 @@ def _wide_integers(values: pa.Array, *, signed: bool) -> pa.Array:
         None if item is None else int.from_bytes(item, "little", signed=signed) for item in values.to_pylist()
     ]
     if all(number is None or abs(number) < 10**76 for number in numbers):
-        return pa.array(numbers, pa.decimal256(76, 0))
+        return pa.array(numbers, WIDE_INTEGER)
     # The largest 256-bit integers have 78 digits, more than any Arrow number holds.
     return pa.array([None if number is None else str(number) for number in numbers], pa.string())
 

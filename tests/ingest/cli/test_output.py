@@ -40,13 +40,14 @@ SELECT toInt64(-9223372036854775808) AS low, toUInt64(18446744073709551615) AS h
   CAST(NULL AS Nullable(String)) AS missing, true AS yes, 'a "b"\\n[red]ü' AS text,
   toDateTime64('2026-11-25 10:00:00.000001', 6, 'UTC') AS at, toDateTime('2026-11-25 10:00:00', 'UTC') AS hour,
   toDate('2026-11-25') AS day, [1, 2] AS list, map('k', 'v') AS pairs, ['x'] AS names,
-  toUUID('00000000-0000-4000-8000-000000000001') AS id
+  toInt256('-123456789012345678901234567890') AS wide, toUUID('00000000-0000-4000-8000-000000000001') AS id
 """
 EXPECTED = {
     "low": -(2**63), "high": 2**64 - 1, "money": "12345678901234567890.000000001", "nothing": "NaN", "up": "Infinity",
     "down": "-Infinity", "big": 1e300, "missing": None, "yes": True, "text": 'a "b"\n[red]ü',
     "at": "2026-11-25T10:00:00.000001Z", "hour": "2026-11-25T10:00:00Z", "day": "2026-11-25", "list": [1, 2],
-    "pairs": {"k": "v"}, "names": ["x"], "id": "00000000-0000-4000-8000-000000000001",
+    "pairs": {"k": "v"}, "names": ["x"], "wide": -123456789012345678901234567890,
+    "id": "00000000-0000-4000-8000-000000000001",
 }  # fmt: skip
 
 
