@@ -31,7 +31,7 @@ faults: $(STAMP) kafka-jars
 	PYTHONPATH=tests $(BIN)/python -m faults.campaign spool --rounds $(ROUNDS) --seed $(SEED) --keep
 	PYTHONPATH=tests $(BIN)/python -m faults.campaign kafka --rounds $(ROUNDS) --seed $(SEED) --keep
 
-bench: $(STAMP)
+bench: $(STAMP) kafka-jars
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m bench
 

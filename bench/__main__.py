@@ -23,6 +23,7 @@ from bench import (
     journal_to_event,
     journal_to_table,
     kafka_to_table,
+    kill,
     log_call,
     query,
     start_up,
@@ -38,6 +39,7 @@ class Measure(Protocol):
 BARS: dict[str, Measure] = {
     "log_call": log_call.measure,
     "start_up": start_up.measure,
+    "kill": kill.measure,
     "journal_to_event": journal_to_event.measure,
     "journal_to_table": journal_to_table.measure,
     "kafka_to_table": kafka_to_table.measure,
