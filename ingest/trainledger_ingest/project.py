@@ -73,6 +73,7 @@ _COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "maximum": pa.float64(),
         "last": pa.float64(),
         "samples": pa.uint32(),
+        "quality": _NAME,
     },
     "run_usage_windows": {
         "run_id": _ID,
@@ -82,6 +83,20 @@ _COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "end_at": _AT,
         "cpu_us": pa.uint64(),
         "memory_peak_bytes": pa.uint64(),
+    },
+    "run_gpu_windows": {
+        "run_id": _ID,
+        "writer_id": _ID,
+        "node_id": _NAME,
+        "device_id": _NAME,
+        "part_id": _NAME,
+        "start_at": _AT,
+        "end_at": _AT,
+        "observed_us": pa.uint64(),
+        "busy_us": pa.uint64(),
+        "memory_peak_bytes": pa.uint64(),
+        "energy_mj": pa.uint64(),
+        "quality": _NAME,
     },
     "admin_events": {"type": _NAME, "at": _AT, "body": pa.string()},
     "dead_letters": {
@@ -239,15 +254,42 @@ def _node_rows(kind: str, record: Mapping[str, Any]) -> Rows:
                 max(0, usage["cpu_us"]),
                 max(0, usage["memory_peak_bytes"]),
             )
-            for usage in record["usage"]
-            if usage["kind"] == "run" and usage["run_id"] and usage["writer_id"]
+            for usage in _of_runs(record)
+        ]
+        rows["run_gpu_windows"] = [
+            (usage["run_id"], usage["writer_id"], node_id, *_gpu_window(start, end, device))
+            for usage in _of_runs(record)
+            for device in usage["devices"]
         ]
     return rows
 
 
+def _of_runs(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [
+        usage
+        for usage in record["usage"]
+        if usage["kind"] == "run" and usage["run_id"] and usage["writer_id"]
+    ]
+
+
+def _gpu_window(start_us: int, end_us: int, device: Mapping[str, Any]) -> Row:
+    numbers = (device[name] for name in ("busy_us", "memory_peak_bytes", "energy_mj"))
+    known = tuple(None if number is None else max(0, number) for number in numbers)
+    place = (device["device_id"], device["part_id"])
+    return (*place, start_us, end_us, max(0, device["observed_us"]), *known, device["quality"])
+
+
 def _stat(start_us: int, end_us: int, stat: Mapping[str, Any]) -> Row:
     numbers = (stat["minimum"], stat["mean"], stat["maximum"], stat["last"])
-    return (stat["device"], stat["name"], start_us, end_us, *numbers, max(0, stat["samples"]))
+    return (
+        stat["device"],
+        stat["name"],
+        start_us,
+        end_us,
+        *numbers,
+        max(0, stat["samples"]),
+        stat["quality"],
+    )
 
 
 def _admin_rows(kind: str, record: Mapping[str, Any]) -> Rows:

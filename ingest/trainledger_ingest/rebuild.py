@@ -32,11 +32,16 @@ _CHECKSUMS = {
     "node_events": ("node_id", "node_id, type, at, boot_id, producer_id, seq, body"),
     "hardware_stats": (
         "node_id",
-        "node_id, device, name, start_at, end_at, minimum, mean, maximum, last, samples",
+        "node_id, device, name, start_at, end_at, minimum, mean, maximum, last, samples, quality",
     ),
     "run_usage_windows": (
         "run_id",
         "run_id, writer_id, node_id, start_at, end_at, cpu_us, memory_peak_bytes",
+    ),
+    "run_gpu_windows": (
+        "run_id",
+        "run_id, writer_id, node_id, device_id, part_id, start_at, end_at, observed_us, busy_us, "
+        "memory_peak_bytes, energy_mj, quality",
     ),
     "admin_events": ("type", "type, at, body"),
 }

@@ -38,7 +38,7 @@ TABLES_OF_TOPIC: Mapping[str, tuple[str, ...]] = {
     TOPIC_METRICS: ("points", "text_points", "dead_letters"),
     TOPIC_LOGS: ("log_lines", "dead_letters"),
     TOPIC_RUNS: ("run_events", "dead_letters"),
-    TOPIC_NODES: ("node_events", "hardware_stats", "run_usage_windows", "dead_letters"),
+    TOPIC_NODES: ("node_events", "hardware_stats", "run_usage_windows", "run_gpu_windows", "dead_letters"),
     TOPIC_ADMIN: ("admin_events", "dead_letters"),
 }
 

@@ -5,7 +5,8 @@ its fraction (of the device, or of the slice it names); claims of more than the 
 together. Where nothing is claimed, the runs present share equally, each run once however many processes or
 attempts it has, and the untracked processes of one owner count as one. Who is present on what others claimed
 is an intruder: it gets a line, and pays nothing. System processes hold a device by claim only.
-What is left is idle. Without any word on who holds what, the device is unknown.
+What is left is idle. Without any word on who holds what, the device is unknown; so is what is left of a device of
+which it is said that nobody can tell who is on it (a holder of kind unknown).
 """
 
 from bisect import bisect_right
@@ -56,7 +57,7 @@ def share_device(holders: Sequence[AllocationHolder]) -> list[DeviceShare]:
     claimed_parts = {item.part_id for item in claims}
     parts: dict[str, list[AllocationHolder]] = {}
     for item in holders:
-        if not item.is_claim and item.holder.kind is not Kind.SYSTEM:
+        if not item.is_claim and item.holder.kind not in (Kind.SYSTEM, Kind.UNKNOWN):
             parts.setdefault(item.part_id, []).append(item)
     has_slices = any(part_id for part_id in [*parts, *claimed_parts])
     open_parts = {
@@ -148,7 +149,10 @@ class DevicePool:
             self._add("held", key, per_us * frame.duration_us)
             self._tally.note(key, "no allocation")
             return
-        shares = share_device([item for item in frame.holders if item.resource == resource])
+        holders = [item for item in frame.holders if item.resource == resource]
+        strange = [item for item in holders if item.holder.kind is Kind.UNKNOWN]
+        # Of an unobserved device presence says nothing either: only claims stand.
+        shares = share_device([item for item in holders if item.is_claim] if strange else holders)
         idle = Fraction(1)
         for share in shares:
             key = LineKey(share.holder, resource)
@@ -160,7 +164,10 @@ class DevicePool:
             self._add("unseen", key, rate * (frame.duration_us - seen_us))
             self._add("unused", key, rate * Fraction(seen_us * _WHOLE_PPM - busy, _WHOLE_PPM))
         if idle:
-            self._add("held", LineKey(Holder(Kind.IDLE), resource), per_us * idle * frame.duration_us)
+            rest = LineKey(Holder(Kind.UNKNOWN if strange else Kind.IDLE), resource)
+            self._add("held", rest, per_us * idle * frame.duration_us)
+            for item in strange:
+                self._tally.note(rest, item.evidence)
 
     def _add(self, column: str, key: LineKey, amount: Fraction) -> None:
         sums = {"held": self._tally.held, "unused": self._tally.unused, "unseen": self._tally.unseen}[column]

@@ -14,6 +14,8 @@ from .node_events import (
     AllocationHolder,
     Device,
     Devices,
+    DeviceUse,
+    DeviceUtilisation,
     Gap,
     Holder,
     Kind,
@@ -21,10 +23,16 @@ from .node_events import (
     NodePresent,
     ProcessUsage,
 )
+from .policy import WHOLE_PPM
 
 __all__ = ["NodeFacts", "read_node_events"]
 
-_KINDS = {"run": Kind.RUN, "untracked": Kind.UNTRACKED, "system": Kind.SYSTEM}
+_KINDS = {
+    "run": Kind.RUN,
+    "untracked": Kind.UNTRACKED,
+    "system": Kind.SYSTEM,
+    "unknown": Kind.UNKNOWN,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +51,13 @@ def read_node_events(rows: Iterable[Mapping[str, Any]], *, attempts: Mapping[str
     for row in rows:
         version = max(version, int(row["offset"]) + 1)
         try:
-            event = _event(row, json.loads(row["body"]), attempts)
+            events += _events(row, json.loads(row["body"]), attempts)
         except (ValueError, KeyError, TypeError):
             senseless += 1
-            continue
-        if event is not None:
-            events.append(event)
     return NodeFacts(tuple(events), version, senseless)
 
 
-def _event(row: Mapping[str, Any], body: Mapping[str, Any], attempts: Mapping[str, int]) -> NodeEvent | None:
+def _events(row: Mapping[str, Any], body: Mapping[str, Any], attempts: Mapping[str, int]) -> list[NodeEvent]:
     stamp: dict[str, Any] = {
         "seq": int(row["seq"]),
         "producer_id": str(row["producer_id"]),
@@ -61,21 +66,43 @@ def _event(row: Mapping[str, Any], body: Mapping[str, Any], attempts: Mapping[st
     }
     match row["type"]:
         case "node_present":
-            return NodePresent(boot_us=_boot_us(row, body), leaving=bool(body["leaving"]), **stamp)
+            return [NodePresent(boot_us=_boot_us(row, body), leaving=bool(body["leaving"]), **stamp)]
         case "process_usage":
-            usage = tuple((_holder(item, attempts), int(item["cpu_us"])) for item in body["usage"])
-            return ProcessUsage(
-                start_us=body["start_us"], end_us=body["end_us"], cores=body["cores"], usage=usage, **stamp
-            )
+            return _usage(body, attempts, stamp)
         case "allocation":
-            return Allocation(holders=tuple(_claim(item, attempts) for item in body["holders"]), **stamp)
+            return [Allocation(holders=tuple(_claim(item, attempts) for item in body["holders"]), **stamp)]
         case "devices":
-            found = (Device(uuid=item["device_id"], model=item["model"]) for item in body["devices"])
-            return Devices(devices=tuple(found), **stamp)
+            # MIG instances are parts of a device: who holds one says which part it is.
+            physical = [item for item in body["devices"] if item.get("parent_id") is None]
+            found = tuple(Device(uuid=item["device_id"], model=item["model"]) for item in physical)
+            return [Devices(devices=found, **stamp)]
         case "gap" if body["what"] == "node":
-            return Gap(start_us=body["start_us"], end_us=body["end_us"], reason=body["reason"], **stamp)
+            return [Gap(start_us=body["start_us"], end_us=body["end_us"], reason=body["reason"], **stamp)]
         case _:
-            return None
+            return []
+
+
+def _usage(body: Mapping[str, Any], attempts: Mapping[str, int], stamp: Mapping[str, Any]) -> list[NodeEvent]:
+    """A usage event is two facts: CPU time by holder, and how busy each device was."""
+    window = {"start_us": body["start_us"], "end_us": body["end_us"]}
+    usage = tuple((_holder(item, attempts), int(item["cpu_us"])) for item in body["usage"])
+    events: list[NodeEvent] = [ProcessUsage(cores=body["cores"], usage=usage, **window, **stamp)]
+    length_us = body["end_us"] - body["start_us"]
+    devices = tuple(
+        DeviceUtilisation(
+            uuid=item["device_id"],
+            part_id=item["part_id"],
+            busy_ppm=min(WHOLE_PPM, int(item["busy_us"]) * WHOLE_PPM // int(item["observed_us"])),
+        )
+        for item in body.get("devices", ())
+        # Less than half of a window says too little about it.
+        if item["busy_us"] is not None and 2 * int(item["observed_us"]) >= length_us
+    )
+    if devices:
+        # An event is known by producer and number: the second fact of one record needs a name of its own.
+        own = {**stamp, "producer_id": f"{stamp['producer_id']}/devices"}
+        events.append(DeviceUse(devices=devices, **window, **own))
+    return events
 
 
 def _holder(item: Mapping[str, Any], attempts: Mapping[str, int]) -> Holder:
@@ -93,6 +120,9 @@ def _claim(item: Mapping[str, Any], attempts: Mapping[str, int]) -> AllocationHo
         numerator=int(item["numerator"]),
         denominator=int(item["denominator"]),
         evidence=item["evidence"],
+        part_id=item.get("part_id", ""),
+        part_numerator=int(item.get("part_numerator", 1)),
+        part_denominator=int(item.get("part_denominator", 1)),
     )
 
 

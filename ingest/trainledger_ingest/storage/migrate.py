@@ -37,6 +37,7 @@ APPEND_TABLES = (
     "node_events",
     "hardware_stats",
     "run_usage_windows",
+    "run_gpu_windows",
     "admin_events",
     "dead_letters",
 )

@@ -1,23 +1,20 @@
 """The thread that looks at GPUs, and the events that come of it; the library is the fake one, processes are real."""
 
-import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from support.burners import WriterStandIn, burning, start_ticks_of
+from support.burners import burning
+from support.gpu_node import Node, Stepped, writer
 from support.gpus import Machine
 from support.polling import poll_until
-from trainledger.node.allocation import AllocationLog
 from trainledger.node.gpu import GpuDevice, GpuProcesses, GpuReading
 from trainledger.node.gpu_watch import RETRY_S, GpuWatch
 from trainledger.node.node_settings import SamplingSettings
 from trainledger.node.nvml_reader import NvmlReader
 from trainledger.node.sampler import NodeSampler
-from trainledger_schemas.avro_codec import decode_event, encode_event
 from trainledger_schemas.clock import Clock, ManualClock, SystemClock
 
 ENVELOPE = {
@@ -25,50 +22,6 @@ ENVELOPE = {
     "source": None,
 }  # fmt: skip
 FAST = SamplingSettings(sample_interval_s=0.1)
-
-
-class Stepped(GpuWatch):
-    """A watch whose rounds the test turns itself, once a second of its clock."""
-
-    def start(self) -> None:
-        pass
-
-
-class Node:
-    """A sampler on a machine of the fake library, turned as the agent does."""
-
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-        self.clock = machine.clock
-        settings = SamplingSettings()
-        reader = machine.reader()
-        self.watch = Stepped(self.clock, settings, opener=lambda _: reader)
-        self.sampler = NodeSampler(self.clock, settings, gpus=self.watch)
-        self.allocation = AllocationLog(clock=self.clock, key_frame_s=300)
-        self.events: list[tuple[str, Any]] = []
-
-    def turn(self, seconds: int, writers: Sequence[WriterStandIn] = ()) -> None:
-        for _ in range(seconds):
-            self.clock.advance(1)
-            self.watch.turn()
-            self.events += self.sampler.tick(self.clock.monotonic_ns(), writers)
-            said = self.allocation.observe(writers, self.sampler.occupants())
-            if said is not None:
-                self.events.append(("allocation", said))
-
-    def last(self, name: str) -> Any:
-        """The newest event of a type, through its bytes."""
-        fields = next(fields for kind, fields in reversed(self.events) if kind == name)
-        return decode_event(encode_event(name, {"envelope": ENVELOPE, **fields})).record
-
-    def count(self, name: str) -> int:
-        return sum(1 for kind, _ in self.events if kind == name)
-
-
-def writer(pid: int, number: int = 1) -> WriterStandIn:
-    return WriterStandIn(
-        bytes([number]) * 16, bytes([number + 100]) * 16, pid, os.getuid(), start_ticks_of(pid)
-    )
 
 
 def test_events_say_which_gpus_there_are_who_is_on_them_and_how_busy(machine: Machine) -> None:

@@ -75,13 +75,20 @@ VIEWS: dict[str, dict[str, str]] = {
     "run_usage": {
         "run_id": "UUID", "attempt": "UInt16", "rank": "Nullable(UInt32)", "cpu_seconds": "Float64",
         "mem_peak_bytes": "UInt64", "gpu_busy_s": MAYBE_NUMBER, "gpu_mem_peak_bytes": "Nullable(UInt64)",
-        "energy_j": MAYBE_NUMBER, "observed_s": "Float64",
+        "energy_j": MAYBE_NUMBER, "observed_s": "Float64", "gpu_observed_s": MAYBE_NUMBER, "gpu_quality": MAYBE_TEXT,
+    },
+    "gpu_minutes": {
+        "node_id": TEXT, "device_id": TEXT, "model": MAYBE_TEXT, "mig_profile": MAYBE_TEXT, "minute": HOUR,
+        "run_ids": "Array(UUID)", "util_pct": MAYBE_NUMBER, "mem_used_bytes": MAYBE_NUMBER,
+        "mem_total_bytes": MAYBE_NUMBER, "power_w": MAYBE_NUMBER, "energy_j": MAYBE_NUMBER,
+        "throttled_s": MAYBE_NUMBER, "observed_s": "Float64",
     },
     "cost_lines": {
         "usage_hour": HOUR, "node_id": TEXT, "kind": TEXT, "run_id": "Nullable(UUID)", "attempt": "Nullable(UInt16)",
         "owner": MAYBE_TEXT, "team": MAYBE_TEXT, "project": MAYBE_TEXT, "experiment": MAYBE_TEXT, "resource": TEXT,
         "held_hours": "Float64", "used_hours": MAYBE_NUMBER, "share": "Float64", "cost": MAYBE_MONEY,
         "currency": MAYBE_TEXT, "price_id": "Nullable(UUID)", "evidence": TEXT, "revision": "UInt64",
+        "device_hours": MAYBE_NUMBER,
     },
     "cost_daily": {
         "day": DAY, "team": MAYBE_TEXT, "project": MAYBE_TEXT, "experiment": MAYBE_TEXT, "user": MAYBE_TEXT,
@@ -113,6 +120,7 @@ UNITS = {
     "_hours": "hours",
     "_pct": "percent",
     "_j": "joules",
+    "_w": "watts",
 }
 
 

@@ -118,19 +118,81 @@ CREATE OR REPLACE VIEW {views}.run_usage (
   rank Nullable(UInt32) COMMENT 'rank of the process; NULL for a single process',
   cpu_seconds Float64 COMMENT 'CPU time of its processes, seconds',
   mem_peak_bytes UInt64 COMMENT 'highest resident memory of its processes, bytes',
-  gpu_busy_s Nullable(Float64) COMMENT 'seconds its devices were busy; NULL without devices',
-  gpu_mem_peak_bytes Nullable(UInt64) COMMENT 'highest device memory, bytes; NULL without devices',
-  energy_j Nullable(Float64) COMMENT 'energy, joules; NULL where not measured',
-  observed_s Float64 COMMENT 'seconds that were measured'
+  gpu_busy_s Nullable(Float64) COMMENT 'seconds its devices were busy for it, summed over devices; NULL without devices or where not known',
+  gpu_mem_peak_bytes Nullable(UInt64) COMMENT 'highest device memory of its processes, bytes, summed over devices; NULL without devices',
+  energy_j Nullable(Float64) COMMENT 'energy of its devices, joules; NULL where not measured',
+  observed_s Float64 COMMENT 'seconds that were measured',
+  gpu_observed_s Nullable(Float64) COMMENT 'seconds its devices were measured with it on them, summed over devices; NULL without devices',
+  gpu_quality Nullable(String) COMMENT 'how gpu_busy_s is known at its weakest: exclusive, shared-measured, estimated or unknown; NULL without devices'
 ) AS
 SELECT run_id, attempt, rank, sum(cpu) / 1000000 AS cpu_seconds, max(memory) AS mem_peak_bytes,
-  CAST(NULL AS Nullable(Float64)) AS gpu_busy_s, CAST(NULL AS Nullable(UInt64)) AS gpu_mem_peak_bytes,
-  CAST(NULL AS Nullable(Float64)) AS energy_j, sum(window_us) / 1000000 AS observed_s
+  sumOrNull(busy_us) / 1000000 AS gpu_busy_s, max(gpu_memory) AS gpu_mem_peak_bytes,
+  sumOrNull(energy_mj) / 1000 AS energy_j, sum(window_us) / 1000000 AS observed_s,
+  sumOrNull(gpu_us) / 1000000 AS gpu_observed_s,
+  if(count(gpu_us) = 0, NULL, arrayElement(['exclusive', 'shared-measured', 'estimated', 'unknown'], max(weakness)))
+    AS gpu_quality
 FROM (
-  SELECT u.run_id AS run_id, w.attempt AS attempt, w.rank AS rank, u.node_id, u.start_at, sum(u.cpu_us) AS cpu,
-    sum(u.memory_peak_bytes) AS memory, max(dateDiff('microsecond', u.start_at, u.end_at)) AS window_us
-  FROM {generation}.run_usage_windows AS u
+  SELECT u.run_id AS run_id, w.attempt AS attempt, w.rank AS rank, u.node_id, u.start_at, sum(u.cpu) AS cpu,
+    sum(u.memory) AS memory, max(u.window_us) AS window_us, sumOrNull(u.gpu_us) AS gpu_us,
+    sumOrNull(u.busy_us) AS busy_us, sumOrNull(u.gpu_memory) AS gpu_memory, sumOrNull(u.energy_mj) AS energy_mj,
+    max(u.weakness) AS weakness
+  FROM (
+    SELECT run_id, writer_id, node_id, start_at, cpu_us AS cpu, memory_peak_bytes AS memory,
+      dateDiff('microsecond', start_at, end_at) AS window_us, CAST(NULL AS Nullable(UInt64)) AS gpu_us,
+      CAST(NULL AS Nullable(UInt64)) AS busy_us, CAST(NULL AS Nullable(UInt64)) AS gpu_memory,
+      CAST(NULL AS Nullable(UInt64)) AS energy_mj, 0 AS weakness
+    FROM {generation}.run_usage_windows
+    UNION ALL
+    SELECT run_id, writer_id, node_id, start_at, 0, 0, 0, observed_us, busy_us, memory_peak_bytes, energy_mj,
+      indexOf(['exclusive', 'shared-measured', 'estimated', 'unknown'], toString(quality))
+    FROM {generation}.run_gpu_windows
+  ) AS u
   LEFT ANY JOIN (SELECT writer_id, attempt, rank FROM {generation}.writer_states FINAL) AS w
     ON w.writer_id = u.writer_id
   GROUP BY run_id, attempt, rank, u.node_id, u.start_at
 ) GROUP BY run_id, attempt, rank;
+
+-- A device's name and model are in the `devices` events: of each id, whatever was said last.
+CREATE OR REPLACE VIEW {views}.gpu_minutes (
+  node_id String COMMENT 'the node',
+  device_id String COMMENT 'UUID of the device, or of the MIG instance',
+  model Nullable(String) COMMENT 'name of the device; NULL if not told',
+  mig_profile Nullable(String) COMMENT 'profile of the MIG instance; NULL for a whole device',
+  minute DateTime('UTC') COMMENT 'start of the minute, UTC',
+  run_ids Array(UUID) COMMENT 'runs that were on it',
+  util_pct Nullable(Float64) COMMENT 'mean share of time that a kernel ran, percent; of a MIG instance: of its multiprocessors that were busy',
+  mem_used_bytes Nullable(Float64) COMMENT 'mean memory in use, bytes',
+  mem_total_bytes Nullable(Float64) COMMENT 'memory, bytes',
+  power_w Nullable(Float64) COMMENT 'mean power, watts',
+  energy_j Nullable(Float64) COMMENT 'energy in the minute, joules; read each ten seconds',
+  throttled_s Nullable(Float64) COMMENT 'seconds of the minute at a lowered clock for power or heat',
+  observed_s Float64 COMMENT 'seconds of the minute that were measured'
+) AS
+SELECT s.node_id AS node_id, s.device_id AS device_id, d.model AS model, d.mig_profile AS mig_profile, s.minute AS minute,
+  r.run_ids AS run_ids, s.util_pct AS util_pct, s.mem_used_bytes AS mem_used_bytes, s.mem_total_bytes AS mem_total_bytes,
+  s.power_w AS power_w, s.energy_j AS energy_j, s.throttled_s AS throttled_s, s.observed_s AS observed_s
+FROM (
+  SELECT toString(node_id) AS node_id, toString(device) AS device_id, toStartOfMinute(start_at) AS minute,
+    coalesce(sumIf(mean * samples, name = 'gpu_util_pct') / nullIf(sumIf(samples, name = 'gpu_util_pct'), 0),
+      sumIf(mean * samples, name = 'sm_active_pct') / nullIf(sumIf(samples, name = 'sm_active_pct'), 0)) AS util_pct,
+    sumIf(mean * samples, name = 'mem_used_bytes') / nullIf(sumIf(samples, name = 'mem_used_bytes'), 0) AS mem_used_bytes,
+    maxOrNullIf(maximum, name = 'mem_total_bytes') AS mem_total_bytes,
+    sumIf(mean * samples, name = 'power_w') / nullIf(sumIf(samples, name = 'power_w'), 0) AS power_w,
+    sumOrNullIf(mean * samples, name = 'energy_j') AS energy_j,
+    sumOrNullIf(mean * samples, name = 'throttled_s') AS throttled_s,
+    sumIf(mean * samples, name = 'observed_s') AS observed_s
+  FROM {generation}.hardware_stats WHERE device != 'host' GROUP BY node_id, device_id, minute
+) AS s
+LEFT ANY JOIN (
+  SELECT toString(node_id) AS node_id, device.1 AS device_id, toNullable(argMax(device.2, at)) AS model,
+    nullIf(argMax(ifNull(device.3, ''), at), '') AS mig_profile
+  FROM {generation}.node_events
+  ARRAY JOIN JSONExtract(body, 'devices',
+    'Array(Tuple(device_id String, model String, mig_profile Nullable(String)))') AS device
+  WHERE type = 'devices' GROUP BY node_id, device_id
+) AS d ON d.node_id = s.node_id AND d.device_id = s.device_id
+LEFT ANY JOIN (
+  SELECT toString(node_id) AS node_id, toString(if(part_id = '', device_id, part_id)) AS place_id,
+    toStartOfMinute(start_at) AS minute, arraySort(groupUniqArray(run_id)) AS run_ids
+  FROM {generation}.run_gpu_windows GROUP BY node_id, place_id, minute
+) AS r ON r.node_id = s.node_id AND r.place_id = s.device_id AND r.minute = s.minute;

@@ -18,23 +18,30 @@ CREATE OR REPLACE VIEW {views}.cost_lines (
   currency Nullable(String) COMMENT 'ISO 4217; NULL without a price',
   price_id Nullable(UUID) COMMENT 'the price that was used',
   evidence String COMMENT 'where the share is known from',
-  revision UInt64 COMMENT 'version of the node-hour; higher is newer'
+  revision UInt64 COMMENT 'version of the node-hour; higher is newer',
+  device_hours Nullable(Float64) COMMENT 'hours of the device that this line held; NULL for the host'
 ) AS
 SELECT l.usage_hour AS usage_hour, l.node_id AS node_id, l.kind AS kind, l.run_id AS run_id,
   if(l.kind = 'run', toNullable(l.attempt), NULL) AS attempt, coalesce(l.owner, r.user) AS owner, r.team AS team,
   r.project AS project, r.experiment AS experiment, l.resource AS resource,
   l.held / 3.6e15 AS held_hours, l.used / 3.6e15 AS used_hours,
   l.held / (l.presence_us * 1e6) AS share, l.cost AS cost, l.currency AS currency,
-  l.price_id AS price_id, l.evidence AS evidence, l.revision AS revision
+  l.price_id AS price_id, l.evidence AS evidence, l.revision AS revision, l.device_hours AS device_hours
 FROM (
   SELECT h.hour AS usage_hour, toString(h.node_id) AS node_id, toString(kind) AS kind, run_id, attempt, owner,
     resource, held, used, evidence, cost, h.presence_us AS presence_us, h.version AS revision,
+    if(resource = 'host' OR held_of_device = 0, NULL, h.presence_us / 3.6e9 * held / held_of_device) AS device_hours,
     p.price_id AS price_id, CAST(p.currency AS Nullable(String)) AS currency
-  FROM (SELECT * FROM {generation}.node_hours FINAL) AS h
+  FROM (
+    -- The lines of a device sum to the time it was there, as those of the node do to the node's.
+    SELECT *, arrayReduce('sumMap', arrayMap(r -> [r], resources), arrayMap(x -> [x], held)) AS sums,
+      arrayMap(r -> sums.2[indexOf(sums.1, r)], resources) AS held_of_devices
+    FROM {generation}.node_hours FINAL
+  ) AS h
   LEFT JOIN (SELECT * FROM {generation}.node_hour_prices FINAL) AS p
     ON p.node_id = h.node_id AND p.hour = h.hour AND p.lines_version = h.version
   ARRAY JOIN h.kinds AS kind, h.run_ids AS run_id, h.attempts AS attempt, h.owners AS owner, h.resources AS resource,
-    h.held AS held, h.used AS used, h.evidence AS evidence,
+    h.held AS held, h.used AS used, h.evidence AS evidence, h.held_of_devices AS held_of_device,
     arrayResize(p.costs, length(h.kinds), CAST(NULL AS Nullable(Decimal(38, 9)))) AS cost
 ) AS l
 LEFT ANY JOIN (

@@ -38,10 +38,10 @@ LEFT ANY JOIN (
 ) AS w ON w.run_id = r.run_id
 LEFT ANY JOIN (
   SELECT run_id, if(unpriced = 0 AND currencies = 1, total, NULL) AS cost, if(unpriced = 0 AND currencies = 1, one, NULL)
-    AS currency, device_hours AS gpu_hours
+    AS currency, gpu_hours
   FROM (
     SELECT run_id, countIf(cost IS NULL) AS unpriced, uniqExact(currency) AS currencies, sum(cost) AS total,
-      any(currency) AS one, sumOrNullIf(held_hours, resource != 'host') AS device_hours
+      any(currency) AS one, sumOrNull(device_hours) AS gpu_hours
     FROM {views}.cost_lines WHERE run_id IS NOT NULL GROUP BY run_id
   )
 ) AS c ON c.run_id = r.run_id

@@ -15,8 +15,8 @@ CREATE OR REPLACE VIEW {views}.cost_daily (
   unpriced_hours Float64 COMMENT 'node-hours without a price'
 ) AS
 SELECT toDate(l.usage_hour, 'UTC') AS day, l.team AS team, l.project AS project, l.experiment AS experiment, l.owner AS user,
-  l.kind AS kind, uniqExact(l.run_id) AS runs, sumIf(l.held_hours, l.resource != 'host') AS gpu_hours_held,
-  sumOrNullIf(l.used_hours, l.resource != 'host') AS gpu_hours_used, sumOrNull(l.cost) AS cost,
+  l.kind AS kind, uniqExact(l.run_id) AS runs, ifNull(sum(l.device_hours), 0) AS gpu_hours_held,
+  sumOrNullIf(l.device_hours * l.used_hours / l.held_hours, l.held_hours > 0) AS gpu_hours_used, sumOrNull(l.cost) AS cost,
   sumOrNullIf(l.cost, l.kind = 'run' AND r.state IN ('failed', 'killed', 'crashed')) AS cost_failed,
   CAST(sumOrNullIf(l.cost * toDecimal64(greatest(1 - l.used_hours / l.held_hours, 0), 9),
     l.used_hours IS NOT NULL AND l.held_hours > 0) AS Nullable(Decimal(38, 9))) AS cost_held_unused,
