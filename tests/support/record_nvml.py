@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,13 @@ for folder in ("agent", "schemas"):
 
 import pynvml as nv  # noqa: E402 (the checkout's folders come first)
 
+from trainledger.node.allocation import AllocationLog  # noqa: E402 (as above)
+from trainledger.node.gpu_watch import GpuWatch  # noqa: E402 (as above)
+from trainledger.node.node_settings import SamplingSettings  # noqa: E402 (as above)
 from trainledger.node.nvml_gpm import METRICS, GpmMeter  # noqa: E402 (as above)
 from trainledger.node.nvml_reader import NvmlReader, open_reader  # noqa: E402 (as above)
 from trainledger.node.nvml_readings import FIELDS  # noqa: E402 (as above)
+from trainledger.node.sampler import NodeSampler  # noqa: E402 (as above)
 from trainledger_schemas.clock import SystemClock  # noqa: E402 (as above)
 
 BURNER = Path(__file__).with_name("burn_gpu.py")
@@ -288,6 +293,32 @@ class Burner:
             self.process.wait()
 
 
+@dataclass(frozen=True)
+class Writer:
+    """A burner as a run; A is run 1, B run 2."""
+
+    run_id: bytes
+    writer_id: bytes
+    pid: int
+    uid: int
+    start_ticks: int
+
+
+def writers_of(burners: dict[str, Burner]) -> list[Writer]:
+    """Runs for the burners that live."""
+    found = []
+    for number, burner in enumerate(burners.values(), 1):
+        try:
+            stat = Path(f"/proc/{burner.process.pid}/stat").read_text()
+        except OSError:
+            continue
+        ticks = int(stat.rpartition(")")[2].split()[19])
+        found.append(
+            Writer(bytes([number]) * 16, bytes([number]) * 16, burner.process.pid, os.getuid(), ticks)
+        )
+    return found
+
+
 class Timeline:
     """Raw answers ten times a second and the agent's reader once a second, on two threads, by phase."""
 
@@ -297,9 +328,13 @@ class Timeline:
         self.fast: list[dict[str, Any]] = []
         self.rounds: list[dict[str, Any]] = []
         self.errors: list[str] = []
+        self.events: list[Any] = []
+        self.burners: dict[str, Burner] = {}
         self._handle, self._reader = handle, reader
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._guard, args=(f,)) for f in (self._fast, self._agent)]
+        self._threads = [
+            threading.Thread(target=self._guard, args=(f,)) for f in (self._fast, self._agent, self._node)
+        ]
 
     def __enter__(self) -> "Timeline":
         for thread in self._threads:
@@ -361,6 +396,23 @@ class Timeline:
                 row[name] = [describe(item) for item in result]
             self.rounds.append(row)
 
+    def _node(self) -> None:
+        """The agent's own sampler with its thread, as in production, on a second session of the library."""
+        clock, settings = SystemClock(), SamplingSettings()
+        sampler = NodeSampler(clock, settings, gpus=GpuWatch(clock, settings))
+        allocation = AllocationLog(clock=clock, key_frame_s=300)
+        while not self._stop.wait(0.2):
+            writers = writers_of(self.burners)
+            events = list(sampler.tick(clock.monotonic_ns(), writers))
+            said = allocation.observe(writers, sampler.occupants())
+            events += [("allocation", said)] if said is not None else []
+            self.events += [(time.time_ns() // 1000, name, dict(fields)) for name, fields in events]
+        self.events += [
+            (time.time_ns() // 1000, name, dict(fields))
+            for name, fields in sampler.flush(clock.monotonic_ns(), [])
+        ]
+        sampler.close()
+
 
 def describe(item: Any) -> Any:
     """A value of the agent's reader as JSON."""
@@ -385,6 +437,11 @@ def gpm_rows(reader: NvmlReader, handle: Any) -> list[dict[str, Any]]:
         time.sleep(0.25)
     meter.close(nvml)
     return rows
+
+
+def jsonable(value: Any) -> Any:
+    """Ids of runs as text."""
+    return value.hex() if isinstance(value, bytes) else repr(value)
 
 
 def between(rows: list[dict[str, Any]], phase: dict[str, Any], settle_s: float = 2.5) -> list[dict[str, Any]]:
@@ -469,6 +526,7 @@ def check(timeline: Timeline, burners: dict[str, Burner]) -> Checks:
         not any(d["processes"] for d in timeline.rounds[-1]["processes"]),
         timeline.rounds[-1]["processes"],
     )
+    check_events(checks, timeline, phases)
     for phase in phases:
         checks.lines.append(
             f"     {phase}: util {means(phase, 'gpu_util_pct')} sm {means(phase, 'sm_active_pct')} "
@@ -481,8 +539,42 @@ def check(timeline: Timeline, burners: dict[str, Burner]) -> Checks:
     return checks
 
 
+def check_events(checks: Checks, timeline: Timeline, phases: dict[str, Any]) -> None:
+    """What the agent would have written down of the runs."""
+    names = [name for _, name, _ in timeline.events]
+    checks("one list of devices", names.count("devices") == 1, names.count("devices"))
+    used: dict[str, list[float]] = {"01": [0, 0, 0], "02": [0, 0, 0]}
+    whole = 0.0
+    for _, name, fields in timeline.events:
+        if name != "process_usage":
+            continue
+        whole += sum(item["energy_mj"] or 0 for item in fields["devices"]) / 1000
+        for row in fields["usage"]:
+            for device in row["devices"]:
+                sums = used[row["run_id"].hex()[:2]]
+                sums[0] += (device["busy_us"] or 0) / 1e6
+                sums[1] += (device["energy_mj"] or 0) / 1000
+                sums[2] = max(sums[2], device["memory_peak_bytes"] or 0)
+    checks("both runs have use of the GPU", all(sums[0] > 0 for sums in used.values()), used)
+    checks(
+        "runs took a part of the device's energy",
+        0 < sum(s[1] for s in used.values()) <= whole,
+        (used, whole),
+    )
+    kinds = {item["kind"] for _, name, f in timeline.events if name == "allocation" for item in f["holders"]}
+    checks("holders are runs, never unknown", kinds <= {"run"}, kinds)
+    shared = phases["A and B full"]
+    inside = [
+        f
+        for at_us, name, f in timeline.events
+        if name == "allocation" and shared["start_us"] - 6e6 < at_us < shared["end_us"]
+    ]
+    checks.lines.append(f"     allocations around A and B full: {[len(f['holders']) for f in inside]}")
+
+
 def play(timeline: Timeline, burners: dict[str, Burner], recording: dict[str, Any], handle: Any) -> None:
     """The phases; what each process does is known."""
+    timeline.burners = burners
     fields = [*FIELDS, 83, 185, 197, 198]
     timeline.phase("idle", 6)
     recording["costs_idle"] = costs(handle, fields)
@@ -542,9 +634,10 @@ def main(out: Path, speed: float) -> int:
         checks = check(timeline, burners)
     finally:
         recording["phases"], recording["fast"] = timeline.phases, timeline.fast
+        recording["events"] = timeline.events
         recording["rounds"], recording["errors"] = timeline.rounds, timeline.errors
         recording["burners"] = {name: {"pid": b.process.pid, "said": b.said} for name, b in burners.items()}
-        (out / "recording.json").write_text(json.dumps(recording, separators=(",", ":"), default=repr))
+        (out / "recording.json").write_text(json.dumps(recording, separators=(",", ":"), default=jsonable))
         reader.close()
     (out / "checks.txt").write_text("\n".join(checks.lines) + "\n")
     print("\n".join(checks.lines))
