@@ -15,6 +15,7 @@
      code D FUNCTION CODE                      (D -1: whatever the device)
      slow FUNCTION MS                          (the call takes this long)
 
+   Codes are those of an H100 with driver 580 (tests/agent/node/recordings, compared by a test).
    A symbol is left out by the linker's version script (see `build` in fake_nvml_library.py). */
 
 #include <stdio.h>
@@ -182,16 +183,16 @@ int nvmlDeviceGetRemappedRows(void *h, u32 *c, u32 *u, u32 *pending, u32 *failed
 
 typedef struct { u32 id, scope; long long at, latency; u32 type; int ret; union { double d; u32 u; unsigned long l; u64 ll; } value; } FieldValue;
 int nvmlDeviceGetFieldValues(void *h, int count, FieldValue *values) {
-  DEVICE("nvmlDeviceGetFieldValues"); int any = 0;
+  DEVICE("nvmlDeviceGetFieldValues");
   for (int i = 0; i < count; i++) {
     values[i].ret = NOT_SUPPORTED;
     for (int j = 0; j < S.fields; j++) {
       Field *f = &S.field[j]; if (f->device != d || f->id != values[i].id) continue;
-      values[i].ret = OK; values[i].type = f->type; any = 1;
+      values[i].ret = OK; values[i].type = f->type;
       if (f->type == 0) values[i].value.d = f->number; else if (f->type == 1) values[i].value.u = f->number; else values[i].value.ll = f->number;
     }
   }
-  return any ? OK : NOT_SUPPORTED;
+  return OK;  /* as an H100 does, even when no field is supported */
 }
 
 typedef struct { u32 pid; u64 memory; u32 gi, ci; } ProcessInfo;
@@ -223,7 +224,7 @@ int nvmlDeviceGetProcessUtilization(void *h, UseSample *out, u32 *count, u64 las
 }
 
 int nvmlDeviceGetMigMode(void *h, u32 *now, u32 *next) { DEVICE("nvmlDeviceGetMigMode"); *now = *next = g->mig; return OK; }
-int nvmlDeviceGetMaxMigDeviceCount(void *h, u32 *count) { DEVICE("nvmlDeviceGetMaxMigDeviceCount"); *count = 7; return OK; }
+int nvmlDeviceGetMaxMigDeviceCount(void *h, u32 *count) { DEVICE("nvmlDeviceGetMaxMigDeviceCount"); *count = g->mig ? 7 : 0; return OK; }
 int nvmlDeviceGetMigDeviceHandleByIndex(void *h, u32 index, void **out) {
   DEVICE("nvmlDeviceGetMigDeviceHandleByIndex"); u32 seen = 0; if (!g->mig) return NOT_FOUND;
   for (int i = 0; i < S.parts; i++) if (S.part[i].device == d && seen++ == index) { *out = (void *)(0x2000L + i); return OK; }
@@ -234,7 +235,7 @@ int nvmlDeviceGetComputeInstanceId(void *h, u32 *out) { CALL("nvmlDeviceGetCompu
 int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(void *h, void **out) { CALL("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", h); Part *p = part_of(h); if (!p) return INVALID; *out = (void *)(0x1000L + p->device); return OK; }
 typedef struct { u32 sm, ce, dec, enc, jpg, ofa, gpu_slices, compute_slices; u64 memory_mb; } Attributes;
 int nvmlDeviceGetAttributes_v2(void *h, Attributes *a) {
-  CALL("nvmlDeviceGetAttributes_v2", h); Part *p = part_of(h); if (!p) return INVALID;
+  CALL("nvmlDeviceGetAttributes_v2", h); Part *p = part_of(h); if (!p) return NOT_SUPPORTED;
   memset(a, 0, sizeof *a); a->gpu_slices = p->gslices; a->compute_slices = p->cslices; a->memory_mb = p->memory >> 20; return OK;
 }
 int nvmlDeviceGetGpuInstanceById(void *h, u32 gi, void **out) {

@@ -1,0 +1,115 @@
+"""What an H100 really answered (driver 580, two processes of known load): the fake agrees, and so does the account.
+
+`tests/support/record_nvml.py` made the recording on such a machine; `trim_recording.py` cut it down.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pynvml
+import pytest
+
+from support.gpus import Machine
+from trainledger.node.gpu import GpuDevice, GpuProcess, GpuProcesses, GpuReading
+from trainledger.node.gpu_account import GpuAccount
+from trainledger.node.gpu_watch import GpuLook
+from trainledger.node.host import StatWindow
+from trainledger.node.processes import Holder
+
+H100: dict[str, Any] = json.loads((Path(__file__).parent / "recordings" / "h100_driver_580.json").read_text())
+ANN, BOB = (Holder("run", bytes([n]) * 16, bytes([n]) * 16, 1000) for n in (1, 2))
+HOLDERS = {H100["pids"]["A"]: ANN, H100["pids"]["B"]: BOB}
+
+
+def looks() -> list[tuple[float, GpuLook]]:
+    """The recorded rounds as looks of the agent, each with its second."""
+    device = GpuDevice(H100["device_id"], H100["model"], H100["memory_bytes"])
+    made = []
+    for item in H100["rounds"]:
+        counters = {} if item["energy_mj"] is None else {"energy_mj": item["energy_mj"]}
+        reading = GpuReading(device.device_id, item["gauges"], counters)
+        found = tuple(GpuProcess(pid, "", memory, busy) for pid, memory, busy in item["processes"])
+        lists = (GpuProcesses(device.device_id, found),)
+        made.append((item["at_s"], GpuLook(round(item["at_s"] * 1e9), (device,), (reading,), lists)))
+    return made
+
+
+def phase(name: str) -> tuple[dict[str, Any], dict[Holder, dict[str, Any]], GpuAccount]:
+    """The device, the runs and the account after one phase, without its first two seconds."""
+    start_s, end_s = next((start, end) for label, start, end in H100["phases"] if label == name)
+    account = GpuAccount(lambda process: HOLDERS.get(process.pid))
+    for at_s, look in looks():
+        if start_s + 2 <= at_s <= end_s:
+            account.add(look, StatWindow())
+    whole, runs = account.take()
+    return dict(whole[0]), {holder: dict(rows[0]) for holder, rows in runs.items()}, account
+
+
+def share(use: dict[str, Any]) -> float:
+    return float(use["busy_us"] / use["observed_us"])
+
+
+def kernels(name: str, phase_name: str) -> int:
+    """How many kernels a process finished in a phase, by its own count."""
+    start_s, end_s = next((start, end) for label, start, end in H100["phases"] if label == phase_name)
+    return sum(count for at_s, count in H100["kernels"][name] if start_s < at_s <= end_s)
+
+
+def test_fake_answers_with_the_codes_of_the_real_library(machine: Machine) -> None:
+    machine.scenario.gpu(0)
+    machine.scenario.add("gpm 0 -1 2 0")
+    machine.reader()
+    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+    compared = 0
+    for call, code in H100["codes"].items():
+        name, *args = call.split()
+        of_device = name.startswith(("nvmlDeviceGet", "nvmlGpmQuery")) and name != "nvmlDeviceGetCount"
+        try:
+            getattr(pynvml, name)(*([handle] if of_device else []), *map(int, args))
+            seen = 0
+        except pynvml.NVMLError as error:
+            seen = error.value
+        except (TypeError, pynvml.NVMLLibraryMismatchError):
+            continue  # it needs an argument that was not recorded, or the fake does not have it
+        if seen != pynvml.NVML_ERROR_FUNCTION_NOT_FOUND:
+            compared += 1
+            assert seen == code, call
+    assert compared >= 30
+
+
+def test_one_busy_process_has_all_of_the_gpu() -> None:
+    whole, runs, _ = phase("A full")
+    assert runs.keys() == {ANN} and runs[ANN]["quality"] == "exclusive"
+    assert share(runs[ANN]) == share(whole) > 0.95
+    assert runs[ANN]["energy_mj"] == pytest.approx(whole["energy_mj"], abs=1)
+    assert whole["energy_mj"] / whole["observed_us"] * 1000 == pytest.approx(696, rel=0.02), "watts"
+    assert runs[ANN]["memory_peak_bytes"] == 5_339_348_992
+
+
+def test_two_busy_processes_share_as_their_kernels_did() -> None:
+    whole, runs, _ = phase("A and B full")
+    assert {use["quality"] for use in runs.values()} == {"shared-measured"}
+    assert share(runs[ANN]) + share(runs[BOB]) == pytest.approx(share(whole), abs=0.01)
+    done = kernels("A", "A and B full") / (kernels("A", "A and B full") + kernels("B", "A and B full"))
+    # Twelve seconds are sixty looks of the driver: the error of a count is about a tenth.
+    assert share(runs[ANN]) / share(whole) == pytest.approx(done, abs=0.1)
+    assert runs[ANN]["energy_mj"] + runs[BOB]["energy_mj"] == pytest.approx(whole["energy_mj"], abs=2)
+
+
+def test_half_a_load_is_half_a_gpu_and_its_idle_neighbour_used_nothing() -> None:
+    whole, runs, _ = phase("A half")
+    assert share(whole) == pytest.approx(0.57, abs=0.02)
+    assert share(runs[ANN]) == pytest.approx(share(whole), abs=0.01) and share(runs[BOB]) < 0.01
+
+
+def test_killed_process_is_off_the_gpu_at_the_next_look() -> None:
+    _, runs, account = phase("B killed")
+    assert [item.holder for item in account.occupants(0)] == [ANN]
+    assert runs.keys() == {ANN}
+
+
+@pytest.mark.parametrize("name", ["idle", "done"])
+def test_gpu_without_processes_is_idle_and_holds_no_memory(name: str) -> None:
+    whole, runs, account = phase(name)
+    assert (whole["busy_us"], runs, account.occupants(0)) == (0, {}, [])
