@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from bench import (
     agent_idle,
+    gpu_sampling,
     journal_to_event,
     journal_to_table,
     kafka_to_table,
@@ -44,6 +45,7 @@ BARS: dict[str, Measure] = {
     "journal_to_table": journal_to_table.measure,
     "kafka_to_table": kafka_to_table.measure,
     "agent_idle": agent_idle.measure,
+    "gpu_sampling": gpu_sampling.measure,
     "query": query.measure,
 }
 

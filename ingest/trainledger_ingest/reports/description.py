@@ -49,6 +49,7 @@ def describe_run(session: Session, run_id: str) -> Picture:
         _params(session, run_id),
         _writers(session, run_id),
         _usage(session, run_id),
+        _gpus(session, run_id),
         _code(session, run_id),
     ]
     return Picture(row, row["name"] or run_id, _facts(row), tuple(s for s in sections if s.rows))
@@ -173,6 +174,34 @@ def _usage(session: Session, run_id: str) -> Section:
         for row in rows
     )
     return Section("usage", ("attempt", "rank", "CPU", "memory peak", "observed"), cells)
+
+
+def _gpus(session: Session, run_id: str) -> Section:
+    rows = _rows(
+        session,
+        "SELECT attempt, rank, gpu_busy_s, gpu_observed_s, gpu_mem_peak_bytes, energy_j, gpu_quality "
+        f"FROM {session.views}.run_usage WHERE run_id = {{id:UUID}} AND gpu_observed_s IS NOT NULL "
+        "ORDER BY attempt, rank",
+        run_id,
+    )
+    cells = tuple(
+        (
+            str(row["attempt"]),
+            _text(row["rank"]),
+            _share(row["gpu_busy_s"], row["gpu_observed_s"]),
+            duration_text(row["gpu_observed_s"]),
+            "-" if row["gpu_mem_peak_bytes"] is None else f"{row['gpu_mem_peak_bytes'] / 2**20:.0f} MiB",
+            "-" if row["energy_j"] is None else f"{row['energy_j'] / 3.6e6:.3f} kWh",
+            row["gpu_quality"],
+        )
+        for row in rows
+    )
+    names = ("attempt", "rank", "busy", "observed", "memory peak", "energy", "known by")
+    return Section("GPUs", names, cells, optional=("known by",))
+
+
+def _share(part: float | None, whole: float) -> str:
+    return "-" if part is None or whole <= 0 else f"{100 * part / whole:.0f} %"
 
 
 def _code(session: Session, run_id: str) -> Section:

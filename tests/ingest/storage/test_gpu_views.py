@@ -9,6 +9,7 @@ import pytest
 from support.filled_tables import FilledTables, id_of
 from support.ingest_events import HOUR_US, START_US, fixed_id
 from support.ingest_store import fresh_store
+from trainledger_ingest.reports.description import describe_run
 
 S = 1_000_000
 BEGIN = START_US - START_US % HOUR_US
@@ -133,6 +134,11 @@ def test_a_run_knows_how_much_of_gpus_it_used_and_how_well_that_is_known(tables:
     assert (one["gpu_busy_s"], one["energy_j"], one["gpu_mem_peak_bytes"]) == (180.0, 6000.0, 5 << 30)
     assert (one["gpu_observed_s"], one["observed_s"]) == (600.0, 600.0)
     assert (one["gpu_quality"], two["gpu_quality"]) == ("estimated", "exclusive"), "the weakest counts"
+
+
+def test_show_has_a_line_of_what_the_run_did_on_gpus(tables: FilledTables) -> None:
+    (section,) = [item for item in describe_run(tables.session, id_of(1)).sections if item.title == "GPUs"]
+    assert section.rows == (("1", "-", "30 %", "10 min 0 s", "5120 MiB", "0.002 kWh", "estimated"),)
 
 
 def test_a_minute_of_a_gpu_has_means_sums_and_the_runs_that_were_on_it(tables: FilledTables) -> None:
