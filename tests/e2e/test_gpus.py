@@ -1,15 +1,20 @@
 """From a GPU to the bill: the agent's measurements of a fake library, real processes, the real tables."""
 
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from support.burners import burning
+from support.fake_nvml_library import SCENARIO
 from support.filled_tables import FilledTables
 from support.gpu_node import Node, writer
 from support.gpus import Machine
 from support.ingest_store import fresh_store
+from support.installation import Installation
+from support.polling import poll_until
 from trainledger_schemas.ids import id_text
 
 S = 1_000_000
@@ -58,3 +63,50 @@ def test_two_runs_on_one_gpu_and_an_idle_one_come_out_as_the_driver_measured_the
     minutes = tables.rows("gpu_minutes", rest=f"WHERE device_id = '{shared}'")
     assert {row["util_pct"] for row in minutes} == {80.0}
     assert {len(row["run_ids"]) for row in minutes} == {2}
+
+
+TRAIN = (
+    "import sys, trainledger\n"
+    "with trainledger.init(project='p', name='one') as run:\n"
+    "    run.log({'loss': 1.0})\n    print('ready', flush=True)\n    sys.stdin.readline()\n"
+)
+
+
+def test_up_measures_gpus_and_deals_their_price_to_the_run_on_them(machine: Machine, tmp_path: Path) -> None:
+    shared, idle = machine.scenario.gpu(0), machine.scenario.gpu(1)
+    machine.scenario.write()
+    installation = Installation(tmp_path)
+    installation.environment |= {
+        "LD_LIBRARY_PATH": str(machine.library.parent),
+        SCENARIO: str(machine.scenario.path),
+    }
+    with installation.up() as up:
+        installation.json("price", "set", "--node", "*", "--usd-per-hour", "36")
+        train = subprocess.Popen(
+            [sys.executable, str(installation.write_script(TRAIN))],
+            cwd=tmp_path, env=installation.environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            assert train.stdout is not None and train.stdout.readline() == "ready\n"
+            machine.scenario.set(0, util=80, used_mib=900).process(0, train.pid, 900).write()
+            (usage,) = poll_until(
+                lambda: installation.sql("SELECT * FROM run_usage WHERE gpu_observed_s > 1"),
+                deadline_s=60,
+                pause_s=0.5,
+            )
+            assert usage["gpu_busy_s"] == pytest.approx(0.8 * usage["gpu_observed_s"], rel=0.01)
+            assert (usage["gpu_quality"], usage["gpu_mem_peak_bytes"]) == ("exclusive", 900 << 20)
+            train.communicate("\n", timeout=30)
+        finally:
+            train.kill()
+            train.wait()
+        lines = installation.sql("SELECT kind, resource, cost FROM cost_lines WHERE resource != 'host'")
+        assert {("run", f"device:{shared}"), ("idle", f"device:{idle}")} <= {
+            (row["kind"], row["resource"]) for row in lines
+        }
+        assert all(Decimal(row["cost"]) > 0 for row in lines)
+        assert "80 %" in installation.command("show", "one").stdout
+        assert up.stop() == 0
+    models = {row["model"] for row in installation.sql("SELECT DISTINCT model FROM gpu_minutes")}
+    assert models == {"NVIDIA H100 80GB HBM3"}
+    assert "Traceback" not in up.errors.read_text()
