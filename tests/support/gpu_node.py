@@ -9,6 +9,7 @@ from support.gpus import Machine
 from trainledger.node.allocation import AllocationLog
 from trainledger.node.gpu_watch import GpuWatch
 from trainledger.node.node_settings import SamplingSettings
+from trainledger.node.nvml_reader import open_reader
 from trainledger.node.sampler import NodeSampler
 from trainledger_schemas.avro_codec import decode_event, encode_event
 
@@ -34,8 +35,9 @@ class Node:
         self.machine = machine
         self.clock = machine.clock
         settings = SamplingSettings()
-        reader = machine.reader()
-        self.watch = Stepped(self.clock, settings, opener=lambda _: reader)
+        machine.reader()  # puts the library and the scenario in place
+        library = str(machine.library)
+        self.watch = Stepped(self.clock, settings, opener=lambda clock: open_reader(clock, library=library))
         self.sampler = NodeSampler(self.clock, settings, gpus=self.watch)
         self.allocation = AllocationLog(clock=self.clock, key_frame_s=300)
         self.events: list[tuple[str, Any]] = []

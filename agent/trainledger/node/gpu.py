@@ -10,7 +10,7 @@ was read or written, not how full it is), `mem_used_bytes` (without what the dri
 `mem_clock_mhz`, and where the hardware counts them (Hopper and later), as means since they were read before,
 `sm_active_pct`, `sm_occupancy_pct`, `tensor_active_pct`, `dram_active_pct` and
 `{pcie,nvlink}_{tx,rx}_bytes_per_s`. Counters grow, may begin again at any time, and are not in every reading:
-`energy_mj`, `throttled_{power,thermal,other}_ns`, `ecc_corrected`, `ecc_uncorrected`, `remapped_rows`.
+`energy_mj`, `throttled_{power,thermal,other}_ns`, `ecc_corrected`, `ecc_uncorrected`, `remapped_rows`, `xid_errors`.
 """
 
 from collections.abc import Mapping, Sequence

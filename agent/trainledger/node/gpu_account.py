@@ -316,6 +316,6 @@ def _add_growth(stats: StatWindow, reading: GpuReading, grown: Mapping[str, tupl
         over_s = max(seconds for _, seconds in parts.values())
         total_s = sum(throttled_ns for throttled_ns, _ in parts.values()) / 1e9
         stats.add(reading.place_id, "throttled_s", min(over_s, total_s))
-    for name in ("ecc_corrected", "ecc_uncorrected", "remapped_rows"):
+    for name in ("ecc_corrected", "ecc_uncorrected", "remapped_rows", "xid_errors"):
         if name in reading.counters:
             stats.add(reading.place_id, name, reading.counters[name])

@@ -57,6 +57,7 @@ class GpuWatch:
         self._open = opener
         self._library = library
         self._reader: GpuReader | None = None
+        self._was_open = False
         self._looks: deque[GpuLook] = deque(maxlen=LOOKS_MAX)
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -91,9 +92,10 @@ class GpuWatch:
             opened = self._open(self._clock)
             if isinstance(opened, str):
                 say(logging.WARNING, "GPUs are not measured; trying again in 5 minutes", {"why": opened})
-                self._looks.append(GpuLook(self._clock.monotonic_ns(), devices=()))
+                if not self._was_open:  # GPUs that were there are unknown now, not gone
+                    self._looks.append(GpuLook(self._clock.monotonic_ns(), devices=()))
                 return RETRY_S
-            self._reader = opened
+            self._reader, self._was_open = opened, True
             self._listed_ns = self._processes_ns = None
         try:
             self._looks.append(self._look(self._reader))

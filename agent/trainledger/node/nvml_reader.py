@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from trainledger.node.gpu import GpuDevice, GpuProcesses, GpuReading
 from trainledger.node.nvml import LIBRARY, Nvml, open_nvml
 from trainledger.node.nvml_devices import DeviceHandle, list_devices
+from trainledger.node.nvml_events import XidLog
 from trainledger.node.nvml_processes import ProcessMeter
 from trainledger.node.nvml_readings import DeviceMeter
 from trainledger_schemas.clock import Clock
@@ -20,6 +21,7 @@ class NvmlReader:
         self._handles: dict[str, DeviceHandle] = {}
         self._meters: dict[str, DeviceMeter] = {}
         self._process_meters: dict[str, ProcessMeter] = {}
+        self._xids = XidLog(nvml)
 
     def devices(self) -> Sequence[GpuDevice]:
         """All GPUs now; see `GpuReader`."""
@@ -34,14 +36,16 @@ class NvmlReader:
             self._meters.setdefault(device_id, DeviceMeter(self._nvml, handle, turn)).place = handle
             self._process_meters.setdefault(device_id, ProcessMeter(self._nvml, handle)).place = handle
         self._handles = handles
+        self._xids.listen(handles.values())
         return [item.device for item in handles.values()]
 
     def sample(self) -> Sequence[GpuReading]:
         """One reading a device and MIG instance; see `GpuReader`."""
         readings: list[GpuReading] = []
+        self._xids.read()
         for device_id in self._handles:
             if not self._nvml.is_lost(device_id):
-                readings += self._meters[device_id].read()
+                readings += self._meters[device_id].read(xids=self._xids.counts.get(device_id))
         return readings
 
     def processes(self) -> Sequence[GpuProcesses]:
@@ -57,6 +61,7 @@ class NvmlReader:
         """End the session with the driver."""
         for meter in self._meters.values():
             meter.close()
+        self._xids.close()
         self._nvml.close()
 
 

@@ -51,13 +51,15 @@ class DeviceMeter:
     _gpm: GpmMeter = field(default_factory=GpmMeter)
     _part_gpm: dict[str, GpmMeter] = field(default_factory=dict)
 
-    def read(self) -> list[GpuReading]:
-        """The device's reading and, at slow looks, those of its MIG instances; nothing of a lost device."""
+    def read(self, *, xids: int | None = None) -> list[GpuReading]:
+        """The device's reading and, at slow looks, those of its MIG instances; nothing of a lost device.
+
+        `xids`: how many Xid errors the driver reported of it so far, if it reports them."""
         if self.place.handle is None:
             return []
         device_id, handle = self.place.device.device_id, self.place.handle
         gauges: dict[str, float] = {}
-        counters: dict[str, int] = {}
+        counters = {} if xids is None else {"xid_errors": xids}
         estimated: set[str] = set()
         self._busy(device_id, handle, gauges)
         self._memory(device_id, handle, gauges, estimated)

@@ -83,6 +83,18 @@ def test_lost_gpu_becomes_unknown_and_the_other_goes_on(machine: Machine) -> Non
     assert {item["device_id"] for item in node.last("process_usage")["devices"]} == {well}
 
 
+def test_gpus_whose_library_does_not_open_again_are_unknown_and_not_gone(machine: Machine) -> None:
+    uuid = machine.scenario.gpu(0)
+    node = Node(machine)
+    node.turn(5)
+    machine.scenario.add("code -1 * 1", "init 18").write()
+    node.turn(40)
+    assert node.count("devices") == 1
+    assert [(item["resource"], item["kind"]) for item in node.last("allocation")["holders"]] == [
+        (f"device:{uuid}", "unknown")
+    ]
+
+
 def test_node_without_gpus_tells_an_empty_list_once_and_starts_no_thread(tmp_path: Path) -> None:
     clock = ManualClock()
     opened: list[Clock] = []

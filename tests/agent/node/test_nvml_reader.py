@@ -212,6 +212,18 @@ def test_lost_gpu_stays_in_the_list_and_is_not_asked_any_more(machine: Machine) 
     assert [reading.place_id for reading in reader.sample()] == [well], "not asked again in this process"
 
 
+def test_errors_that_the_driver_reports_are_counted_by_device(machine: Machine) -> None:
+    machine.scenario.gpu(0)
+    machine.scenario.gpu(1)
+    machine.scenario.add("xid 1 13")
+    reader = machine.reader()
+    reader.devices()
+    assert [reading.counters["xid_errors"] for reading in reader.sample()] == [0, 0], "nobody listened then"
+    machine.scenario.add("xid 1 79", "xid 1 48").write()
+    assert [reading.counters["xid_errors"] for reading in reader.sample()] == [0, 2]
+    assert [reading.counters["xid_errors"] for reading in reader.sample()] == [0, 2]
+
+
 def test_library_that_was_shut_down_is_told_apart_from_a_lost_gpu(machine: Machine) -> None:
     machine.scenario.gpu(0)
     reader = machine.reader()

@@ -12,6 +12,7 @@
      graphics D PID MEMORY_MIB                 mps D PID MEMORY_MIB
      use D PID TIME_US SM MEM                  (a sample of nvmlDeviceGetProcessUtilization)
      gpm D GI METRIC VALUE                     (GI -1: the whole device; a device without such lines does not count)
+     xid D CODE                                (an error that is reported once, in the order of the lines)
      code D FUNCTION CODE                      (D -1: whatever the device)
      slow FUNCTION MS                          (the call takes this long)
 
@@ -30,7 +31,7 @@
 #define ROWS 4096
 #define NONE 0xFFFFFFFFu
 
-enum { OK = 0, UNINITIALIZED = 1, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT = 7, LOST = 15,
+enum { OK = 0, UNINITIALIZED = 1, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT = 7, TIMEOUT = 10, LOST = 15,
        VERSION = 25 };
 
 typedef unsigned long long u64;
@@ -44,13 +45,14 @@ typedef struct { int device; u32 id, type; double number; } Field;
 typedef struct { int device, gi; u32 metric; double value; } Gpm;
 typedef struct { int device; char name[80]; int code; } Code;
 typedef struct { char name[80]; long ms; } Slow;
+typedef struct { int device, code; } Xid;
 
 static struct {
-  char driver[80]; int init, gpus, parts, processes, uses, fields, gpms, codes, slows;
+  char driver[80]; int init, gpus, parts, processes, uses, fields, gpms, codes, slows, xids;
   Gpu gpu[DEVICES]; Part part[PARTS]; Process process[ROWS]; Use use[ROWS]; Field field[ROWS]; Gpm gpm[ROWS];
-  Code code[ROWS]; Slow slow[256];
+  Code code[ROWS]; Slow slow[256]; Xid xid[256];
 } S;
-static int initialised = 0;
+static int initialised = 0, reported = 0;
 static struct timespec read_at; static off_t read_size; static ino_t read_inode;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -92,6 +94,8 @@ static void parse(char *line) {
     Gpm *g = &S.gpm[S.gpms++]; sscanf(line, "%*s %d %d %u %lf", &g->device, &g->gi, &g->metric, &g->value);
   } else if (!strcmp(word, "code") && S.codes < ROWS) {
     Code *c = &S.code[S.codes++]; sscanf(line, "%*s %d %79s %d", &c->device, c->name, &c->code);
+  } else if (!strcmp(word, "xid") && S.xids < 256) {
+    Xid *x = &S.xid[S.xids++]; sscanf(line, "%*s %d %d", &x->device, &x->code);
   } else if (!strcmp(word, "slow") && S.slows < 256) {
     Slow *s = &S.slow[S.slows++]; sscanf(line, "%*s %79s %ld", s->name, &s->ms);
   } else { fprintf(stderr, "fake_nvml: not understood: %s\n", line); abort(); }
@@ -131,7 +135,7 @@ static int device_of(void *h) { Part *p = part_of(h); int d; if (p) return p->de
 #define DEVICE(NAME) int d; CALL(NAME, h); Gpu *g = gpu_of(h, &d); if (!g) return part_of(h) ? NOT_SUPPORTED : INVALID
 
 const char *nvmlErrorString(int code) { static __thread char text[32]; snprintf(text, sizeof text, "fake error %d", code); return text; }
-int nvmlInitWithFlags(u32 flags) { (void)flags; pthread_mutex_lock(&lock); refresh(); int code = S.init; pthread_mutex_unlock(&lock); if (!code) initialised = 1; return code; }
+int nvmlInitWithFlags(u32 flags) { (void)flags; pthread_mutex_lock(&lock); refresh(); int code = S.init; pthread_mutex_unlock(&lock); if (!code) { initialised = 1; reported = S.xids; } return code; }
 int nvmlShutdown(void) { initialised = 0; return OK; }
 int nvmlSystemGetDriverVersion(char *out, u32 size) { int c = begin("nvmlSystemGetDriverVersion", -2); if (!c) snprintf(out, size, "%s", S.driver); return c; }
 int nvmlSystemGetNVMLVersion(char *out, u32 size) { snprintf(out, size, "13.%s", S.driver); return OK; }
@@ -270,4 +274,15 @@ int nvmlGpmMetricsGet(MetricsGet *get) {
       if (S.gpm[j].device == get->two->device && S.gpm[j].gi == get->two->gi && S.gpm[j].metric == get->metrics[i].id) { get->metrics[i].ret = OK; get->metrics[i].value = S.gpm[j].value; }
   }
   return OK;
+}
+
+typedef struct { void *device; u64 type, data; u32 gi, ci; } EventData;
+int nvmlEventSetCreate(void **set) { *set = malloc(1); return OK; }
+int nvmlEventSetFree(void *set) { free(set); return OK; }
+int nvmlDeviceRegisterEvents(void *h, u64 types, void *set) { (void)types; (void)set; DEVICE("nvmlDeviceRegisterEvents"); (void)g; return OK; }
+int nvmlEventSetWait_v2(void *set, EventData *data, u32 ms) {
+  (void)set; (void)ms; int c = begin("nvmlEventSetWait_v2", -2); if (c) return c;
+  if (reported >= S.xids) return TIMEOUT;
+  memset(data, 0, sizeof *data); data->device = (void *)(0x1000L + S.xid[reported].device);
+  data->type = 8; data->data = S.xid[reported++].code; return OK;
 }
