@@ -113,6 +113,7 @@ _SCHEMAS = {
             ("cwd", pa.string()),
             ("launcher", pa.list_(pa.string())),
             ("variables", pa.map_(pa.string(), pa.string())),
+            ("program", pa.string()),
         ]
     ),
 }
@@ -281,7 +282,7 @@ def _grades(picture: RunPicture) -> tuple[str | None, str | None]:
 
 _PLAIN = (
     "vcs repository commit branch dirty entry_point python os snapshot_id snapshot_sha256 patch_sha256 patch_bytes "
-    "left_out code_root cwd"
+    "left_out code_root cwd program"
 ).split()
 
 

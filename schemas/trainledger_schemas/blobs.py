@@ -147,8 +147,8 @@ class FolderBlobs:
 
     def _make(self, folder: Path) -> Path:
         missing = [place for place in (folder, *folder.parents) if not place.is_dir()]
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for place in missing:
+        for place in reversed(missing):
+            place.mkdir(mode=0o700, exist_ok=True)
             _sync_folder(place.parent)
         return folder
 

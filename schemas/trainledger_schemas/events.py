@@ -248,6 +248,7 @@ class Provenance(TypedDict):
     cwd: str | None
     launcher: list[str]
     variables: dict[str, str]
+    program: str | None
 
 
 class RunExited(TypedDict):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -68,6 +69,7 @@ class Capture:
             "cwd": redact(str(request.cwd)),
             "launcher": find_launcher(request.pid) if request.pid else [],
             "variables": {},
+            "program": None,
         }
 
     def run(self) -> None:
@@ -96,11 +98,21 @@ class Capture:
 
     def _find_system(self) -> None:
         self._claim["os"] = describe_system()
+        self._claim["program"] = self._find_program()
         self._claim["variables"], withheld = describe_variables(self._environment)
         if withheld:
             self._claim["reasons"].append(
                 f"variables: {withheld} were withheld: secret by name or form, or long"
             )
+
+    def _find_program(self) -> str | None:
+        if not self._request.argv:
+            return None
+        name = self._request.argv[0]
+        if os.sep in name:
+            return redact(os.path.normpath(self._request.cwd / name))
+        found = shutil.which(name, path=self._environment.get("PATH"))
+        return None if found is None else redact(found)
 
     def _find_code(self) -> None:
         folder = self._request.code_folder

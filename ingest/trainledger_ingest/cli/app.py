@@ -14,7 +14,7 @@ from typer.exceptions import Abort, Exit, TyperException
 from trainledger_schemas.errors import TrainledgerError, UsageError
 from trainledger_schemas.structured_log import quiet_libraries
 
-from . import admin, costs, daemons, queries, runs
+from . import admin, costs, daemons, queries, reproduce, runs
 
 __all__ = ["app", "load_tables", "main"]
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 runs.register(app)
 queries.register(app)
+reproduce.register(app)
 costs.register(app)
 daemons.register(app)
 app.add_typer(admin.app, name="admin")

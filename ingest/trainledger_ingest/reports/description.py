@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..curves import CURVE_BUCKETS, sparkline
+from ..reproduce.run_facts import grade_of
 from ..session import Session
 from .listing import SELECTED_COLUMNS, money_text
 from .times import duration_text
@@ -51,6 +52,7 @@ def describe_run(session: Session, run_id: str) -> Picture:
         _usage(session, run_id),
         _gpus(session, run_id),
         _code(session, run_id),
+        _grade(session, run_id),
     ]
     return Picture(row, row["name"] or run_id, _facts(row), tuple(s for s in sections if s.rows))
 
@@ -207,8 +209,9 @@ def _share(part: float | None, whole: float) -> str:
 def _code(session: Session, run_id: str) -> Section:
     rows = _rows(
         session,
-        "SELECT attempt, repository, commit, branch, dirty, entry_point, arrayStringConcat(argv, ' ') AS command, "
-        f"python, length(packages) AS packages, os FROM {session.views}.provenance WHERE run_id = {{id:UUID}} "
+        "SELECT attempt, repository, commit, branch, dirty, snapshot_id, left_out, entry_point, "
+        "arrayStringConcat(argv, ' ') AS command, python, length(packages) AS packages, os "
+        f"FROM {session.views}.provenance WHERE run_id = {{id:UUID}} "
         "ORDER BY attempt DESC LIMIT 1",
         run_id,
     )
@@ -218,11 +221,28 @@ def _code(session: Session, run_id: str) -> Section:
     cells = (
         ("repository", _text(row["repository"])),
         ("commit", _commit(row)),
+        ("stored", _stored(row)),
         ("command", row["command"]),
         ("python", f"{_text(row['python'])}, {row['packages']} packages"),
         ("system", _text(row["os"])),
     )
     return Section("code and environment", ("what", "value"), cells)
+
+
+def _grade(session: Session, run_id: str) -> Section:
+    judgement = grade_of(session, run_id)
+    if judgement is None:
+        return Section("reproducibility", ("what", "grade", "why"), ())
+    rows = [("grade", judgement.letter, f"decided by {judgement.worst.column}")]
+    rows += [(opinion.column, opinion.letter, opinion.reason) for opinion in judgement.opinions]
+    return Section("reproducibility", ("what", "grade", "why"), tuple(rows))
+
+
+def _stored(row: dict[str, Any]) -> str:
+    if row["snapshot_id"] is None:
+        return "no"
+    left_out = f", {row['left_out']} files left out" if row["left_out"] else ""
+    return f"{row['snapshot_id'][:12]}{left_out}; `trainledger reproduce` restores it"
 
 
 def _commit(row: dict[str, Any]) -> str:

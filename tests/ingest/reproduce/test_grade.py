@@ -65,5 +65,5 @@ def test_a_repetition_proves_the_randomness_and_not_the_environment() -> None:
 
 
 def test_an_event_without_the_newer_fields_is_judged() -> None:
-    old = {"commit": None, "argv": [], "packages": {}}
+    old: dict[str, Any] = {"commit": None, "argv": [], "packages": {}}
     assert judge(facts_of(old, parameters=(), ranks=1)).letter == "E"

@@ -56,7 +56,7 @@ VIEWS: dict[str, dict[str, str]] = {
         "image_digest": MAYBE_TEXT, "image_source": MAYBE_TEXT, "os": MAYBE_TEXT, "driver": MAYBE_TEXT,
         "cuda": MAYBE_TEXT, "nccl": MAYBE_TEXT, "snapshot_sha256": MAYBE_TEXT, "left_out_files": "Array(String)",
         "code_root": MAYBE_TEXT, "cwd": MAYBE_TEXT, "launcher": "Array(String)", "variables": "Map(String, String)",
-        "reasons": "Array(String)",
+        "program": MAYBE_TEXT, "reasons": "Array(String)",
     },
     "reproductions": {
         "run_id": "UUID", "repetition": "UUID", "outcome": TEXT, "metrics": "UInt64", "points": "UInt64",

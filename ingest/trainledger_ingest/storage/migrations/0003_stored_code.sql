@@ -10,7 +10,8 @@ ALTER TABLE {generation}.provenance_facts
   ADD COLUMN IF NOT EXISTS code_root Nullable(String),
   ADD COLUMN IF NOT EXISTS cwd Nullable(String),
   ADD COLUMN IF NOT EXISTS launcher Array(String),
-  ADD COLUMN IF NOT EXISTS variables Map(String, String);
+  ADD COLUMN IF NOT EXISTS variables Map(String, String),
+  ADD COLUMN IF NOT EXISTS program Nullable(String);
 
 -- `grade_if_repeated` counts once a repetition had the same results.
 ALTER TABLE {generation}.run_states

@@ -38,6 +38,7 @@ CREATE OR REPLACE VIEW {views}.provenance (
   cwd Nullable(String) COMMENT 'working folder of the process',
   launcher Array(String) COMMENT 'command line of the outermost launcher; empty without one',
   variables Map(String, String) COMMENT 'environment variables that matter to a result, by an allow-list',
+  program Nullable(String) COMMENT 'file that the first word of the command line stands for',
   reasons Array(String) COMMENT 'what could not be captured, and why'
 ) AS
 SELECT p.run_id AS run_id, p.attempt AS attempt, p.vcs AS vcs, p.repository AS repository, p.commit AS commit,
@@ -48,7 +49,7 @@ SELECT p.run_id AS run_id, p.attempt AS attempt, p.vcs AS vcs, p.repository AS r
   CAST(NULL AS Nullable(String)) AS image_digest, CAST(NULL AS Nullable(String)) AS image_source, p.os AS os,
   CAST(NULL AS Nullable(String)) AS driver, CAST(NULL AS Nullable(String)) AS cuda, CAST(NULL AS Nullable(String)) AS nccl,
   p.snapshot_sha256 AS snapshot_sha256, p.left_out_files AS left_out_files, p.code_root AS code_root, p.cwd AS cwd,
-  p.launcher AS launcher, p.variables AS variables, p.reasons AS reasons
+  p.launcher AS launcher, p.variables AS variables, p.program AS program, p.reasons AS reasons
 FROM (SELECT * FROM {generation}.provenance_facts FINAL) AS p
 LEFT ANY JOIN (SELECT run_id, version FROM {generation}.run_states FINAL) AS r ON r.run_id = p.run_id
 -- A row older than its run is of an attempt that later evidence took back.

@@ -1,0 +1,96 @@
+"""What is recorded of a run, as far as repeating it needs it: rows of the views as plain values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from trainledger_schemas.errors import NotFoundError
+
+from ..session import Session
+from .grade import Facts, Judgement, facts_of, judge
+
+__all__ = ["RunFacts", "grade_of", "read_run_facts"]
+
+_PROVENANCE = (
+    "vcs, repository, commit, branch, dirty, snapshot_id, snapshot_sha256, left_out, left_out_files, code_root, cwd, "
+    "entry_point, argv, program, launcher, variables, python, packages, os, reasons"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """`provenance` is the row of the newest attempt, empty when nothing was captured."""
+
+    run_id: str
+    name: str | None
+    project: str
+    experiment: str | None
+    team: str | None
+    state: str
+    ranks: int
+    nodes: int
+    provenance: Mapping[str, Any]
+    parameters: tuple[str, ...]
+    is_repeated: bool
+
+    @property
+    def judged(self) -> Facts:
+        """What the grade looks at."""
+        return facts_of(self.provenance, parameters=self.parameters, ranks=self.ranks)
+
+    @property
+    def judgement(self) -> Judgement:
+        """The grade and its reasons."""
+        return judge(self.judged, is_repeated=self.is_repeated)
+
+
+def read_run_facts(session: Session, run_id: str) -> RunFacts:
+    """Read the facts of a run; raises NotFoundError."""
+    views = session.views
+    runs = _rows(
+        session,
+        "SELECT toString(run_id) AS id, name, project, experiment, team, state, ranks, nodes, "
+        f"run_id IN (SELECT run_id FROM {views}.reproductions WHERE outcome IN ('identical', 'within tolerance')) "
+        f"AS is_repeated FROM {views}.runs WHERE run_id = {{id:UUID}}",
+        run_id,
+    )
+    if not runs:
+        raise NotFoundError(f"there is no run {run_id}; `trainledger ls` lists the runs")
+    provenance = _rows(
+        session,
+        f"SELECT {_PROVENANCE} FROM {views}.provenance WHERE run_id = {{id:UUID}} ORDER BY attempt DESC LIMIT 1",
+        run_id,
+    )
+    parameters = _rows(
+        session,
+        f"SELECT key FROM {views}.params WHERE run_id = {{id:UUID}} AND is_current ORDER BY key",
+        run_id,
+    )
+    row = runs[0]
+    return RunFacts(
+        run_id=str(row["id"]),
+        **{name: row[name] for name in ("name", "project", "experiment", "team", "state")},
+        ranks=int(row["ranks"]),
+        nodes=int(row["nodes"]),
+        provenance=provenance[0] if provenance else {},
+        parameters=tuple(entry["key"] for entry in parameters),
+        is_repeated=bool(row["is_repeated"]),
+    )
+
+
+def grade_of(session: Session, run_id: str) -> Judgement | None:
+    """The grade of a run with its reasons; None while nothing of it was captured."""
+    facts = read_run_facts(session, run_id)
+    return facts.judgement if facts.provenance else None
+
+
+def _rows(session: Session, sql: str, run_id: str) -> list[dict[str, Any]]:
+    table: pa.Table = session.query(sql, {"id": run_id})
+    rows: list[dict[str, Any]] = table.to_pylist()
+    for row in rows:
+        for name in ("packages", "variables"):
+            if name in row:
+                row[name] = dict(row[name])
+    return rows

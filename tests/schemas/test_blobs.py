@@ -1,0 +1,63 @@
+"""Blobs are whole, stored once, and checked."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from trainledger_schemas.blobs import FolderBlobs, SeveralBlobs, sha256_of
+from trainledger_schemas.errors import CorruptDataError, NotFoundError
+
+DATA = b"some bytes" * 1000
+NAME = hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> FolderBlobs:
+    return FolderBlobs(tmp_path / "blobs")
+
+
+def test_bytes_and_files_have_the_same_place(blobs: FolderBlobs, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(DATA)
+    assert blobs.put(DATA) == blobs.put_file(tmp_path / "file") == (NAME, len(DATA))
+    path = blobs.folder / "sha256" / NAME[:2] / NAME
+    assert (path.stat().st_mode & 0o777, blobs.folder.stat().st_mode & 0o777) == (0o444, 0o700)
+    assert blobs.read(NAME) == DATA
+    blobs.copy_to(NAME, tmp_path / "copy")
+    assert sha256_of(tmp_path / "copy") == NAME
+    assert list((blobs.folder / "tmp").iterdir()) == []
+    assert len([p for p in blobs.folder.rglob("*") if p.is_file()]) == 1
+
+
+def test_damage_is_never_handed_out(blobs: FolderBlobs, tmp_path: Path) -> None:
+    blobs.put(DATA)
+    path = blobs.folder / "sha256" / NAME[:2] / NAME
+    path.chmod(0o644)
+    path.write_bytes(DATA[:-1] + b"?")
+    with pytest.raises(CorruptDataError, match="damaged"):
+        blobs.read(NAME)
+    with pytest.raises(CorruptDataError, match="damaged"):
+        blobs.copy_to(NAME, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "", "A" * 64, NAME[:-1]])
+def test_names_that_are_no_digest_are_refused(blobs: FolderBlobs, name: str) -> None:
+    with pytest.raises(CorruptDataError):
+        blobs.read(name)
+
+
+def test_what_is_nowhere_says_where_it_would_be(blobs: FolderBlobs, tmp_path: Path) -> None:
+    other = FolderBlobs(tmp_path / "other")
+    other.put(DATA)
+    both = SeveralBlobs([blobs, other])
+    assert both.has(NAME) and both.read(NAME) == DATA
+    with pytest.raises(NotFoundError, match="beside its journals"):
+        both.read("0" * 64)
+
+
+def test_a_write_that_fails_leaves_nothing(blobs: FolderBlobs, tmp_path: Path) -> None:
+    blobs.put(b"x")
+    with pytest.raises(OSError):
+        blobs.put_file(tmp_path / "missing")
+    assert list((blobs.folder / "tmp").iterdir()) == []
