@@ -34,8 +34,9 @@ FROM (
     p.price_id AS price_id, CAST(p.currency AS Nullable(String)) AS currency
   FROM (
     -- The lines of a device sum to the time it was there, as those of the node do to the node's.
-    SELECT *, arrayReduce('sumMap', arrayMap(r -> [r], resources), arrayMap(x -> [x], held)) AS sums,
-      arrayMap(r -> sums.2[indexOf(sums.1, r)], resources) AS held_of_devices
+    SELECT *, arrayEnumerateDense(resources) AS places,
+      arrayMap(k -> arraySum((x, place) -> if(place = k, x, 0), held, places), range(1, arrayMax(places) + 1)) AS sums,
+      arrayMap(place -> sums[place], places) AS held_of_devices
     FROM {generation}.node_hours FINAL
   ) AS h
   LEFT JOIN (SELECT * FROM {generation}.node_hour_prices FINAL) AS p
