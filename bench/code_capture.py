@@ -1,0 +1,98 @@
+"""What the capture of code adds to `init()` in a repository of 10,000 files, and how long it goes on beside the run.
+
+The work tree has 20 changed and 20 new files. Each `init()` is a process of its own, with and without capture in
+turn; the capture of one has ended before the next begins.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.workspace import environment as user_environment
+from bench.workspace import temporary_folder
+
+FILES = 10_000
+QUICK_FILES = 1_000
+RUNS = 15
+QUICK_RUNS = 3
+WAIT_S_MAX = 120.0
+INIT = (
+    "import time, trainledger; began = time.perf_counter(); trainledger.init(project='bench'); "
+    "print((time.perf_counter() - began) * 1000)"
+)
+
+
+def make_repository(folder: Path, files: int, environment: dict[str, str]) -> None:
+    """A committed repository with local changes."""
+
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", *arguments], cwd=folder, env=environment, check=True, capture_output=True)
+
+    folder.mkdir()
+    git("init", "-q")
+    for number in range(files):
+        place = folder / f"package{number // 100:03}" / f"module{number % 100:02}.py"
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(f"value = {number}\n" * 40)
+    git("add", "-A")
+    git("-c", "user.name=n", "-c", "user.email=e", "commit", "-q", "-m", "m")
+    for number in range(20):
+        (folder / f"package{number % (files // 100):03}" / "module07.py").write_text("changed = True\n")
+        (folder / f"new{number}.py").write_text(f"new = {number}\n")
+
+
+def init_ms(repository: Path, environment: dict[str, str], journals: Path) -> tuple[float, float | None]:
+    """Milliseconds of one `init()`, and seconds until its capture had written, if there is one."""
+    before = len(list(journals.glob("*/*/*.tlj")))
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", INIT],
+        cwd=repository,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    if environment["TRAINLEDGER_CAPTURE"] == "off":
+        return float(done.stdout), None
+    # Its own journal, beside that of the run, is made when all is stored.
+    while len(list(journals.glob("*/*/*.tlj"))) < before + 2:
+        if time.perf_counter() - began > WAIT_S_MAX:
+            raise RuntimeError(f"no capture was written within {WAIT_S_MAX:g} s")
+        time.sleep(0.01)
+    return float(done.stdout), time.perf_counter() - began
+
+
+def measure(*, quick: bool = False) -> Iterator[dict[str, Any]]:
+    """Medians, and their difference."""
+    files, runs = (QUICK_FILES, QUICK_RUNS) if quick else (FILES, RUNS)
+    with temporary_folder() as folder:
+        environment = user_environment(folder, GIT_CONFIG_GLOBAL=os.devnull)
+        make_repository(folder / "repository", files, environment)
+        journals = Path(environment["TRAINLEDGER_DIR"])
+        without: list[float] = []
+        captured: list[float] = []
+        beside_s: list[float] = []
+        for _ in range(runs):
+            for switch, times in (("off", without), ("on", captured)):
+                took_ms, took_s = init_ms(
+                    folder / "repository", environment | {"TRAINLEDGER_CAPTURE": switch}, journals
+                )
+                times.append(took_ms)
+                beside_s += [] if took_s is None else [took_s]
+    added_ms = statistics.median(captured) - statistics.median(without)
+    yield {
+        "case": f"init() in a repository of {files} files",
+        "init_ms": round(statistics.median(without), 1),
+        "init_with_capture_ms": round(statistics.median(captured), 1),
+        "added_ms": round(added_ms, 1),
+        "first_capture_s": round(beside_s[0], 2),
+        "next_captures_s": round(statistics.median(beside_s[1:]), 2),
+        "bars": {"added_ms": 50},
+        "met": added_ms < 50,
+    }
