@@ -12,6 +12,7 @@ Limits: no removal here (that needs to know who refers to a blob); one blob fits
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ __all__ = ["BLOBS_FOLDER", "BlobRef", "BlobSource", "BlobStore", "FolderBlobs", 
 
 BLOBS_FOLDER = "blobs"
 BLOCK_BYTES = 1 << 20
+ABANDONED_NS = 2 * 86_400 * 10**9
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -98,6 +100,7 @@ class FolderBlobs:
     def workspace(self) -> Iterator[Path]:
         """A folder on the disk of the blobs for what is made before it is stored; gone at the end."""
         parent = self._make(self.folder / "tmp")
+        _sweep(parent)
         with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as name:
             yield Path(name)
 
@@ -194,6 +197,21 @@ def sha256_of(path: Path) -> str:
 def _blocks(source: BinaryIO) -> Iterator[bytes]:
     while block := source.read(BLOCK_BYTES):
         yield block
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what writers left that were killed: work takes minutes, so what is days old belongs to nobody."""
+    newest_ns = folder.stat().st_mtime_ns
+    for entry in os.scandir(folder):
+        try:
+            if entry.stat(follow_symlinks=False).st_mtime_ns > newest_ns - ABANDONED_NS:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
+        except OSError:
+            continue  # another process was faster
 
 
 def _sync_folder(folder: Path) -> None:

@@ -103,3 +103,24 @@ def test_claim_that_is_too_large_is_cut_and_says_so() -> None:
 def test_what_is_no_request_is_refused(text: bytes) -> None:
     with pytest.raises(UsageError, match="not a capture request"):
         parse_request(text)
+
+
+def test_plain_folder_is_stored_for_a_script_or_a_notebook_and_not_for_any_other_command(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "train.py").write_text("print(1)")
+    notebook = {"JPY_SESSION_NAME": str(folder / "n.ipynb")}
+    for main_file, variables, is_stored in (
+        ("train.py", {}, True),
+        (None, {}, False),
+        (None, notebook, True),
+    ):
+        request = request_for(folder, main_file=main_file, uid_folder=str(tmp_path / "journals"), sys_path=[])
+        environment = program_environment() | variables
+        capture = Capture(request, environment=environment, clock=SystemClock())
+        capture.run()
+        claim = capture.claim()
+        assert (claim["snapshot_id"] is not None) is is_stored, claim["reasons"]
+        assert (claim["entry_point"] == notebook["JPY_SESSION_NAME"]) is bool(variables)

@@ -1,6 +1,7 @@
 """Blobs are whole, stored once, and checked."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,16 @@ def test_a_write_that_fails_leaves_nothing(blobs: FolderBlobs, tmp_path: Path) -
     with pytest.raises(OSError):
         blobs.put_file(tmp_path / "missing")
     assert list((blobs.folder / "tmp").iterdir()) == []
+
+
+def test_what_killed_writers_left_is_removed_after_days(blobs: FolderBlobs) -> None:
+    with blobs.workspace():
+        pass
+    old, young = blobs.folder / "tmp" / "old", blobs.folder / "tmp" / "young"
+    for folder in (old, young):
+        folder.mkdir()
+        (folder / "file").write_bytes(b"x")
+    os.utime(old, ns=(0, 0))
+    with blobs.workspace() as workspace:
+        assert not old.exists() and young.exists() and workspace.exists()
+    assert not workspace.exists()

@@ -53,7 +53,7 @@ class Capture:
             "commit": None,
             "branch": None,
             "dirty": None,
-            "entry_point": None if request.entry_point is None else redact(request.entry_point),
+            "entry_point": _entry_point(request, environment),
             "argv": redact_argv(request.argv),
             "python": request.python,
             "packages": {},
@@ -135,7 +135,9 @@ class Capture:
         )
         folder = self._request.code_folder
         folder = folder if folder.is_dir() else self._request.cwd
-        stored = store.store(folder, home=Path(os.path.expanduser("~")))
+        # Without a script, a folder that is in no repository is just where somebody stood.
+        has_entry = self._request.script is not None or str(self._claim["entry_point"]).endswith(".ipynb")
+        stored = store.store(folder, home=Path(os.path.expanduser("~")), takes_plain=has_entry)
         self._claim["reasons"] += stored.reasons[:REASONS_MAX]
         if stored.document is None:
             return
@@ -193,6 +195,14 @@ def fit(claim: dict[str, Any], bytes_max: int = CLAIM_BYTES_MAX) -> dict[str, An
     if len(packages) < len(claim["packages"]):
         cut["reasons"].append(f"packages: only {len(packages)} of {len(claim['packages'])} fit one record")
     return cut
+
+
+def _entry_point(request: Request, environment: Mapping[str, str]) -> str | None:
+    """The script or module; in a kernel of Jupyter the notebook, whose name its server puts into the environment."""
+    told = request.entry_point
+    if told is None and (notebook := environment.get("JPY_SESSION_NAME", "")).endswith(".ipynb"):
+        told = notebook
+    return None if told is None else redact(told)
 
 
 def _left_out(item: LeftOut) -> dict[str, Any]:

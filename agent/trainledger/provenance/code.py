@@ -11,13 +11,13 @@ under a filter other than Git LFS counts as changed.
 
 import hashlib
 import os
-import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..redaction import redact
 from .git import Git, clean_address, open_git, read_config
 from .programs import Programs, UnavailableError
+from .subversion import ask_svn
 
 __all__ = ["CodeFacts", "capture_code", "find_vcs"]
 
@@ -150,8 +150,7 @@ def _matches_pointer(top: Path, path: bytes, pointer: bytes) -> bool:
 
 
 def _capture_svn(folder: Path, programs: Programs, facts: CodeFacts) -> None:
-    options = ("--xml", "--non-interactive", "--config-option", "servers:global:http-timeout=5")
-    info = _parse_xml(programs.run(["svn", "info", *options, "."], folder))
+    info = ask_svn(folder, programs, "info", ".")
     entry = info.find("./entry")
     url = info.findtext("./entry/url")
     facts.repository = None if url is None else clean_address(url)
@@ -159,15 +158,8 @@ def _capture_svn(folder: Path, programs: Programs, facts: CodeFacts) -> None:
     relative = info.findtext("./entry/relative-url") or ""
     facts.branch = redact(relative.removeprefix("^/")) or None
     root = info.findtext("./entry/wc-info/wcroot-abspath") or str(folder)
-    status = _parse_xml(programs.run(["svn", "status", "-q", *options, "."], Path(root)))
+    status = ask_svn(Path(root), programs, "status", "-q", ".")
     states = {(item.get("item"), item.get("props")) for item in status.iter("wc-status")}
     facts.dirty = any(
         item not in ("external", "normal", "none") or props == "modified" for item, props in states
     )
-
-
-def _parse_xml(text: bytes) -> ElementTree.Element:
-    try:
-        return ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise UnavailableError(f"svn: its answer could not be read: {error}") from error

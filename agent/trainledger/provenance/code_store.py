@@ -31,6 +31,7 @@ from .programs import Programs, UnavailableError
 from .raw_snapshot import SNAPSHOT_REF, RawSnapshot, RawTree
 from .selection import FILE_BYTES_MAX, FILES_BYTES_MAX
 from .subversion import read_working_copy
+from .withholding import is_secret_file
 
 __all__ = ["CodeStore", "StoredCode"]
 
@@ -73,15 +74,17 @@ class CodeStore:
         self._patch = b""
         self._stored = StoredCode()
 
-    def store(self, folder: Path, *, home: Path) -> StoredCode:
-        """Store what holds `folder`; never raises. `home` and what is above it are no folders of code."""
+    def store(self, folder: Path, *, home: Path, takes_plain: bool = True) -> StoredCode:
+        """Store what holds `folder`; never raises.
+
+        `takes_plain`: also a folder in no repository, unless it is `home` or above it."""
         vcs = find_vcs(folder)
         try:
             if vcs == "git":
                 self._git_repository(open_git(folder, self._programs)[0], "")
             elif vcs == "svn":
                 self._working_copy(folder)
-            elif folder == home or folder in home.parents:
+            elif not takes_plain or folder == home or folder in home.parents:
                 self._stored.reasons.append(
                     f"code: {folder} is no folder of code, so no file of it is stored"
                 )
@@ -213,7 +216,11 @@ class CodeStore:
         room = FILES_BYTES_MAX
         found = []
         for item in lfs_objects(user):
-            if not is_pushed and item.size_bytes <= min(room, FILE_BYTES_MAX):
+            if (
+                not is_pushed
+                and not is_secret_file(item.path)
+                and item.size_bytes <= min(room, FILE_BYTES_MAX)
+            ):
                 room -= item.size_bytes
                 is_same = self._blobs.put_file(user.top / item.path).sha256 == item.sha256
                 item = replace(item, is_stored=is_same)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from trainledger_schemas.blobs import BlobRef, FolderBlobs
 
-from ..redaction import redact
+from ..redaction import has_secret_form, redact
 from .git import Git, clean_address, read_config
 from .programs import UnavailableError
 from .withholding import holds_secret, is_secret_file
@@ -127,6 +127,8 @@ def _why_not(history: History, user: Git, private: Git) -> str | None:
         counts = dict(line.split(b": ", 1) for line in user.run("count-objects", "-v").splitlines())
         if int(counts.get(b"size-pack", b"0")) << 10 > HISTORY_BYTES_MAX * 2:
             return "the repository is too large"
+    if has_secret_form(private.run("log", "--format=%an %ae%n%B", *wanted).decode("utf-8", "replace")):
+        return "the message of one of them holds what looks like a secret"
     patch = private.run(
         "diff-tree",
         "--stdin",

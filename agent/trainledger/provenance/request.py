@@ -28,6 +28,8 @@ from trainledger_schemas.ids import id_bytes
 
 __all__ = ["Request", "parse_request"]
 
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -48,9 +50,23 @@ class Request:
     loaded: tuple[str, ...]
 
     @property
+    def script(self) -> Path | None:
+        """The file that was started, if it is one of the user's and not an installed program or module."""
+        if self.main_file is None:
+            return None
+        path = (self.cwd / self.main_file).resolve()
+        is_installed = not _INSTALLED.isdisjoint(path.parts) or path.parent.name in ("bin", "sbin")
+        return None if is_installed else path
+
+    @property
     def code_folder(self) -> Path:
-        """Where to look for the repository: beside the script, else where the training runs."""
-        return self.cwd if self.main_file is None else (self.cwd / self.main_file).resolve().parent
+        """Where to look for the code: beside the script (above the package it is in), else where it was started."""
+        if self.script is None:
+            return self.cwd
+        folder = self.script.parent
+        while (folder / "__init__.py").exists() and folder != folder.parent:
+            folder = folder.parent
+        return folder
 
 
 def parse_request(text: bytes) -> Request:

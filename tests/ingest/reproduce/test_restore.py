@@ -341,7 +341,7 @@ SECRETS = {
 }
 
 
-@pytest.mark.parametrize("how", ["untracked", "changed", "unpushed commit", "plain folder"])
+@pytest.mark.parametrize("how", ["untracked", "changed", "unpushed commit", "message", "plain folder"])
 def test_planted_secrets_are_in_no_byte_that_was_stored(workshop: Workshop, how: str) -> None:
     if how == "plain folder":
         folder = workshop.folder / "plain"
@@ -363,13 +363,15 @@ def test_planted_secrets_are_in_no_byte_that_was_stored(workshop: Workshop, how:
             work.commit_all()
             work.git("rm", "-q", *SECRETS)
             work.git("commit", "-q", "-m", "away")
+    if how == "message":
+        work.git("commit", "-q", "--allow-empty", "-m", f"log in with {AWS}")
     stored = workshop.store(folder)
     read_everything(workshop)
     restored = workshop.restore(stored)
     assert "password = os.environ" in (restored.folder / "train.py").read_text()
-    if how == "unpushed commit":
+    if how in ("unpushed commit", "message"):
         assert any("looks like a secret" in reason for reason in stored.reasons)
-    else:
+    if how != "unpushed commit":
         assert {item.path for item in stored.left_out} == set(SECRETS)
 
 
