@@ -6,7 +6,9 @@ They are recorded with a run and set again when it is repeated; all others are n
 __all__ = ["is_launch_variable", "is_result_variable"]
 
 _PREFIXES = tuple(
-    "CUDA_ CUBLAS_ CUDNN_ NVIDIA_ NCCL_ TORCH PYTORCH_ OMP_ MKL_ OPENBLAS_ KMP_ BLIS_ NUMEXPR_ XLA_ JAX_ TF_ "
+    "CUDA_ CUBLAS_ CUDNN_ NVIDIA_ NCCL_ TORCH PYTORCH_ OMP_ MKL_ OPENBLAS_ KMP_ BLIS_ NUMEXPR_ XLA_ JAX_ "
+    # Not TF_ alone: TF_VAR_ and TF_CLI_ are Terraform's.
+    "TF_CPP_ TF_CUDNN_ TF_DETERMINISTIC_ TF_DISABLE_ TF_ENABLE_ TF_FORCE_ TF_GPU_ TF_NUM_ TF_XLA_ "
     "TOKENIZERS_ PYTHON UCX_ FI_".split()
 )
 _NAMES = frozenset(

@@ -70,6 +70,7 @@ def test_variables_are_an_allow_list_without_secrets() -> None:
         "TORCH_API_KEY": "x",
         "NCCL_URL": "https://me:hunter2hunter2@host/",
         "HOME": "/home/me",
+        "TF_VAR_password1": "x",
         "TRAINLEDGER_RUN_ID": "x",
     }
     found, withheld = describe_variables(environ)

@@ -120,6 +120,9 @@ def test_dirty_run_is_repeated_with_the_same_metrics_to_the_last_bit(project: Pr
         (result["repetition"], "C", "finished", "identical"),
     }
     assert {tag for row in rows if row["run"] != run for tag in row["tags"]} == {f"reproduces:{run}"}
+    # The repetition has the same name and is newer; what is repeated is the run itself.
+    other = tool.command("reproduce", "dirty", "--plan")
+    assert f"plan for {run}" in other.stdout and "which is repeated again" in other.stderr
     shown = tool.command("show", run).stdout
     assert "grade" in shown and "packages, not their contents" in shown
 

@@ -96,6 +96,10 @@ def _plan(run: str, given: list[str], choice: _Choice) -> _Planned:
     settings = read_settings()
     with session() as opened:
         facts = read_run_facts(opened, find_run(opened, run, say=stderr_line))
+        if facts.repeats is not None and not facts.run_id.startswith(run.lower()):
+            # A repetition often bears the name of what it repeats, and is newer.
+            stderr_line(f"{facts.run_id} is a repetition of {facts.repeats}, which is repeated again")
+            facts = read_run_facts(opened, facts.repeats)
     check_repeatable(facts)
     blobs = local_blobs(settings)
     snapshot = read_snapshot(blobs, str(facts.provenance["snapshot_sha256"]))
@@ -187,7 +191,7 @@ def _link(paths: tuple[str, ...], snapshot: CodeSnapshot, folder: Path) -> None:
 def _report_restored(restored: Restored, *, accept: bool) -> None:
     for step in restored.steps:
         stderr_line(f"restored {step}")
-    stderr_line(f"restored {restored.files} files in {restored.folder}, each compared with the snapshot")
+    stderr_line(f"{restored.folder}: {restored.files} restored files, each compared with the snapshot")
     for problem in restored.problems:
         stderr_line(f"not as it was: {problem}")
     if restored.problems and not accept:

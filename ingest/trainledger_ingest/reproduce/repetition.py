@@ -14,13 +14,12 @@ from trainledger_schemas.clock import Clock
 from ..session import Session
 from .command import Command
 from .results import Outcome, Tolerance, compare_results, read_series
-from .run_facts import RunFacts, read_run_facts
+from .run_facts import REPEATS_TAG, RunFacts, read_run_facts
 
 __all__ = ["Comparison", "compare_runs", "compare_when_captured", "hardware", "run_again"]
 
 CAPTURE_WAIT_S = 30.0
 POLL_S = 1.0
-TAG = "reproduces"
 _WRAPPER = "import sys; from trainledger.cli import main; sys.exit(main())"
 
 
@@ -47,7 +46,7 @@ def run_again(
         "EXPERIMENT": facts.experiment,
         "TEAM": facts.team,
         "NAME": f"repeats {facts.name or facts.run_id[:8]}",
-        "TAGS": f"{TAG}:{facts.run_id}",
+        "TAGS": f"{REPEATS_TAG}{facts.run_id}",
     }
     for name in ("PARENT", "WRAPPED", "CAPTURE", *told):
         environment.pop(f"TRAINLEDGER_{name}", None)

@@ -11,8 +11,9 @@ from trainledger_schemas.errors import NotFoundError
 from ..session import Session
 from .grade import Facts, Judgement, facts_of, judge
 
-__all__ = ["RunFacts", "grade_of", "read_run_facts"]
+__all__ = ["REPEATS_TAG", "RunFacts", "grade_of", "read_run_facts"]
 
+REPEATS_TAG = "reproduces:"
 _PROVENANCE = (
     "vcs, repository, commit, branch, dirty, snapshot_id, snapshot_sha256, left_out, left_out_files, code_root, cwd, "
     "entry_point, argv, program, launcher, variables, python, packages, os, reasons"
@@ -34,6 +35,13 @@ class RunFacts:
     provenance: Mapping[str, Any]
     parameters: tuple[str, ...]
     is_repeated: bool
+    tags: tuple[str, ...] = ()
+
+    @property
+    def repeats(self) -> str | None:
+        """The run that this one repeats, if it does."""
+        found = (tag.removeprefix(REPEATS_TAG) for tag in self.tags if tag.startswith(REPEATS_TAG))
+        return next(found, None)
 
     @property
     def judged(self) -> Facts:
@@ -51,7 +59,7 @@ def read_run_facts(session: Session, run_id: str) -> RunFacts:
     views = session.views
     runs = _rows(
         session,
-        "SELECT toString(run_id) AS id, name, project, experiment, team, state, ranks, nodes, "
+        "SELECT toString(run_id) AS id, tags, name, project, experiment, team, state, ranks, nodes, "
         f"run_id IN (SELECT run_id FROM {views}.reproductions WHERE outcome IN ('identical', 'within tolerance')) "
         f"AS is_repeated FROM {views}.runs WHERE run_id = {{id:UUID}}",
         run_id,
@@ -77,6 +85,7 @@ def read_run_facts(session: Session, run_id: str) -> RunFacts:
         provenance=provenance[0] if provenance else {},
         parameters=tuple(entry["key"] for entry in parameters),
         is_repeated=bool(row["is_repeated"]),
+        tags=tuple(row["tags"]),
     )
 
 
