@@ -16,8 +16,11 @@ __all__ = [
     "TOPIC_METRICS",
     "TOPIC_NODES",
     "TOPIC_RUNS",
+    "AliasSet",
     "Allocation",
+    "ArtifactLogged",
     "Block",
+    "DatasetUsed",
     "DeadSkipped",
     "Device",
     "DeviceUsage",
@@ -93,6 +96,8 @@ EVENT_TOPICS: dict[str, str] = {
     "summary_set": TOPIC_RUNS,
     "metric_defined": TOPIC_RUNS,
     "provenance": TOPIC_RUNS,
+    "dataset_used": TOPIC_RUNS,
+    "artifact_logged": TOPIC_RUNS,
     "run_exited": TOPIC_RUNS,
     "writer_gap": TOPIC_RUNS,
     "writer_seen": TOPIC_RUNS,
@@ -108,6 +113,7 @@ EVENT_TOPICS: dict[str, str] = {
     "price_set": TOPIC_ADMIN,
     "dead_skipped": TOPIC_ADMIN,
     "reproduction_result": TOPIC_ADMIN,
+    "alias_set": TOPIC_ADMIN,
 }
 
 
@@ -249,6 +255,54 @@ class Provenance(TypedDict):
     launcher: list[str]
     variables: dict[str, str]
     program: str | None
+
+
+class DatasetUsed(TypedDict):
+    """A run reads a dataset, a model or a file."""
+
+    envelope: Envelope
+    run_id: bytes
+    writer_id: bytes
+    at_us: int
+    use_id: bytes
+    stage: int
+    kind: str
+    name: str
+    version: str | None
+    role: str | None
+    uri: str | None
+    digest: str | None
+    size_bytes: int | None
+    files: int | None
+    manifest_sha256: str | None
+    status: str
+    system: str | None
+    reference: str | None
+    is_fixed: bool | None
+    reasons: list[str]
+
+
+class ArtifactLogged(TypedDict):
+    """A run wrote a model or a file that is kept."""
+
+    envelope: Envelope
+    run_id: bytes
+    writer_id: bytes
+    at_us: int
+    artifact_id: bytes
+    stage: int
+    kind: str
+    name: str
+    uri: str | None
+    digest: str | None
+    size_bytes: int | None
+    files: int | None
+    manifest_sha256: str | None
+    status: str
+    is_stored: bool
+    new_bytes: int | None
+    aliases: list[str]
+    reasons: list[str]
 
 
 class RunExited(TypedDict):
@@ -546,3 +600,16 @@ class ReproductionResult(TypedDict):
     atol: float
     hardware: str
     set_by: str
+
+
+class AliasSet(TypedDict):
+    """A person gave a name to a version of a model, or took it away."""
+
+    envelope: Envelope
+    at_us: int
+    model: str
+    alias: str
+    digest: str | None
+    run_id: bytes | None
+    set_by: str
+    note: str | None
