@@ -28,6 +28,7 @@ from .claims import (
     split_settings,
     started_claim,
 )
+from .declared_data import DeclaredData
 from .identity import Membership, choose_run, name_mark, parent_variable
 from .init_arguments import check_arguments, warn_unknown
 from .interruption import is_from_handler
@@ -48,7 +49,7 @@ FINISH_POLL_S = 0.05
 _STATUSES = ("finished", "failed", "killed")
 
 
-class Run:
+class Run(DeclaredData):
     """One run as this process sees it. Made by `init`.
 
     `log(data, step=None)`: record a dict of values. The point is safe from the death of the process when the

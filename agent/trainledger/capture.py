@@ -8,11 +8,13 @@ is no shell it is started directly, and its first process stays as a zombie unti
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from trainledger_schemas.ids import id_text
 
-__all__ = ["start_capture"]
+__all__ = ["start_beside", "start_capture"]
 
 # Of very many modules the first: they are asked for only because some of them may be ignored files.
 _LOADED_MAX = 2000
@@ -49,6 +51,11 @@ def start_capture(
         "pid": os.getpid(),
         "loaded": _loaded_files(here, main_file),
     }
+    return start_beside("trainledger.provenance", request)
+
+
+def start_beside(module: str, request: Mapping[str, Any]) -> bool:
+    """Start `python -m module` in a session of its own with the request as JSON on stdin; False if that failed."""
     try:
         told = os.memfd_create("trainledger-capture", os.MFD_CLOEXEC)
     except OSError:
@@ -56,7 +63,7 @@ def start_capture(
     try:
         os.write(told, json.dumps(request, default=str).encode())
         os.lseek(told, 0, os.SEEK_SET)
-        return _start_detached([sys.executable, "-I", "-m", "trainledger.provenance"], told)
+        return _start_detached([sys.executable, "-I", "-m", module], told)
     except (OSError, TypeError, ValueError):
         # No memory or processes left, an interpreter without a path: the run matters more than its description.
         return False

@@ -1,0 +1,116 @@
+"""`python -I -m trainledger.data`: measure or store what one call of the training named, beside the training.
+
+Reads a request from stdin (see `request`), leaves its starter, and writes a journal of its own that holds one claim:
+the starter's with what was found, as stage 1. Guarantees: it says nothing on stdout or stderr, it is niced, one at
+a time works for a user, and it ends within TOTAL_BUDGET_S + WRITE_BUDGET_S; then what was not found is told.
+"""
+
+import fcntl
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+from trainledger_schemas.blobs import BLOBS_FOLDER, FolderBlobs
+from trainledger_schemas.clock import Clock, SystemClock
+from trainledger_schemas.errors import TrainledgerError
+from trainledger_schemas.ids import random_id
+
+from ..journal import JournalWriter
+from ..placement import Placement
+from ..redaction import redact
+from ..settings import Settings, process_environment
+from .artifact import store_artifact
+from .measure import measure_dataset
+from .request import DataRequest, parse_request
+
+__all__ = ["main"]
+
+REQUEST_BYTES_MAX = 4 << 20
+# A dataset of 3 TB at 1 GB/s; a job that takes longer is better served by a version that a system keeps.
+TOTAL_BUDGET_S = 3600
+WRITE_BUDGET_S = 10
+NICENESS = 10
+
+
+class _TimeUpError(BaseException):
+    """The budget is spent; thrown into whatever runs, past every `except Exception` there."""
+
+
+def main() -> int:
+    """Read the request, leave the starter, work, write; 0, or 2 when the request is none."""
+    try:
+        request = parse_request(sys.stdin.buffer.read(REQUEST_BYTES_MAX))
+    except TrainledgerError as error:
+        sys.stderr.write(f"trainledger.data: {error}\n")
+        return 2
+    if os.fork():
+        os._exit(0)  # nothing of it is left behind as a zombie of the training
+    _detach()
+    work_and_write(request, clock=SystemClock())
+    return 0
+
+
+def work_and_write(request: DataRequest, *, clock: Clock) -> None:
+    """Find what can be found and append the claim to a new journal; raises OSError when that cannot be."""
+    signal.signal(signal.SIGALRM, _raise_time_up)
+    signal.alarm(TOTAL_BUDGET_S)
+    try:
+        found = _find(request, clock)
+        signal.alarm(0)
+    except _TimeUpError:
+        found = {"status": "partial", "reasons": [f"given up after {TOTAL_BUDGET_S} s"]}
+    except OSError as error:
+        found = {"status": "failed", "reasons": [redact(f"cannot be read or stored: {error}")]}
+    except Exception as error:  # whatever a strange file provokes, that it was used is on record
+        found = {"status": "failed", "reasons": [f"given up: {type(error).__name__}"]}
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(WRITE_BUDGET_S)
+    journal = JournalWriter.create(
+        Placement(request.uid_folder, (), request.append_by_write, None),
+        run_id=request.run_id,
+        parent_journal=request.parent_journal,
+        settings=Settings.from_env(process_environment()),
+        ids=random_id,
+        clock=clock,
+    )
+    try:
+        reasons = [*request.claim.get("reasons", ()), *found.pop("reasons", ())]
+        journal.append_claim(request.claim | found | {"stage": 1, "reasons": reasons})
+    finally:
+        journal.close()
+        signal.alarm(0)
+
+
+def _find(request: DataRequest, clock: Clock) -> dict[str, Any]:
+    blobs = FolderBlobs(request.uid_folder / BLOBS_FOLDER)
+    blobs.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # One at a time: a training that names a hundred folders at once must not have a hundred readers beside it.
+    fd = os.open(blobs.folder / "work.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if request.claim["type"] == "artifact_logged":
+            return store_artifact(request, blobs=blobs, started_ns=clock.wall_ns())
+        return measure_dataset(request.path, request.where, blobs=blobs, clock=clock)
+    finally:
+        os.close(fd)
+
+
+def _detach() -> None:
+    os.setsid()
+    os.nice(NICENESS)
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for target in (0, 1, 2):
+        os.dup2(null, target)
+    if null > 2:
+        os.close(null)
+
+
+def _raise_time_up(number: int, frame: FrameType | None) -> None:
+    raise _TimeUpError
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Keeps an artifact: every file whole under its SHA-256, a folder by its manifest too.
+
+What the training set aside (`Held`) is stored and then removed; a file that is only linked counts when it is, behind
+the reading, what it was when the training named it. A file whose bytes are kept already is read and not written.
+Limit: files are stored while ROOM_BYTES_MIN of the disk stay free.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from trainledger_schemas.blobs import FolderBlobs
+from trainledger_schemas.tree_manifest import walk_tree
+
+from ..redaction import redact
+from .folder_scan import Scanner, hash_file
+from .request import DataRequest, Held
+from .stat_cache import StatCache
+
+__all__ = ["store_artifact"]
+
+ROOM_BYTES_MIN = 1 << 30
+
+
+def store_artifact(request: DataRequest, *, blobs: FolderBlobs, started_ns: int) -> dict[str, Any]:
+    """The fields of the claim of a stored artifact; raises OSError where the path cannot be read.
+
+    A repeat stores nothing twice. What was held is gone when this returns or raises."""
+    held = request.held
+    try:
+        if request.path is None:
+            return {"status": "unmeasured", "reasons": ["an address is recorded, its bytes are not kept"]}
+        source = held.folder / "x" if held else Path(os.path.realpath(request.path))
+        keeper = _Keeper(blobs, held)
+        if source.is_dir():
+            return keeper.folder(source, started_ns=started_ns)
+        return keeper.file(source)
+    finally:
+        if held is not None:
+            shutil.rmtree(held.folder, ignore_errors=True)
+
+
+class _Keeper:
+    def __init__(self, blobs: FolderBlobs, held: Held | None) -> None:
+        self._blobs = blobs
+        self._linked = {item.path: item for item in held.linked} if held else {}
+        self._is_held = held is not None
+        self._new_bytes = 0
+        self._reasons: list[str] = []
+
+    def file(self, source: Path) -> dict[str, Any]:
+        scan = hash_file(os.fsencode(source))
+        is_kept = scan.is_stable and self._keep(source, b"", scan.sha256, scan.key.size_bytes)
+        if not scan.is_stable:
+            self._reasons.append("changed while it was stored")
+        return {
+            "digest": f"sha256:{scan.sha256}" if is_kept or not self._reasons else None,
+            "size_bytes": scan.key.size_bytes,
+            "files": 1,
+            "is_stored": is_kept,
+            **self._rest(is_kept=is_kept),
+        }
+
+    def folder(self, source: Path, *, started_ns: int) -> dict[str, Any]:
+        nodes: dict[str, bytes] = {}
+
+        def store(node: bytes) -> None:
+            ref = self._blobs.put(node)
+            nodes[ref.sha256] = node
+
+        scan = Scanner(StatCache(None, ""), store, started_ns=started_ns).scan(os.fsencode(source))
+        kept = [
+            self._keep(source / os.fsdecode(path), path, child.sha256, child.size_bytes)
+            for path, child in walk_tree(scan.sha256, nodes.__getitem__)
+            if child.type in "fx"
+        ]
+        self._reasons += [redact(reason) for reason in scan.reasons]
+        is_kept = all(kept) and scan.is_stable and not scan.is_partial
+        return {
+            "digest": f"sha256:{scan.sha256}",
+            "manifest_sha256": scan.sha256,
+            "size_bytes": scan.size_bytes,
+            "files": scan.files,
+            "is_stored": is_kept,
+            **self._rest(is_kept=is_kept),
+        }
+
+    def _rest(self, *, is_kept: bool) -> dict[str, Any]:
+        status = "complete" if is_kept else "unstable" if self._reasons else "failed"
+        return {"new_bytes": self._new_bytes, "status": status, "reasons": self._reasons[:20]}
+
+    def _keep(self, source: Path, inner: bytes, sha256: str, size_bytes: int) -> bool:
+        if self._linked and inner in self._linked and not self._is_as_linked(source, inner):
+            return False
+        if self._blobs.has(sha256):
+            return True
+        if shutil.disk_usage(self._blobs.folder).free < size_bytes + ROOM_BYTES_MIN:
+            self._reasons.append("not stored: the disk of the blobs is almost full")
+            return False
+        if self._is_held and inner not in self._linked:
+            self._blobs.adopt(source, sha256)
+        elif self._blobs.put_file(source).sha256 != sha256 or (
+            inner in self._linked and not self._is_as_linked(source, inner)
+        ):
+            self._reasons.append("changed while it was stored")
+            return False
+        self._new_bytes += size_bytes
+        return True
+
+    def _is_as_linked(self, source: Path, inner: bytes) -> bool:
+        was, info = self._linked[inner], source.lstat()
+        same = (info.st_ino, info.st_size, info.st_mtime_ns) == (was.inode, was.size_bytes, was.mtime_ns)
+        if not same:
+            self._reasons.append(
+                "written again in place before it was stored: write to a new file, or log it before the next write"
+            )
+        return same

@@ -1,0 +1,265 @@
+"""What a run says of its data and models: `use_dataset`, `log_artifact`, `use_artifact`.
+
+Each call appends a claim at once: what was meant is on record whatever happens next. Reading, hashing and storing is
+done by a detached process (`trainledger.data`), which appends a second claim in a journal of its own. Guarantees:
+nothing here raises into training; trouble is one line on stderr. A call costs the training some milliseconds, and
+`log_artifact` up to COPIED_BYTES_MAX of copying: a training may write to the same file as soon as it returns, so
+the file is cloned where the file system can do that, copied when it is small, and else held by a hard link, whose
+file must not be written in place before it is stored (a change is noticed, and the artifact told as unstable).
+Limits: CALLS_MAX calls that start a process; HELD_FILES_MAX files of a folder are held.
+"""
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from trainledger_schemas.clock import wall_ns
+from trainledger_schemas.ids import id_text, random_id
+
+from .capture import start_beside
+from .interruption import is_from_handler
+from .notices import Notices
+from .redaction import redact
+
+if TYPE_CHECKING:
+    from .journal import JournalWriter
+    from .placement import Placement
+
+__all__ = ["DeclaredData"]
+
+CALLS_MAX = 1000
+COPIED_BYTES_MAX = 64 << 20
+HELD_FILES_MAX = 1000
+_TEXT_CHARACTERS_MAX = 2000
+_ALIASES_MAX = 20
+_VERSION_NAMES = frozenset({"versionid", "generation", "version", "revision", "snapshot"})
+_KINDS = ("dataset", "model", "file")
+_CLONE = 0x40049409  # FICLONE of linux/fs.h
+
+
+class DeclaredData:
+    """The calls of a run; mixed into `Run`, whose journal they write to."""
+
+    _notices: Notices
+    _place: "Placement"
+    _data_calls = 0
+
+    def use_dataset(
+        self, data: Any, name: str | None = None, version: str | None = None, *, role: str | None = None
+    ) -> None:
+        """Say that the run reads a dataset: a file, a folder, or an address such as s3://bucket/key.
+
+        name: what people call it (default: the last part of the path). version: what people call this state of it;
+        without one the ledger counts v1, v2 ... by content. role: what for, e.g. train or eval. Returns at once;
+        the digest of a file or folder comes when it has been read in the background. Never raises.
+        """
+        self._declare(
+            "dataset_used", data, {"kind": "dataset", "name": name, "version": version, "role": role}, ()
+        )
+
+    def log_artifact(
+        self, path: Any, name: str | None = None, kind: str = "model", *, aliases: Any = ()
+    ) -> None:
+        """Keep a file or folder that the run has written: whole, under the digest of its bytes.
+
+        name: what people call it (default: the last part of the path); the same bytes under a name are the same
+        version, others the next: v1, v2 ... kind: model, dataset or file. aliases: names, e.g. ("best",), that mean
+        this version from now on. The path may be written again, to a new file, as soon as this returns. Never raises.
+        """
+        self._declare("artifact_logged", path, {"kind": kind, "name": name}, aliases)
+
+    def use_artifact(self, reference: str, *, kind: str = "model", role: str | None = None) -> None:
+        """Say that the run starts from an artifact: "resnet:production", "resnet:v3", or "resnet" for its newest."""
+        name, _, version = reference.partition(":") if isinstance(reference, str) else ("unnamed", "", "")
+        told = {"kind": kind, "name": name, "version": version or "latest", "role": role}
+        self._declare("dataset_used", None, told, ())
+
+    def _declare(self, event: str, data: Any, told: dict[str, Any], aliases: Any) -> None:
+        try:
+            self._declare_now(event, data, told, aliases)
+        except Exception as error:  # whatever was passed and however the disk is: the training goes on
+            if is_from_handler(error):
+                raise
+            why = str(error) if isinstance(error, OSError) else type(error).__name__
+            self._notices.once(f"data {why}", f"{_call_of(event, told)} is not recorded: {why}")
+
+    def _declare_now(self, event: str, data: Any, told: dict[str, Any], aliases: Any) -> None:
+        journal = self._open_journal()
+        if journal is None:
+            return
+        where, is_path = (None, False) if data is None else _place_of(data)
+        kind = told["kind"] if told["kind"] in _KINDS else "file"
+        claim: dict[str, Any] = {
+            "type": event,
+            "at_us": wall_ns() // 1000,
+            ("use_id" if event == "dataset_used" else "artifact_id"): id_text(random_id()),
+            "stage": 0,
+            **{key: None if value is None else _text(value) for key, value in told.items()},
+            "kind": kind,
+            "name": _text(told["name"] or _last_part(where or type(data).__name__)),
+            "uri": None if where is None else _text(redact(where if is_path else _address(where))),
+            "status": "declared",
+            "reasons": [],
+        }
+        if event == "artifact_logged":
+            names = [aliases] if isinstance(aliases, str) else list(aliases)
+            claim |= {"is_stored": False, "aliases": [_text(alias) for alias in names[:_ALIASES_MAX]]}
+        if is_path and not os.path.exists(where or ""):
+            claim |= {"status": "failed", "reasons": ["there is no such file or folder"]}
+            self._notices.once(f"no {where}", f"{_call_of(event, told)}: there is no {claim['uri']}")
+        elif where is None and data is not None:
+            claim |= {"status": "unmeasured", "reasons": [f"of a {type(data).__name__} there is no digest"]}
+        self._claim(claim)
+        if where is not None and claim["status"] == "declared":
+            self._measure(journal, claim, where, is_path=is_path)
+
+    def _measure(self, journal: "JournalWriter", claim: dict[str, Any], where: str, *, is_path: bool) -> None:
+        if self._data_calls >= CALLS_MAX:
+            self._notices.once(
+                "data calls", f"more than {CALLS_MAX} datasets and artifacts: the rest by name alone"
+            )
+            return
+        self._data_calls += 1
+        uid_folder = journal.folder.parent
+        held = None
+        if claim["type"] == "artifact_logged":
+            held = _hold(where, os.path.join(uid_folder, "blobs", "held"))
+        started = start_beside(
+            "trainledger.data",
+            {
+                "run_id": self.id,
+                "parent_journal": id_text(journal.journal_id),
+                "uid_folder": str(uid_folder),
+                "append_by_write": self._place.append_by_write,
+                "claim": claim,
+                "where": None if is_path else _readable(_address(where)),
+                "path": os.fsencode(where).hex() if is_path else None,
+                "held": held,
+            },
+        )
+        if not started:
+            self._notices.once(
+                "data process", "no process could be started: datasets and artifacts by name alone"
+            )
+
+    # What the run has of these, for type checkers alone.
+    if TYPE_CHECKING:
+        id: str
+
+        def _open_journal(self) -> "JournalWriter | None": ...
+        def _claim(self, claim: dict[str, Any]) -> None: ...
+
+
+def _place_of(data: Any) -> tuple[str | None, bool]:
+    """Where data is: an absolute path (True) or an address (False); None for an object in memory."""
+    if not isinstance(data, str | bytes | os.PathLike):
+        return None, False
+    text = os.fsdecode(data).removeprefix("file://")
+    if "://" in text[:40]:
+        return text, False
+    return os.path.abspath(os.path.expanduser(text)), True
+
+
+def _address(where: str) -> str:
+    """An address without user, password and whatever else a query may sign it with."""
+    scheme, _, rest = where.partition("://")
+    rest, mark, query = rest.partition("?")
+    host, slash, path = rest.partition("/")
+    kept = [part for part in query.split("&") if part.partition("=")[0].lower() in _VERSION_NAMES]
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}" + (mark + "&".join(kept) if kept else "")
+
+
+def _last_part(where: str) -> str:
+    return where.split("?", 1)[0].rstrip("/").rpartition("/")[2] or "unnamed"
+
+
+def _text(value: Any) -> str:
+    return _readable(str(value))[:_TEXT_CHARACTERS_MAX]
+
+
+def _readable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _call_of(event: str, told: dict[str, Any]) -> str:
+    call = "log_artifact" if event == "artifact_logged" else "use_dataset"
+    return f"{call} of {told['name']}" if isinstance(told["name"], str) else call
+
+
+def _hold(where: str, folder: str) -> dict[str, Any] | None:
+    """Keep the bytes as they are now in a folder of our own; None where they can only be read in place.
+
+    {"folder": a new folder, "linked": [[path in it, inode, size, mtime ns]]}: what is not linked is a copy.
+    """
+    own = os.path.join(folder, id_text(random_id()))
+    os.makedirs(own, mode=0o700)
+    room, linked = COPIED_BYTES_MAX, []
+    try:
+        for number, (inner, source) in enumerate(_files_of(where)):
+            if number >= HELD_FILES_MAX:
+                _let_go(own)
+                return None
+            target = os.path.join(own, "x", inner) if inner else os.path.join(own, "x")
+            os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+            info = os.lstat(source)
+            if stat.S_ISLNK(info.st_mode):
+                os.symlink(os.readlink(source), target)
+            elif not stat.S_ISREG(info.st_mode):
+                continue
+            elif not _clone(source, target) and info.st_size > room:
+                os.link(source, target, follow_symlinks=False)
+                info = os.lstat(target)
+                linked.append([os.fsencode(inner).hex(), info.st_ino, info.st_size, info.st_mtime_ns])
+            elif not os.path.exists(target):
+                room -= info.st_size
+                _copy(source, target)
+    except OSError:  # another disk, links that the system forbids, no room
+        _let_go(own)
+        return None
+    return {"folder": own, "linked": linked}
+
+
+def _files_of(where: str) -> Iterator[tuple[str, str]]:
+    if not os.path.isdir(where):
+        yield "", os.path.realpath(where)
+        return
+    for folder, folders, names in os.walk(where):
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        if not names and not folders:
+            raise OSError("an empty folder: read in place")
+        for name in (*names, *links):
+            path = os.path.join(folder, name)
+            yield os.path.relpath(path, where), path
+
+
+def _clone(source: str, target: str) -> bool:
+    with open(source, "rb", buffering=0) as reader, open(target, "xb", buffering=0) as writer:
+        try:
+            fcntl.ioctl(writer.fileno(), _CLONE, reader.fileno())
+        except OSError:
+            is_cloned = False
+        else:
+            is_cloned = True
+            os.fchmod(writer.fileno(), os.fstat(reader.fileno()).st_mode & 0o777)
+    if not is_cloned:
+        os.unlink(target)
+    return is_cloned
+
+
+def _copy(source: str, target: str) -> None:
+    with open(source, "rb", buffering=0) as reader, open(target, "xb", buffering=0) as writer:
+        while os.sendfile(writer.fileno(), reader.fileno(), None, 1 << 30):
+            pass
+        os.fchmod(writer.fileno(), os.fstat(reader.fileno()).st_mode & 0o777)
+
+
+def _let_go(own: str) -> None:
+    for folder, folders, names in os.walk(own, topdown=False):
+        for name in names:
+            os.unlink(os.path.join(folder, name))
+        for name in folders:
+            inner = os.path.join(folder, name)
+            os.unlink(inner) if os.path.islink(inner) else os.rmdir(inner)
+    os.rmdir(own)
