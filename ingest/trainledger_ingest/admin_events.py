@@ -14,7 +14,7 @@ from trainledger_schemas.ids import id_bytes
 
 __all__ = ["ADMIN_TYPES", "admin_record"]
 
-ADMIN_TYPES = frozenset({"price_set", "dead_skipped", "reproduction_result"})
+ADMIN_TYPES = frozenset({"price_set", "dead_skipped", "reproduction_result", "alias_set"})
 _ID_FIELDS = frozenset({"price_id", "run_id", "repetition"})
 
 

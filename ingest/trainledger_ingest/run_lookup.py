@@ -1,10 +1,11 @@
-"""Finding the run that a person means: a whole id, the unique beginning of one, or a name."""
+"""Finding the run that a person means: a whole id, the unique beginning of one, a name, or what it wrote."""
 
 import re
 from collections.abc import Callable
 
 from trainledger_schemas.errors import NotFoundError, UsageError
 
+from .artifact_lookup import run_of_artifact
 from .session import Session
 
 __all__ = ["find_run"]
@@ -16,8 +17,9 @@ CANDIDATES_SHOWN_MAX = 5
 def find_run(session: Session, reference: str, *, say: Callable[[str], None]) -> str:
     """The id of the run that `reference` names.
 
-    A name wins over the beginning of an id. A name that several runs bear means the newest, told through
-    `say`. Raises NotFoundError, or UsageError for the beginning of several ids.
+    A name wins over the beginning of an id; model:alias or model:v3 is the run that wrote it. A name that several
+    runs bear means the newest, told through `say`. Raises NotFoundError, or UsageError for the beginning of several
+    ids.
     """
     named = session.query(
         f"SELECT toString(run_id) AS id FROM {session.views}.runs WHERE name = {{name:String}} "
@@ -28,6 +30,9 @@ def find_run(session: Session, reference: str, *, say: Callable[[str], None]) ->
         say(f"{len(named)} runs are named {reference!r}; this is the newest, {named[0]}")
     if named:
         return str(named[0])
+    if ":" in reference and (writer := run_of_artifact(session, reference)) is not None:
+        say(f"{reference} was written by run {writer}")
+        return writer
     matching: list[str] = []
     if _ID_PART.fullmatch(reference):
         matching = session.query(

@@ -6,6 +6,7 @@ import typer
 
 from trainledger_schemas.errors import UsageError
 
+from .aliases import app as alias_app
 from .opening import read_settings, session
 from .options import Json
 from .output import print_json, print_table
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 dead_app = typer.Typer(no_args_is_help=True, help="Records that could not be understood.")
 app.add_typer(dead_app, name="dead")
+app.add_typer(alias_app, name="alias")
 
 
 @app.command()

@@ -9,23 +9,15 @@ import pyarrow as pa
 from ..curves import CURVE_BUCKETS, sparkline
 from ..reproduce.run_facts import grade_of
 from ..session import Session
+from .inputs_outputs import inputs_outputs
 from .listing import SELECTED_COLUMNS, money_text
+from .section import Section
 from .times import duration_text
 
 __all__ = ["Picture", "Section", "describe_run"]
 
 METRICS_SHOWN_MAX = 60
 PARAMS_SHOWN_MAX = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A titled table of text cells; a narrow terminal may go without the `optional` columns, in this order."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    optional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +44,7 @@ def describe_run(session: Session, run_id: str) -> Picture:
         _usage(session, run_id),
         _gpus(session, run_id),
         _code(session, run_id),
+        inputs_outputs(session, run_id),
         _grade(session, run_id),
     ]
     return Picture(row, row["name"] or run_id, _facts(row), tuple(s for s in sections if s.rows))

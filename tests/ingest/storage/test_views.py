@@ -109,6 +109,17 @@ VIEWS: dict[str, dict[str, str]] = {
         "price_id": "UUID", "node": TEXT, "per_hour": "Decimal(38, 9)", "currency": TEXT, "from_hour": HOUR,
         "presence": TEXT, "set_at": AT, "set_by": TEXT,
     },
+    "run_io": {
+        "run_id": "UUID", "direction": TEXT, "kind": TEXT, "name": TEXT, "version": MAYBE_TEXT, "role": MAYBE_TEXT,
+        "digest": MAYBE_TEXT, "uri": MAYBE_TEXT, "bytes": "Nullable(UInt64)", "files": "Nullable(UInt64)", "at": AT,
+        "alias": MAYBE_TEXT, "status": TEXT, "is_stored": "Bool", "new_bytes": "Nullable(UInt64)",
+        "manifest_sha256": MAYBE_TEXT, "system": MAYBE_TEXT, "reference": MAYBE_TEXT, "is_fixed": "Nullable(Bool)",
+        "reasons": "Array(String)",
+    },
+    "model_aliases": {
+        "model": TEXT, "alias": TEXT, "version": MAYBE_TEXT, "digest": MAYBE_TEXT, "run_id": "Nullable(UUID)",
+        "set_at": AT, "set_by": MAYBE_TEXT, "is_current": "Bool",
+    },
     "dead_letters": {
         "topic": TEXT, "partition": "UInt16", "offset": "UInt64", "at": AT, "reason": TEXT, "message": TEXT,
     },

@@ -1,0 +1,84 @@
+"""What a run read and wrote, and what became of it: the section of `show`."""
+
+from typing import Any
+
+from ..session import Session
+from .section import Section
+
+__all__ = ["inputs_outputs"]
+
+ROWS_SHOWN_MAX = 100
+_RELATED_SHOWN_MAX = 3
+
+
+def inputs_outputs(session: Session, run_id: str) -> Section:
+    """A row for each input and output, with the runs on the other side and the aliases of what was written."""
+    rows = session.query(
+        f"SELECT direction, kind, name, version, alias, role, digest, uri, bytes, files, status, reasons, system, "
+        f"reference FROM {session.views}.run_io WHERE run_id = {{id:UUID}} "
+        f"ORDER BY direction, at LIMIT {ROWS_SHOWN_MAX}",
+        {"id": run_id},
+    ).to_pylist()
+    digests = sorted({row["digest"] for row in rows if row["digest"]})
+    related = _related(session, run_id, digests) if digests else {}
+    cells = tuple(
+        (
+            "reads" if row["direction"] == "in" else "writes",
+            _name(row),
+            _size(row),
+            (row["digest"] or row["reference"] or "-").removeprefix("sha256:")[:12],
+            related.get((row["direction"], row["digest"]), "-"),
+            row["status"]
+            if row["status"] == "complete" or not row["reasons"]
+            else "; ".join(row["reasons"][:2]),
+            row["uri"] or "-",
+        )
+        for row in rows
+    )
+    names = ("", "what", "size", "digest", "lineage", "state", "where")
+    return Section("inputs and outputs", names, cells, optional=("where", "state"))
+
+
+def _related(session: Session, run_id: str, digests: list[str]) -> dict[tuple[str, str], str]:
+    """By direction and digest: who else wrote an input, who reads an output, and its aliases."""
+    runs = session.query(
+        f"SELECT i.direction AS direction, i.digest AS digest, "
+        "groupUniqArray(coalesce(r.name, toString(i.run_id))) AS runs "
+        f"FROM {session.views}.run_io AS i LEFT ANY JOIN {session.views}.runs AS r ON r.run_id = i.run_id "
+        "WHERE i.digest IN {digests:Array(String)} AND i.run_id != {id:UUID} GROUP BY direction, digest",
+        {"digests": digests, "id": run_id},
+    ).to_pylist()
+    aliases = session.query(
+        f"SELECT digest, groupUniqArray(alias) AS aliases FROM {session.views}.model_aliases "
+        "WHERE is_current AND digest IN {digests:Array(String)} GROUP BY digest",
+        {"digests": digests},
+    ).to_pylist()
+    words: dict[tuple[str, str], list[str]] = {}
+    for row in aliases:
+        words.setdefault(("out", row["digest"]), []).append(", ".join(sorted(row["aliases"])))
+    for row in runs:
+        side, verb = ("in", "written by") if row["direction"] == "out" else ("out", "read by")
+        shown = sorted(row["runs"])
+        more = f" and {len(shown) - _RELATED_SHOWN_MAX} more" if len(shown) > _RELATED_SHOWN_MAX else ""
+        words.setdefault((side, row["digest"]), []).append(
+            f"{verb} {', '.join(shown[:_RELATED_SHOWN_MAX])}{more}"
+        )
+    return {key: "; ".join(texts) for key, texts in words.items()}
+
+
+def _name(row: dict[str, Any]) -> str:
+    version = f":{row['version']}" if row["version"] else ""
+    extra = [text for text in (row["role"], row["alias"] and f"as {row['alias']}") if text]
+    return f"{row['kind']} {row['name']}{version}" + (f" ({', '.join(extra)})" if extra else "")
+
+
+def _size(row: dict[str, Any]) -> str:
+    if row["bytes"] is None:
+        return "-"
+    size, unit = float(row["bytes"]), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    shown = f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+    return shown if row["files"] in (None, 1) else f"{shown} in {row['files']} files"
