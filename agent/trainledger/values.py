@@ -168,12 +168,14 @@ def _convert_one(result: Converted, key: str, value: Any, notices: Notices) -> N
 
 def _number(key: str, value: Any, notices: Notices) -> float | None:
     try:
-        if getattr(value, "ndim", 0):
-            if value.size != 1 if isinstance(value.size, int) else value.numel() != 1:
-                hint = f"{key!r} is a whole array: log a scalar, such as its mean; it is skipped"
-                notices.once(f"array {key}", hint)
-                notices.count("arrays")
-                return None
+        ndim = getattr(value, "ndim", None)
+        if ndim and (value.size != 1 if isinstance(value.size, int) else value.numel() != 1):
+            hint = f"{key!r} is a whole array: log a scalar, such as its mean; it is skipped"
+            notices.once(f"array {key}", hint)
+            notices.count("arrays")
+            return None
+        if ndim is not None:
+            # What arrays and tensors offer for it: a tensor that takes part in training warns at float().
             value = value.item()
         # x times two to the power of nothing: C's own conversion to a double, as struct.pack has it in the generated
         # functions of `shapes`, but with the exception that it met. float() would read bytes and arrays as text.

@@ -50,6 +50,13 @@ class Tensor:
         return self.items[0]
 
 
+class TrainedTensor(Tensor):
+    """One that takes part in training: torch warns at float(), and there are people who make warnings errors."""
+
+    def __float__(self) -> float:
+        raise UserWarning("Converting a tensor with requires_grad=True to a scalar")
+
+
 class Level(IntEnum):
     HIGH = 3
 
@@ -445,3 +452,10 @@ def test_what_a_user_interrupts_passes_through() -> None:
 def test_what_is_no_dict_is_refused(data: Any) -> None:
     with pytest.raises(TypeError):
         convert(data, Notices())
+
+
+def test_a_tensor_that_takes_part_in_training_is_its_number(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    for step in range(10):  # by the generated function too, from the third call on
+        recorder.log({"loss": TrainedTensor(0.5 * step)}, step)
+    assert recorder.end().values("loss") == [0.5 * step for step in range(10)]
