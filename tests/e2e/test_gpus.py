@@ -47,9 +47,8 @@ def test_two_runs_on_one_gpu_and_an_idle_one_come_out_as_the_driver_measured_the
     tables.take_in()
     runs = {id_text(item.run_id): share for item, share in zip(writers, (0.6, 0.2), strict=True)}
     for row in tables.rows("run_usage"):
-        # Until the driver was asked twice the shares are estimated as equal ones.
         assert row["gpu_busy_s"] / row["gpu_observed_s"] == pytest.approx(runs[str(row["run_id"])], abs=0.02)
-        assert row["gpu_quality"] == "estimated"
+        assert row["gpu_quality"] == "shared-measured"
         assert row["energy_j"] == pytest.approx(500 * MINUTES * 60 * runs[str(row["run_id"])] / 0.8, rel=0.07)
     lines = tables.rows("cost_lines", rest="WHERE resource != 'host'")
     cost = {(row["kind"], row["resource"]): Decimal(0) for row in lines}

@@ -75,6 +75,10 @@ class Nvml:
             # Success with nothing to give is raised as an error with code 0 by some functions of pynvml.
             return self._failed(key, int(getattr(error, "value", -1))), None
 
+    def wall_us(self) -> int:
+        """Wall time, microseconds since 1970: what the driver stamps its samples with."""
+        return self._clock.wall_ns() // 1000
+
     def is_lost(self, place: str) -> bool:
         """Whether the driver said that the device is gone; it stays so until the driver is loaded anew."""
         return place in self.lost

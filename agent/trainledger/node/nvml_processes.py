@@ -11,7 +11,7 @@ counted too much or too little. An idle process has a row with 0, or none.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trainledger.node.gpu import GpuProcess, GpuProcesses
@@ -20,6 +20,8 @@ from trainledger.node.nvml_devices import DeviceHandle
 
 __all__ = ["ProcessMeter"]
 
+# Several of the driver's samples: it takes one about each fifth of a second.
+FIRST_SPAN_US = 2_000_000
 GRAPHICS = "nvmlDeviceGetGraphicsRunningProcesses_v3"
 LISTS = (
     "nvmlDeviceGetComputeRunningProcesses_v3",
@@ -34,11 +36,12 @@ class ProcessMeter:
 
     nvml: Nvml
     place: DeviceHandle
+    # The driver's own stamp up to which the use is known, and when the device was looked at last (wall time).
     _newest_us: int = 0
-    _is_begun: bool = field(default=False)
+    _looked_us: int = 0
 
     def read(self) -> GpuProcesses:
-        """The processes now; their use since the call before, unknown at the first one."""
+        """The processes now, and their use since the call before."""
         device_id = self.place.device.device_id
         if self.place.handle is None:
             return GpuProcesses(device_id, None)
@@ -47,7 +50,10 @@ class ProcessMeter:
         listed = self._list(device_id, self.place.handle)
         if listed is None or self.nvml.is_lost(device_id):
             return GpuProcesses(device_id, None)
-        busy = self._busy(device_id, self.place.handle) if len(listed) > 1 else None
+        busy = self._busy_since(device_id, self.place.handle) if len(listed) > 1 else None
+        if len(listed) < 2:
+            self._newest_us = 0
+        self._looked_us = self.nvml.wall_us()
         if busy is None:
             return GpuProcesses(device_id, tuple(listed))
         return GpuProcesses(device_id, tuple(_with_busy(listed, busy)))
@@ -79,16 +85,20 @@ class ProcessMeter:
                 found[int(row.pid)] = GpuProcess(int(row.pid), memory_bytes=memory, is_compute=is_compute)
         return list(found.values())
 
-    def _busy(self, place: str, handle: Any) -> dict[int, float] | None:
+    def _busy_since(self, place: str, handle: Any) -> dict[int, float] | None:
         """Percent of the device's time by pid since the call before; None when the driver does not measure it."""
-        code, samples = self.nvml.outcome(place, "nvmlDeviceGetProcessUtilization", handle, self._newest_us)
-        was_begun, self._is_begun = self._is_begun, True
+        since_us = self._newest_us
+        if not since_us:
+            # It was not shared until now: what the driver kept from before the last call is about others. The
+            # driver stamps its samples with the wall clock.
+            first_us = self.nvml.wall_us() - FIRST_SPAN_US
+            since_us = min(self._looked_us or first_us, first_us)
+        code, samples = self.nvml.outcome(place, "nvmlDeviceGetProcessUtilization", handle, since_us)
         if code not in (SUCCESS, NOT_FOUND):
             return None
         rows = list(samples or ())
-        self._newest_us = max([self._newest_us, *(int(row.timeStamp) for row in rows)])
-        # The first answer is the mean over a time that the driver chose, before anybody looked.
-        return _mean_busy(rows) if was_begun else None
+        self._newest_us = max([since_us, *(int(row.timeStamp) for row in rows)])
+        return _mean_busy(rows)
 
 
 def _mean_busy(rows: Iterable[Any]) -> dict[int, float]:

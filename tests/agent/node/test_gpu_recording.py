@@ -1,6 +1,7 @@
 """What an H100 really answered (driver 580, two processes of known load): the fake agrees, and so does the account.
 
-`tests/support/record_nvml.py` made the recording on such a machine; `trim_recording.py` cut it down.
+`tests/support/record_nvml.py` made the recordings on such machines; `trim_recording.py` cut them down. The first was read
+with all counters each second, the second as the agent reads them.
 """
 
 import json
@@ -17,16 +18,22 @@ from trainledger.node.gpu_watch import GpuLook
 from trainledger.node.host import StatWindow
 from trainledger.node.processes import Holder
 
-H100: dict[str, Any] = json.loads((Path(__file__).parent / "recordings" / "h100_driver_580.json").read_text())
+FOLDER = Path(__file__).parent / "recordings"
+H100: dict[str, Any] = json.loads((FOLDER / "h100_driver_580.json").read_text())
+SLOW: dict[str, Any] = json.loads((FOLDER / "h100_driver_580_slow_counters.json").read_text())
 ANN, BOB = (Holder("run", bytes([n]) * 16, bytes([n]) * 16, 1000) for n in (1, 2))
-HOLDERS = {H100["pids"]["A"]: ANN, H100["pids"]["B"]: BOB}
 
 
-def looks() -> list[tuple[float, GpuLook]]:
+def holder_of(process: GpuProcess, recording: dict[str, Any] = H100) -> Holder | None:
+    """Ann runs process A, Bob runs B."""
+    return {recording["pids"]["A"]: ANN, recording["pids"]["B"]: BOB}.get(process.pid)
+
+
+def looks(recording: dict[str, Any] = H100) -> list[tuple[float, GpuLook]]:
     """The recorded rounds as looks of the agent, each with its second."""
-    device = GpuDevice(H100["device_id"], H100["model"], H100["memory_bytes"])
+    device = GpuDevice(recording["device_id"], recording["model"], recording["memory_bytes"])
     made = []
-    for item in H100["rounds"]:
+    for item in recording["rounds"]:
         counters = {} if item["energy_mj"] is None else {"energy_mj": item["energy_mj"]}
         reading = GpuReading(device.device_id, item["gauges"], counters)
         found = tuple(GpuProcess(pid, "", memory, busy) for pid, memory, busy in item["processes"])
@@ -38,7 +45,7 @@ def looks() -> list[tuple[float, GpuLook]]:
 def phase(name: str) -> tuple[dict[str, Any], dict[Holder, dict[str, Any]], GpuAccount]:
     """The device, the runs and the account after one phase, without its first two seconds."""
     start_s, end_s = next((start, end) for label, start, end in H100["phases"] if label == name)
-    account = GpuAccount(lambda process: HOLDERS.get(process.pid))
+    account = GpuAccount(holder_of)
     for at_s, look in looks():
         if start_s + 2 <= at_s <= end_s:
             account.add(look, StatWindow())
@@ -113,3 +120,24 @@ def test_killed_process_is_off_the_gpu_at_the_next_look() -> None:
 def test_gpu_without_processes_is_idle_and_holds_no_memory(name: str) -> None:
     whole, runs, account = phase(name)
     assert (whole["busy_us"], runs, account.occupants(0)) == (0, {}, [])
+
+
+def test_energy_that_is_read_seldom_comes_to_whoever_was_on_the_gpu_meanwhile() -> None:
+    account = GpuAccount(lambda process: holder_of(process, SLOW))
+    for _, look in looks(SLOW):
+        account.add(look, StatWindow())
+    devices, of_runs = account.take()
+    whole: dict[str, Any] = dict(devices[0])
+    runs: dict[Holder, dict[str, Any]] = {holder: dict(rows[0]) for holder, rows in of_runs.items()}
+    readings = [item for item in SLOW["rounds"] if item["energy_mj"] is not None]
+    assert 9 <= len(readings) <= 12
+    assert whole["energy_mj"] == pytest.approx(readings[-1]["energy_mj"] - readings[0]["energy_mj"], abs=1)
+    expected = {True: 0.0, False: 0.0}
+    for before, now in zip(SLOW["rounds"], SLOW["rounds"][1:], strict=False):
+        if readings[0]["at_s"] <= before["at_s"] and now["at_s"] <= readings[-1]["at_s"]:
+            expected[now["processes"] == []] += (
+                now["gauges"]["power_w"] * (now["at_s"] - before["at_s"]) * 1000
+            )
+    given = float(sum(use["energy_mj"] for use in runs.values()))
+    assert given == pytest.approx(expected[False], rel=0.01)
+    assert float(whole["energy_mj"]) - given == pytest.approx(expected[True], rel=0.1), "nobody's"

@@ -102,7 +102,8 @@ def test_processes_of_all_lists_come_once_with_memory_and_use(machine: Machine) 
     machine.scenario.gpu(0)
     machine.scenario.process(0, 100, 4000).process(0, 200, -1)
     machine.scenario.add("graphics 0 300 50", "graphics 0 100 10", "mps 0 400 70")
-    machine.scenario.use(0, 100, 1_000, 99)
+    now_us = machine.clock.wall_ns() // 1000
+    machine.scenario.use(0, 100, now_us - 5_000_000, 99).use(0, 100, now_us - 1_000_000, 30)
     reader = machine.reader()
     reader.devices()
     (first,) = reader.processes()
@@ -111,23 +112,35 @@ def test_processes_of_all_lists_come_once_with_memory_and_use(machine: Machine) 
         100: 4000 * MIB, 200: None, 300: 50 * MIB, 400: 70 * MIB,
     }  # fmt: skip
     assert {item.pid for item in first.processes if not item.is_compute} == {300}
-    assert all(item.busy_pct is None for item in first.processes), (
-        "the first answer reaches back to who knows when"
-    )
-    machine.scenario.use(0, 100, 2_000, 60).use(0, 100, 3_000, 80).use(0, 200, 3_000, 20).write()
+    assert {item.pid: item.busy_pct for item in first.processes} == {100: 30, 200: 0, 300: 0, 400: 0}
+    later = [now_us + 1_000_000, now_us + 1_500_000]
+    machine.scenario.use(0, 100, later[0], 60).use(0, 100, later[1], 80).use(0, 200, later[1], 20).write()
     (second,) = reader.processes()
     assert {item.pid: item.busy_pct for item in second.processes or ()} == {100: 70, 200: 20, 300: 0, 400: 0}
     (third,) = reader.processes()
     assert {item.busy_pct for item in third.processes or ()} == {0}, "old samples are not counted again"
 
 
-def test_process_use_that_the_driver_does_not_measure_is_unknown(machine: Machine) -> None:
+def test_process_that_joins_another_is_not_given_what_was_used_before_it_came(machine: Machine) -> None:
     machine.scenario.gpu(0)
-    machine.scenario.process(0, 100).add("code 0 nvmlDeviceGetProcessUtilization 3")
+    now_us = machine.clock.wall_ns() // 1000
+    machine.scenario.process(0, 100).use(0, 100, now_us, 99)
     reader = machine.reader()
     reader.devices()
-    reader.processes()
-    assert [item.busy_pct for item in reader.processes()[0].processes or ()] == [None]
+    (alone,) = reader.processes()
+    assert [item.busy_pct for item in alone.processes or ()] == [None], "one that is alone is not asked for"
+    machine.clock.advance(10)
+    machine.scenario.process(0, 200).use(0, 200, now_us + 9_000_000, 40).write()
+    (both,) = reader.processes()
+    assert {item.pid: item.busy_pct for item in both.processes or ()} == {100: 0, 200: 40}
+
+
+def test_process_use_that_the_driver_does_not_measure_is_unknown(machine: Machine) -> None:
+    machine.scenario.gpu(0)
+    machine.scenario.process(0, 100).process(0, 200).add("code 0 nvmlDeviceGetProcessUtilization 3")
+    reader = machine.reader()
+    reader.devices()
+    assert [item.busy_pct for item in reader.processes()[0].processes or ()] == [None, None]
 
 
 def mig(machine: Machine) -> None:
