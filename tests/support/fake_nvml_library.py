@@ -20,7 +20,7 @@ def build(folder: Path, *, without: Iterable[str] = ()) -> Path:
     script.write_text(f"{{ global: nvml*; local:{local} }};\n")
     library = folder / SONAME
     subprocess.run(
-        ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-Wl,-soname,{SONAME}"]
+        ["cc", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-Wl,-soname,{SONAME}"]
         + [f"-Wl,--version-script={script}", "-o", str(library), str(SOURCE), "-lpthread"],
         check=True,
     )
