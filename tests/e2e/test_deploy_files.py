@@ -266,7 +266,7 @@ def test_the_unit_confines_the_agent_and_leaves_it_what_it_needs() -> None:
     }
     assert {name: unit_values("Service", name) for name in wanted} == {k: [v] for k, v in wanted.items()}
     assert unit_values("Service", "AmbientCapabilities") == [wanted["CapabilityBoundingSet"]]
-    assert len(unit_values("Service", "DeviceAllow")) == 3
+    assert len(unit_values("Service", "DeviceAllow")) == 5
     for hiding in ("PrivateDevices", "PrivateNetwork", "ProtectProc", "MemoryDenyWriteExecute"):
         with pytest.raises(configparser.NoOptionError):
             unit_values("Service", hiding)
