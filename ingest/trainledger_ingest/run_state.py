@@ -103,6 +103,7 @@ class RunPicture:
     params: tuple[ParamChange, ...]
     goals: tuple[Goal, ...]
     provenance: tuple[ProvenanceFacts, ...]
+    inputs: tuple[Mapping[str, Any], ...] = ()
 
 
 def judge_run(run_id: str, events: Sequence[RunEvent]) -> RunPicture:
@@ -125,6 +126,7 @@ def judge_run(run_id: str, events: Sequence[RunEvent]) -> RunPicture:
         params=_param_changes(ordered, writers),
         goals=tuple(_goals(ordered)),
         provenance=_provenance(ordered, writers),
+        inputs=_inputs(ordered),
     )
 
 
@@ -259,3 +261,14 @@ def _provenance(
 ) -> tuple[ProvenanceFacts, ...]:
     newest = {writers[e.writer_id].attempt: e.body for e in ordered if e.type == "provenance"}
     return tuple(ProvenanceFacts(attempt, body) for attempt, body in sorted(newest.items()))
+
+
+def _inputs(ordered: Iterable[RunEvent]) -> tuple[Mapping[str, Any], ...]:
+    """The last word on each use: that of the highest stage."""
+    uses: dict[str, Mapping[str, Any]] = {}
+    for event in ordered:
+        if event.type == "dataset_used":
+            known = uses.get(event.body["use_id"])
+            if known is None or event.body.get("stage", 0) >= known.get("stage", 0):
+                uses[event.body["use_id"]] = event.body
+    return tuple(uses.values())

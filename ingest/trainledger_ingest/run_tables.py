@@ -276,6 +276,7 @@ def _grades(picture: RunPicture) -> tuple[str | None, str | None]:
         picture.provenance[-1].body,
         parameters=[change.key for change in picture.params if change.is_current],
         ranks=picture.run.ranks,
+        inputs=picture.inputs,
     )
     return judge(facts).letter, judge(facts, is_repeated=True).letter
 

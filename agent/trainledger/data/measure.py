@@ -10,6 +10,7 @@ from trainledger_schemas.clock import Clock
 from ..placement import NETWORK, filesystem_type
 from ..redaction import redact
 from .folder_scan import Scanner, hash_file
+from .git_reference import git_reference
 from .references import find_reference
 from .stat_cache import StatCache
 
@@ -25,6 +26,8 @@ def measure_dataset(
 
     Raises OSError when the path itself cannot be read."""
     reference = find_reference(path, where)
+    if reference.system is None and path is not None:
+        reference = git_reference(path, clock=clock) or reference
     found: dict[str, Any] = {
         "system": reference.system,
         "reference": None if reference.version is None else redact(reference.version),

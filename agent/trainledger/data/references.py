@@ -61,8 +61,10 @@ def _of_address(where: str) -> Reference:
         return Reference("lakefs", ref or None, reasons=("a branch of lakeFS may move: name a commit id",))
     if parts.scheme == "hf":
         _, at, revision = parts.path.strip("/").partition("@")
+        if at and _FULL_COMMIT.fullmatch(revision):
+            return Reference("huggingface", revision, is_fixed=True)
         if at:
-            return Reference("huggingface", revision, is_fixed=bool(_FULL_COMMIT.fullmatch(revision)))
+            return Reference("huggingface", revision, reasons=("a branch may move: name a commit",))
         return Reference("huggingface", None, reasons=("without @revision it is whatever the branch is",))
     return Reference(reasons=("nobody is known to keep versions of this address",))
 

@@ -7,7 +7,7 @@ from ..session import Session
 
 __all__ = ["compare_runs"]
 
-# One row for each (what, key, run): parameters, results, code, usage and cost of the runs, as text and JSON-able.
+# One row for each (what, key, run), as text and JSON-able.
 _QUERY = """
 SELECT 'parameter' AS what, key, toString(run_id) AS id, value AS text, value_number AS number
 FROM {views}.params WHERE run_id IN {{ids:Array(UUID)}} AND is_current
@@ -18,6 +18,11 @@ UNION ALL SELECT 'code', entry.1, toString(run_id), entry.2, CAST(NULL AS Nullab
     ('branch', coalesce(branch, '-')), ('dirty', coalesce(toString(dirty), '-')),
     ('command', arrayStringConcat(argv, ' ')), ('python', coalesce(python, '-'))]) AS entry
   FROM {views}.provenance WHERE run_id IN {{ids:Array(UUID)}} ORDER BY attempt DESC LIMIT 6 BY run_id)
+UNION ALL SELECT direction = 'in' ? 'input' : 'output', name, toString(run_id),
+  arrayStringConcat(arraySort(groupUniqArray(concat(coalesce(version, '-'), ' ',
+    substring(coalesce(digest, reference, uri, '-'), 1, 23)))), ', '),
+  CAST(NULL AS Nullable(Float64))
+FROM {views}.run_io WHERE run_id IN {{ids:Array(UUID)}} GROUP BY direction, name, run_id
 UNION ALL SELECT 'package', entry.1, toString(run_id), entry.2, CAST(NULL AS Nullable(Float64)) FROM (
   SELECT run_id, arrayJoin(CAST(packages AS Array(Tuple(String, String)))) AS entry
   FROM (SELECT run_id, packages FROM {views}.provenance WHERE run_id IN {{ids:Array(UUID)}}
@@ -31,6 +36,9 @@ FROM {views}.runs WHERE run_id IN {{ids:Array(UUID)}}
 """
 
 
+_ORDER = ("parameter", "result", "input", "output", "code", "package", "run")
+
+
 def compare_runs(session: Session, run_ids: Sequence[str]) -> list[dict[str, Any]]:
     """Rows {"what", "key", "values": {run id: value or None}}, only where the runs differ."""
     table = session.query(_QUERY.format(views=session.views), {"ids": list(run_ids)})
@@ -38,7 +46,7 @@ def compare_runs(session: Session, run_ids: Sequence[str]) -> list[dict[str, Any
     for row in table.to_pylist():
         value = row["number"] if row["number"] is not None else row["text"]
         found.setdefault((row["what"], row["key"]), {})[row["id"]] = value
-    order = {what: place for place, what in enumerate(("parameter", "result", "code", "package", "run"))}
+    order = {what: place for place, what in enumerate(_ORDER)}
     rows = []
     for (what, key), values in sorted(found.items(), key=lambda item: (order[item[0][0]], item[0][1])):
         filled = {run_id: values.get(run_id) for run_id in run_ids}

@@ -13,12 +13,12 @@ A: as B, and a repetition had the same results. That also proves what was not kn
 and with the packages of the repetition, and nothing else. Data that was not declared counts as none used.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-__all__ = ["Facts", "Judgement", "Opinion", "facts_of", "judge"]
+__all__ = ["Facts", "InputFacts", "Judgement", "Opinion", "facts_of", "judge"]
 
 _SEED_WORDS = frozenset({"seed", "seeds", "random_state", "random_seed", "rng_seed", "global_seed"})
 
@@ -39,6 +39,18 @@ class Facts:
     launcher: int
     ranks: int
     seeds: tuple[str, ...]
+    inputs: tuple["InputFacts", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InputFacts:
+    """An input that was declared, as `dataset_used` or view run_io has it. `is_asked`: an artifact of this ledger."""
+
+    name: str
+    status: str
+    digest: str | None
+    is_fixed: bool
+    is_asked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +75,15 @@ class Judgement:
         return max(self.opinions, key=lambda opinion: opinion.letter)
 
 
-def facts_of(provenance: Mapping[str, Any], *, parameters: Collection[str], ranks: int) -> Facts:
-    """From a provenance event or a row of its view, the names of the run's parameters, and its ranks."""
+def facts_of(
+    provenance: Mapping[str, Any],
+    *,
+    parameters: Collection[str],
+    ranks: int,
+    inputs: Iterable[Mapping[str, Any]] = (),
+) -> Facts:
+    """From a provenance event or a row of its view, the names of the run's parameters, its ranks, and its inputs as
+    events `dataset_used` or rows of view run_io."""
     variables = provenance.get("variables") or {}
     seeds = [name for name in parameters if name.rpartition("/")[2].lower() in _SEED_WORDS]
     seeds += [name for name in ("PL_GLOBAL_SEED",) if name in variables]
@@ -81,6 +100,17 @@ def facts_of(provenance: Mapping[str, Any], *, parameters: Collection[str], rank
         launcher=len(provenance.get("launcher") or ()),
         ranks=ranks,
         seeds=tuple(sorted(seeds)),
+        inputs=tuple(_input_facts(told) for told in inputs),
+    )
+
+
+def _input_facts(told: Mapping[str, Any]) -> InputFacts:
+    return InputFacts(
+        name=str(told["name"]),
+        status=str(told["status"]),
+        digest=told.get("digest"),
+        is_fixed=bool(told.get("is_fixed")),
+        is_asked=told.get("kind") != "dataset" and told.get("uri") is None,
     )
 
 
@@ -89,7 +119,7 @@ def judge(facts: Facts, *, is_repeated: bool = False) -> Judgement:
     opinions = (
         Opinion("code", *_code(facts)),
         Opinion("environment", *_environment(facts)),
-        Opinion("data", "B", "no input is recorded; counts as none used"),
+        Opinion("data", *_data(facts)),
         Opinion("command", *_command(facts)),
         Opinion("randomness", *_randomness(facts, is_repeated=is_repeated)),
     )
@@ -117,6 +147,27 @@ def _environment(facts: Facts) -> tuple[str, str]:
     if facts.packages or facts.has_python:
         return "D", "the packages or the interpreter are not known"
     return "E", "nothing is known of it"
+
+
+def _data(facts: Facts) -> tuple[str, str]:
+    if not facts.inputs:
+        return "B", "no input is recorded; counts as none used"
+    judged = [(*_input(given), given.name) for given in facts.inputs]
+    letter, reason, name = max(judged, key=lambda found: found[0])
+    more = f" ({len(judged)} inputs in all)" if len(judged) > 1 else ""
+    return letter, f"{name}: {reason}{more}"
+
+
+def _input(given: InputFacts) -> tuple[str, str]:
+    if given.is_asked:
+        return "C", "an artifact by its name in this ledger"
+    if given.is_fixed and given.status in ("complete", "unmeasured"):
+        return "B", "a version that never changes"
+    if given.digest is not None and given.status == "complete":
+        return "C", "its digest is known, its bytes are not kept"
+    if given.digest is not None:
+        return "D", f"its digest is not of the whole: {given.status}"
+    return "D", "only its name or address is known"
 
 
 def _command(facts: Facts) -> tuple[str, str]:

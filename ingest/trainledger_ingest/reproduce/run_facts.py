@@ -36,6 +36,7 @@ class RunFacts:
     parameters: tuple[str, ...]
     is_repeated: bool
     tags: tuple[str, ...] = ()
+    inputs: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def repeats(self) -> str | None:
@@ -46,7 +47,7 @@ class RunFacts:
     @property
     def judged(self) -> Facts:
         """What the grade looks at."""
-        return facts_of(self.provenance, parameters=self.parameters, ranks=self.ranks)
+        return facts_of(self.provenance, parameters=self.parameters, ranks=self.ranks, inputs=self.inputs)
 
     @property
     def judgement(self) -> Judgement:
@@ -76,6 +77,12 @@ def read_run_facts(session: Session, run_id: str) -> RunFacts:
         f"SELECT key FROM {views}.params WHERE run_id = {{id:UUID}} AND is_current ORDER BY key",
         run_id,
     )
+    inputs = _rows(
+        session,
+        f"SELECT name, kind, status, digest, is_fixed, uri FROM {views}.run_io WHERE run_id = {{id:UUID}} "
+        "AND direction = 'in' ORDER BY at",
+        run_id,
+    )
     row = runs[0]
     return RunFacts(
         run_id=str(row["id"]),
@@ -86,6 +93,7 @@ def read_run_facts(session: Session, run_id: str) -> RunFacts:
         parameters=tuple(entry["key"] for entry in parameters),
         is_repeated=bool(row["is_repeated"]),
         tags=tuple(row["tags"]),
+        inputs=tuple(inputs),
     )
 
 

@@ -26,6 +26,18 @@ def whole(**changes: Any) -> Facts:
     return facts_of(WHOLE | changes, parameters=("lr", "model/seed"), ranks=1)
 
 
+def reading(*inputs: dict[str, Any]) -> Facts:
+    known = {
+        "kind": "dataset",
+        "name": "cifar",
+        "status": "complete",
+        "digest": "sha256:1",
+        "is_fixed": None,
+        "uri": "/d",
+    }
+    return facts_of(WHOLE, parameters=(), ranks=1, inputs=[known | given for given in inputs])
+
+
 @pytest.mark.parametrize(
     ("facts", "column", "letter", "word"),
     [
@@ -46,6 +58,18 @@ def whole(**changes: Any) -> Facts:
         (whole(), "randomness", "C", "model/seed"),
         (replace(whole(), seeds=()), "randomness", "D", "no seed"),
         (whole(), "data", "B", "no input"),
+        (reading({}), "data", "C", "cifar: its digest is known"),
+        (reading({"is_fixed": True}), "data", "B", "never changes"),
+        (reading({"is_fixed": True, "status": "unmeasured", "digest": None}), "data", "B", "never changes"),
+        (reading({"is_fixed": True, "status": "partial"}), "data", "D", "partial"),
+        (reading({"digest": None, "status": "unmeasured"}), "data", "D", "address"),
+        (reading({"kind": "model", "uri": None, "digest": None}), "data", "C", "artifact"),
+        (
+            reading({"is_fixed": True}, {"name": "b"}, {"name": "a", "digest": None}),
+            "data",
+            "D",
+            "a: only its name or address is known (3 inputs in all)",
+        ),
     ],
 )
 def test_each_column_has_a_letter_and_a_reason(facts: Facts, column: str, letter: str, word: str) -> None:
