@@ -10,30 +10,33 @@ __all__ = ["Version", "find_version", "run_of_artifact"]
 
 
 class Version(NamedTuple):
-    """A version of an artifact: `digest` with its sha256:, and the run that wrote it first."""
+    """A version of an artifact: `digest` with its sha256:, the run that wrote it first, the manifest of a folder."""
 
     name: str
     version: str | None
     digest: str
     run_id: str
+    manifest_sha256: str | None = None
 
 
-def find_version(session: Session, reference: str) -> Version:
-    """The version that `reference` names now. Raises NotFoundError with what there is."""
+def find_version(session: Session, reference: str, *, also_inputs: bool = False) -> Version:
+    """The version that `reference` names now; `also_inputs`: of a dataset too, `run_id` is then a run that used it.
+
+    Raises NotFoundError with what there is."""
     name, colon, asked = reference.partition(":")
     asked = asked or "latest"
     by_digest = colon != "" and name == "sha256"
     rows = session.query(
-        f"SELECT name, version, digest, toString(run_id) AS run_id FROM {session.views}.run_io "
-        f"WHERE direction = 'out' AND digest IS NOT NULL AND "
+        f"SELECT name, version, digest, toString(run_id) AS run_id, manifest_sha256 FROM {session.views}.run_io "
+        f"WHERE {'uri IS NOT NULL' if also_inputs else 'direction = {out:String}'} AND digest IS NOT NULL AND "
         f"{'digest = {digest:String}' if by_digest else 'name = {name:String}'} ORDER BY at",
-        {"name": name, "digest": reference},
+        {"name": name, "digest": reference, "out": "out"},
     ).to_pylist()
     found = [Version(**row) for row in rows]
     if not found:
         raise NotFoundError(
-            f"no artifact is called {name!r}; view run_io lists all: "
-            "trainledger sql \"SELECT name, version FROM run_io WHERE direction = 'out'\""
+            f"no {'dataset or ' if also_inputs else ''}artifact is called {name!r}; view run_io lists all: "
+            'trainledger sql "SELECT direction, name, version FROM run_io"'
         )
     if by_digest:
         return found[0]

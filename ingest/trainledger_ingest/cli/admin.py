@@ -7,6 +7,7 @@ import typer
 from trainledger_schemas.errors import UsageError
 
 from .aliases import app as alias_app
+from .data import app as data_app
 from .opening import read_settings, session
 from .options import Json
 from .output import print_json, print_table
@@ -20,6 +21,7 @@ app = typer.Typer(
 dead_app = typer.Typer(no_args_is_help=True, help="Records that could not be understood.")
 app.add_typer(dead_app, name="dead")
 app.add_typer(alias_app, name="alias")
+app.add_typer(data_app, name="data")
 
 
 @app.command()

@@ -1,0 +1,65 @@
+"""`admin data`: get an artifact back, and compare two versions of a dataset or artifact."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..artifact_files import compare_versions, restore_artifact
+from ..artifact_lookup import find_version
+from ..reproduce.blob_places import local_blobs
+from .opening import read_settings, session
+from .options import Json
+from .output import print_json, stderr_line
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Stored artifacts and manifests of datasets.")
+
+
+@app.command()
+def get(
+    reference: Annotated[
+        str, typer.Argument(metavar="NAME:VERSION", help="E.g. resnet:production or resnet:v3.")
+    ],
+    target: Annotated[Path, typer.Argument(help="A new file, or folder for an artifact that is one.")],
+) -> None:
+    """Write a stored artifact to a new file or folder; its digests are checked."""
+    with session() as opened:
+        version = find_version(opened, reference)
+    for line in restore_artifact(version, target, blobs=local_blobs(read_settings())):
+        stderr_line(line)
+    typer.echo(f"{target} is {version.name}:{version.version}, {version.digest}")
+
+
+@app.command()
+def diff(
+    old: Annotated[str, typer.Argument(metavar="NAME:VERSION", help="E.g. cifar:v1.")],
+    new: Annotated[str, typer.Argument(metavar="NAME:VERSION", help="E.g. cifar:v2.")],
+    as_json: Json = False,
+) -> None:
+    """List the files that differ between two versions of a folder."""
+    with session() as opened:
+        versions = [find_version(opened, reference, also_inputs=True) for reference in (old, new)]
+    changes = compare_versions(versions[0], versions[1], blobs=local_blobs(read_settings()))
+    if as_json:
+        print_json(
+            [
+                {"what": c.what, "path": _text(c.path), "old_path": _text(c.old_path) if c.old_path else None}
+                for c in changes
+            ]
+        )
+        return
+    for change in changes:
+        before = f"{_text(change.old_path)} -> " if change.old_path else ""
+        typer.echo(f"{change.what:8} {before}{_text(change.path)}")
+    counts = ", ".join(
+        f"{sum(c.what == what for c in changes)} {what}"
+        for what in ("added", "removed", "changed", "renamed")
+    )
+    stderr_line(counts if changes else "no difference")
+
+
+def _text(path: bytes) -> str:
+    return os.fsdecode(path).encode("utf-8", "backslashreplace").decode()

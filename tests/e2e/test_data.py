@@ -1,0 +1,87 @@
+"""From a model in production to what made it and back, with real trainings, the real command, and a rebuild."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.installation import Installation
+from support.polling import poll_until
+
+TRAIN = """
+import os, trainledger
+with trainledger.init(project="p", name="train", config={"seed": 1}) as run:
+    run.use_dataset("data", name="cifar", role="train")
+    os.makedirs("model/shards", exist_ok=True)
+    open("model/shards/1", "wb").write(b"weights")
+    open("model/run.sh", "w").write("#!/bin/sh")
+    os.chmod("model/run.sh", 0o755)
+    run.log_artifact("model", name="resnet", aliases=["best"])
+"""
+SERVE = """
+import trainledger
+with trainledger.init(project="p", name="serve") as run:
+    run.use_artifact("resnet:production")
+"""
+TUNE = """
+import trainledger
+with trainledger.init(project="p", name="tune") as run:
+    run.use_dataset("data", name="cifar")
+"""
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    (tmp_path / "data").mkdir()
+    for number in range(3):
+        (tmp_path / "data" / f"{number}.txt").write_text(f"image {number}")
+    installed = Installation(tmp_path)
+    with installed.up():
+        yield installed
+
+
+def complete(installation: Installation, run: str) -> bool:
+    rows = installation.sql(
+        f"SELECT i.status AS status FROM run_io AS i JOIN runs AS r ON r.run_id = i.run_id WHERE r.name = '{run}'"
+    )
+    return bool(rows) and all(row["status"] == "complete" for row in rows)
+
+
+def test_from_production_to_its_origin_and_back(installation: Installation, tmp_path: Path) -> None:
+    assert installation.script(TRAIN).returncode == 0
+    poll_until(lambda: complete(installation, "train"), deadline_s=60)
+    done = installation.command("admin", "alias", "set", "resnet:best", "production", "--note", "it is good")
+    assert done.returncode == 0 and "resnet:production is v1" in done.stdout, done.stderr
+    assert installation.script(SERVE).returncode == 0
+    (origin,) = installation.json("show", "resnet:production")
+    assert origin["name"] == "train"
+    shown = installation.command("show", "train").stdout
+    assert "dataset cifar:v1 (train)" in shown and "best, production; read by serve" in shown
+    assert "written by train" in installation.command("show", "serve").stdout
+
+    (tmp_path / "data" / "0.txt").rename(tmp_path / "data" / "zero.txt")
+    (tmp_path / "data" / "1.txt").write_text("changed")
+    assert installation.script(TUNE).returncode == 0
+    poll_until(lambda: complete(installation, "tune"), deadline_s=60)
+    assert installation.json("admin", "data", "diff", "cifar:v1", "cifar:v2") == [
+        {"what": "changed", "path": "1.txt", "old_path": None},
+        {"what": "renamed", "path": "zero.txt", "old_path": "0.txt"},
+    ]
+    differs = {row["what"] for row in installation.json("compare", "train", "tune")}
+    assert {"input", "output"} <= differs
+
+    back = installation.command("admin", "data", "get", "resnet:production", "got")
+    assert back.returncode == 0, back.stderr
+    assert (tmp_path / "got" / "shards" / "1").read_bytes() == b"weights"
+    assert (tmp_path / "got" / "run.sh").stat().st_mode & 0o111
+    again = installation.command("admin", "data", "get", "resnet:production", "got")
+    assert again.returncode == 2 and "exists" in again.stderr
+
+    queries = ("SELECT * FROM run_io ORDER BY ALL", "SELECT * FROM model_aliases ORDER BY ALL")
+    before = [installation.sql(query) for query in queries]
+    assert installation.command("admin", "rebuild").returncode == 0
+    assert [installation.sql(query) for query in queries] == before
+    assert installation.command("admin", "alias", "rm", "resnet:production").returncode == 0
+    missing = installation.command("show", "resnet:production")
+    assert missing.returncode == 1 and "Traceback" not in missing.stderr
+    assert [row["alias"] for row in installation.json("admin", "alias", "ls")] == ["best"]
