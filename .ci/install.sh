@@ -13,6 +13,8 @@ need() { # need COMMAND PACKAGE...: ask for the packages when the command is not
 need java openjdk-17-jre-headless
 need mvn maven
 need git git
+need git-lfs git-lfs
+need svn subversion
 need ip iproute2
 need cc gcc libc6-dev
 need make make

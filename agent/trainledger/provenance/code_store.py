@@ -6,6 +6,7 @@ snapshot needs is in blobs when the document that names them is stored. What cou
 """
 
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ from .withholding import is_secret_file
 __all__ = ["CodeStore", "StoredCode"]
 
 REPOSITORIES_MAX = 100
+FREE_BYTES_MIN = 1 << 30
 _CHECKOUT_SETTINGS = ("core.autocrlf", "core.eol", "core.symlinks")
 
 
@@ -80,6 +82,7 @@ class CodeStore:
         `takes_plain`: also a folder in no repository, unless it is `home` or above it."""
         vcs = find_vcs(folder)
         try:
+            self._check_room()
             if vcs == "git":
                 self._git_repository(open_git(folder, self._programs)[0], "")
             elif vcs == "svn":
@@ -94,6 +97,13 @@ class CodeStore:
         except (UnavailableError, OSError) as error:
             self._stored.reasons.append(redact(f"code: it could not be stored: {error}"))
         return self._stored
+
+    def _check_room(self) -> None:
+        """The journals lie on the same disk, and they come first."""
+        place = next(p for p in (self._blobs.folder, *self._blobs.folder.parents) if p.exists())
+        free_bytes = shutil.disk_usage(place).free
+        if free_bytes < FREE_BYTES_MIN:
+            raise UnavailableError(f"less than {FREE_BYTES_MIN >> 20} MiB are free in {place}")
 
     def _finish(self) -> None:
         if not self._repositories or self._stored.root is None:

@@ -15,7 +15,7 @@ from trainledger_schemas.blobs import BlobRef, FolderBlobs
 
 from ..redaction import has_secret_form, redact
 from .git import Git, clean_address, read_config
-from .programs import UnavailableError
+from .programs import TooMuchOutputError, UnavailableError
 from .withholding import holds_secret, is_secret_file
 
 __all__ = ["History", "read_history"]
@@ -93,7 +93,11 @@ def _kept(history: History, blobs: FolderBlobs) -> BlobRef | None:
 
 
 def _store_history(history: History, user: Git, private: Git, blobs: FolderBlobs, workspace: Path) -> BlobRef:
-    refused = _why_not(history, user, private)
+    try:
+        refused = _why_not(history, user, private)
+    except TooMuchOutputError as error:
+        # Remembered as well: the next run would only find the same again, after seconds.
+        refused = f"they could not be searched for secrets: {error}"
     told: dict[str, object] = {"refused": refused}
     bundle = None
     if refused is None:

@@ -9,7 +9,7 @@ from trainledger_schemas.errors import TrainledgerError
 
 from .settings import OUTPUT_BYTES_MAX
 
-__all__ = ["Programs", "UnavailableError"]
+__all__ = ["Programs", "TooMuchOutputError", "UnavailableError"]
 
 
 class UnavailableError(TrainledgerError):
@@ -18,6 +18,10 @@ class UnavailableError(TrainledgerError):
     def __init__(self, message: str, *, exit_code: int | None = None) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class TooMuchOutputError(UnavailableError):
+    """A program said more than is read; it would do so each time."""
 
 
 class Programs:
@@ -65,5 +69,5 @@ class Programs:
             raise UnavailableError(f"{command[0]}: {what}", exit_code=done.returncode)
         if len(done.stdout) > OUTPUT_BYTES_MAX:
             # A list that is cut would look like the whole.
-            raise UnavailableError(f"{command[0]} said more than {OUTPUT_BYTES_MAX >> 20} MiB")
+            raise TooMuchOutputError(f"{command[0]} said more than {OUTPUT_BYTES_MAX >> 20} MiB")
         return done.stdout

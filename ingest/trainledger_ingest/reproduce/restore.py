@@ -22,7 +22,7 @@ from trainledger_schemas.code_snapshot import (
     decode_snapshot,
     git_object_id,
 )
-from trainledger_schemas.errors import NotFoundError, TrainledgerError, UsageError
+from trainledger_schemas.errors import CorruptDataError, NotFoundError, TrainledgerError, UsageError
 
 from .file_tree import LINK, FileTree
 from .git_command import GitCommand, GitFailedError
@@ -156,6 +156,8 @@ class _Repository:
 
     def _check_out_svn(self) -> None:
         url = dict(self._wanted.remotes)["svn"]
+        if "://" not in url:
+            raise CorruptDataError(f"{url[:100]!r} is no address of Subversion")
         options = ("-q", "--non-interactive", "--ignore-externals")
         self._svn("checkout", *options, "-r", str(self._wanted.head), url, str(self._top))
         for path, revision in sorted(self._wanted.revisions):

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from support.code_workshop import Workshop
 from support.nasty_repository import GitFolder, make_nasty, manifest, plain_environment, pointer_of
-from trainledger.provenance.code_store import CodeStore, StoredCode
+from trainledger.provenance.code_store import CodeStore
 from trainledger.provenance.programs import Programs
 from trainledger.provenance.settings import program_environment
-from trainledger_ingest.reproduce.restore import Restored, read_snapshot, restore_code
-from trainledger_schemas.blobs import FolderBlobs
+from trainledger_ingest.reproduce.restore import read_snapshot, restore_code
 from trainledger_schemas.clock import SystemClock
 from trainledger_schemas.errors import CorruptDataError, NotFoundError, UsageError
 
@@ -38,39 +38,6 @@ HOSTILE = """
 [i18n]
   commitEncoding = ISO-8859-1
 """
-
-
-class Workshop:
-    """Captures into blobs, restores from them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.environment = plain_environment(folder / "home")
-        self.blobs = FolderBlobs(folder / "blobs")
-        self._restored = 0
-
-    def store(self, place: Path, *, started_ns: int | None = None, **options: tuple[Path, ...]) -> StoredCode:
-        programs = Programs(program_environment(self.environment), clock=SystemClock(), budget_s=60)
-        began = time.time_ns() + 10**9 if started_ns is None else started_ns
-        store = CodeStore(programs, self.blobs, started_ns=began, **options)
-        return store.store(place, home=self.folder / "home")
-
-    def restore(self, stored: StoredCode, environment: Mapping[str, str] | None = None) -> Restored:
-        assert stored.document is not None, stored.reasons
-        self._restored += 1
-        snapshot = read_snapshot(self.blobs, stored.document.sha256)
-        target = self.folder / "restored" / str(self._restored)
-        return restore_code(snapshot, target, blobs=self.blobs, environment=environment or self.environment)
-
-    def there_and_back(self, place: Path) -> StoredCode:
-        """Capture, restore, compare, and capture the restored folder: the same code has the same id."""
-        stored = self.store(place)
-        restored = self.restore(stored)
-        assert restored.problems == []
-        assert manifest(restored.folder) == manifest(place)
-        if (restored.folder / ".git").exists():
-            assert self.store(restored.folder).snapshot_id == stored.snapshot_id
-        return stored
 
 
 @pytest.fixture
@@ -529,3 +496,27 @@ def test_change_that_was_staged_and_taken_back_on_disk_is_none(workshop: Worksho
     assert workshop.store(work.folder).snapshot_id != clean.snapshot_id
     work.write("a.crlf", b"a\r\n")
     assert workshop.store(work.folder).snapshot_id == clean.snapshot_id
+
+
+def test_history_that_cannot_be_searched_is_not_stored_and_not_searched_again(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = some_repository(workshop)
+    work.write("big.txt", b"line\n" * 30_000)
+    work.commit_all()
+    monkeypatch.setattr("trainledger.provenance.programs.OUTPUT_BYTES_MAX", 100_000)
+    for _ in range(2):
+        stored = workshop.store(work.folder)
+        assert any("could not be searched" in reason for reason in stored.reasons)
+        restored = workshop.restore(stored)
+        assert (manifest(restored.folder), restored.problems) == (manifest(work.folder), [])
+    (record,) = (workshop.blobs.folder / "history").iterdir()
+    assert "could not be searched" in record.read_text()
+
+
+def test_full_disk_is_left_to_the_journals(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = some_repository(workshop)
+    monkeypatch.setattr("trainledger.provenance.code_store.FREE_BYTES_MIN", 1 << 60)
+    stored = workshop.store(work.folder)
+    assert stored.document is None and "are free" in stored.reasons[0]
+    assert not workshop.blobs.folder.exists()
