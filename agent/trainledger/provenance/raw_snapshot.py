@@ -133,8 +133,10 @@ class RawSnapshot:
         """Look at files that the user told git not to look at; sparse ones that are not there stay hidden."""
         hidden = []
         for entry in self._git.lines("ls-files", "-v", "-z"):
-            if (entry[:1] == b"S" or entry[:1].islower()) and os.path.lexists(self._top + b"/" + entry[2:]):
-                hidden.append(entry[2:])
+            tag, path = entry[:1], entry[2:]
+            is_sparse = tag in (b"S", b"s")
+            if (is_sparse or tag.islower()) and (not is_sparse or os.path.lexists(self._top + b"/" + path)):
+                hidden.append(path)
         if hidden:
             for flag in ("--no-assume-unchanged", "--no-skip-worktree"):
                 self._git.run("update-index", flag, "-z", "--stdin", stdin=_joined(hidden))

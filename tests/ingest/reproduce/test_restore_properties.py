@@ -72,13 +72,13 @@ def _git(work: GitFolder, operation: str, name: str) -> None:
 
 def _clear(top: Path, path: Path) -> None:
     """Make room for a file of this name."""
-    for place in (path, *path.parents):
-        if place == top:
-            return
-        if place.is_symlink() or (place.exists() and not place.is_dir()):
+    for place in path.parents:
+        if place != top and place.is_relative_to(top) and (place.is_symlink() or place.is_file()):
             place.unlink()
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
+    elif os.path.lexists(path):
+        path.unlink()
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
