@@ -26,6 +26,7 @@ from .redaction import redact
 if TYPE_CHECKING:
     from .journal import JournalWriter
     from .placement import Placement
+    from .settings import Settings
 
 __all__ = ["DeclaredData"]
 
@@ -44,6 +45,7 @@ class DeclaredData:
 
     _notices: Notices
     _place: "Placement"
+    _settings: "Settings"
     _data_calls = 0
 
     def use_dataset(
@@ -70,11 +72,45 @@ class DeclaredData:
         """
         self._declare("artifact_logged", path, {"kind": kind, "name": name}, aliases)
 
-    def use_artifact(self, reference: str, *, kind: str = "model", role: str | None = None) -> None:
-        """Say that the run starts from an artifact: "resnet:production", "resnet:v3", or "resnet" for its newest."""
+    def use_artifact(self, reference: str, *, kind: str = "model", role: str | None = None) -> str | None:
+        """Say that the run starts from an artifact: "resnet:production", "resnet:v3", or "resnet" for its newest.
+
+        Returns the path to read it from, which must not be written to; None where no `trainledger up` of this user
+        can be asked (for at most 5 s) or the bytes are on another machine: the ledger then looks up what was meant,
+        and `trainledger admin data get` writes it to a folder. Never raises.
+        """
         name, _, version = reference.partition(":") if isinstance(reference, str) else ("unnamed", "", "")
-        told = {"kind": kind, "name": name, "version": version or "latest", "role": role}
+        told: dict[str, Any] = {"kind": kind, "name": name, "version": version or "latest", "role": role}
+        path = self._look_up(told)
         self._declare("dataset_used", None, told, ())
+        return path
+
+    def _look_up(self, told: dict[str, Any]) -> str | None:
+        try:
+            # Not at the top: a training that starts from nothing need not load it.
+            from trainledger_schemas.blobs import BLOBS_FOLDER, FolderBlobs
+
+            from .artifact_use import find_artifact, open_artifact
+
+            journal = self._open_journal()
+            if journal is None:
+                return None
+            found = find_artifact(self._settings.home / "api.sock", f"{told['name']}:{told['version']}")
+            if found is None:
+                self._notices.once(
+                    f"artifact {told['name']}",
+                    f"use_artifact of {told['name']}:{told['version']}: recorded by name, since no `trainledger up` "
+                    "knows it here",
+                )
+                return None
+            told |= {"digest": found.digest, "status": "complete", "manifest_sha256": found.manifest_sha256}
+            path = open_artifact(found, FolderBlobs(journal.folder.parent / BLOBS_FOLDER))
+            return None if path is None else str(path)
+        except Exception as error:  # as in `_declare`
+            if is_from_handler(error):
+                raise
+            self._notices.once("use_artifact", f"use_artifact cannot open it: {type(error).__name__}")
+            return None
 
     def _declare(self, event: str, data: Any, told: dict[str, Any], aliases: Any) -> None:
         try:
@@ -100,7 +136,7 @@ class DeclaredData:
             "kind": kind,
             "name": _text(told["name"] or _last_part(where or type(data).__name__)),
             "uri": None if where is None else _text(redact(where if is_path else _address(where))),
-            "status": "declared",
+            "status": told.get("status", "declared"),
             "reasons": [],
         }
         if event == "artifact_logged":

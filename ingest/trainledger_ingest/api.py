@@ -7,6 +7,7 @@
     POST /publish                   wait for Kafka, then {"published": true | false | null (nothing to publish)}
     POST /rebuild, POST /verify     -> JSON array
     GET  /run-cost?run_id=UUID      {"cost": "1.23" | null, "currency": "USD" | null}
+    GET  /artifact?reference=NAME:VERSION   {"name", "version", "digest", "run_id", "manifest_sha256"}
 
 Errors travel as {"error": class name, "message", "code", "name"} with status 400 (the caller's) or 500.
 Limits: a body of 16 MiB, 30 s to send it. A client that goes away in the middle is nobody's trouble.
@@ -27,6 +28,7 @@ import pyarrow as pa
 
 from trainledger_schemas.errors import TrainledgerError, UsageError, UserQueryError
 
+from .artifact_lookup import find_version
 from .session import Session
 
 __all__ = ["ApiServer", "arrow_bytes"]
@@ -133,6 +135,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif url.path == "/run-cost":
             run_id = parse_qs(url.query).get("run_id", [""])[0]
             self._answer(lambda: dict(self.server.run_cost(run_id)))
+        elif url.path == "/artifact":
+            reference = parse_qs(url.query).get("reference", [""])[0]
+            self._answer(lambda: self._artifact(reference))
         else:
             self._fail(UsageError(f"no such address: {url.path}"), 404)
 
@@ -154,6 +159,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are not logged: they may hold a user's SQL."""
+
+    def _artifact(self, reference: str) -> Any:
+        self.server.drain()
+        return find_version(self.server.session, reference)._asdict()
 
     def _drain(self, _: dict[str, Any]) -> Any:
         self.server.drain()

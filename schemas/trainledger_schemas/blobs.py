@@ -96,6 +96,11 @@ class FolderBlobs:
         """See BlobStore."""
         return self._path(sha256).is_file()
 
+    def path_of(self, sha256: str) -> Path | None:
+        """Where a blob lies, to be read only; None where there is none. Its bytes are not checked."""
+        path = self._path(sha256)
+        return path if path.is_file() else None
+
     def read(self, sha256: str) -> bytes:
         """See BlobStore."""
         with self._opened(sha256) as source:

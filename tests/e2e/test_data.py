@@ -21,7 +21,8 @@ with trainledger.init(project="p", name="train", config={"seed": 1}) as run:
 SERVE = """
 import trainledger
 with trainledger.init(project="p", name="serve") as run:
-    run.use_artifact("resnet:production")
+    path = run.use_artifact("resnet:production")
+    print(open(f"{path}/shards/1").read(), run.use_artifact("nothing:v1"))
 """
 TUNE = """
 import trainledger
@@ -52,7 +53,9 @@ def test_from_production_to_its_origin_and_back(installation: Installation, tmp_
     poll_until(lambda: complete(installation, "train"), deadline_s=60)
     done = installation.command("admin", "alias", "set", "resnet:best", "production", "--note", "it is good")
     assert done.returncode == 0 and "resnet:production is v1" in done.stdout, done.stderr
-    assert installation.script(SERVE).returncode == 0
+    served = installation.script(SERVE)
+    assert served.stdout == "weights None\n", served.stderr
+    assert "nothing:v1: recorded by name" in served.stderr
     (origin,) = installation.json("show", "resnet:production")
     assert origin["name"] == "train"
     shown = installation.command("show", "train").stdout

@@ -159,6 +159,8 @@ def _data(facts: Facts) -> tuple[str, str]:
 
 
 def _input(given: InputFacts) -> tuple[str, str]:
+    if given.is_asked and given.digest is not None and given.status == "complete":
+        return "B", "a kept artifact, by its digest"
     if given.is_asked:
         return "C", "an artifact by its name in this ledger"
     if given.is_fixed and given.status in ("complete", "unmeasured"):

@@ -63,7 +63,14 @@ def reading(*inputs: dict[str, Any]) -> Facts:
         (reading({"is_fixed": True, "status": "unmeasured", "digest": None}), "data", "B", "never changes"),
         (reading({"is_fixed": True, "status": "partial"}), "data", "D", "partial"),
         (reading({"digest": None, "status": "unmeasured"}), "data", "D", "address"),
-        (reading({"kind": "model", "uri": None, "digest": None}), "data", "C", "artifact"),
+        (
+            reading({"kind": "model", "uri": None, "digest": None, "status": "declared"}),
+            "data",
+            "C",
+            "artifact",
+        ),
+        (reading({"kind": "model", "uri": None, "status": "declared"}), "data", "C", "by its name"),
+        (reading({"kind": "model", "uri": None}), "data", "B", "by its digest"),
         (
             reading({"is_fixed": True}, {"name": "b"}, {"name": "a", "digest": None}),
             "data",

@@ -88,11 +88,11 @@ FROM (
     told_version, f.role AS role, f.uri AS uri, f.bytes AS bytes, f.files AS files, f.at AS at, f.status AS status,
     f.is_stored AS is_stored, f.new_bytes AS new_bytes, f.manifest_sha256 AS manifest_sha256, f.system AS system,
     f.reference AS reference, f.is_fixed AS is_fixed, f.reasons AS reasons,
-    NOT f.is_out AND f.family = 'artifact' AND f.digest IS NULL AND f.uri IS NULL AS is_asked,
+    NOT f.is_out AND f.family = 'artifact' AND f.uri IS NULL AS is_asked,
     -- What an artifact was asked by, seen from when it was asked: a version, the newest then, or what the alias meant.
-    multiIf(is_asked AND match(assumeNotNull(f.told_version), '^v[0-9]+$'), nullIf(n.digest, ''),
+    multiIf(f.digest IS NOT NULL, f.digest, is_asked AND match(assumeNotNull(f.told_version), '^v[0-9]+$'), nullIf(n.digest, ''),
       is_asked AND f.told_version = 'latest', nullIf(l.digest, ''),
-      is_asked, a.digest, f.digest) AS digest,
+      is_asked, a.digest, NULL) AS digest,
     is_asked AND NOT match(assumeNotNull(f.told_version), '^v[0-9]+$') AS by_alias
   FROM {generation}.io_facts AS f
   LEFT ANY JOIN (SELECT name, version, digest FROM {generation}.io_versions WHERE family = 'artifact') AS n
