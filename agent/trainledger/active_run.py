@@ -88,6 +88,7 @@ class Run(DeclaredData):
         self._journal: JournalWriter | None = None
         self._opening = threading.RLock()
         self._ended = False
+        self._held = []
         self._restore: dict[str, str | None] = {}
         self._rows = RowWriter(self._open_journal, self._notices)
         self.config: Change = Change(lambda changes: self._record("params_changed", changes), config)
@@ -218,7 +219,7 @@ class Run(DeclaredData):
     def _wait_for_agent(self, folder: Path) -> None:
         clock = SystemClock()
         end_ns = clock.monotonic_ns() + int(self._settings.finish_wait_s * 1e9)
-        while clock.monotonic_ns() < end_ns and any(folder.glob("*.tlj")):
+        while clock.monotonic_ns() < end_ns and (self._is_storing() or any(folder.glob("*.tlj"))):
             clock.sleep(FINISH_POLL_S)
 
     def _export(self, journal: JournalWriter, mark: str) -> None:

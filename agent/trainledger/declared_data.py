@@ -47,6 +47,7 @@ class DeclaredData:
     _place: "Placement"
     _settings: "Settings"
     _data_calls = 0
+    _held: list[str]
 
     def use_dataset(
         self, data: Any, name: str | None = None, version: str | None = None, *, role: str | None = None
@@ -151,6 +152,10 @@ class DeclaredData:
         if where is not None and claim["status"] == "declared":
             self._measure(journal, claim, where, is_path=is_path)
 
+    def _is_storing(self) -> bool:
+        """Whether an artifact of this process is not stored yet."""
+        return any(os.path.isdir(folder) for folder in self._held)
+
     def _measure(self, journal: "JournalWriter", claim: dict[str, Any], where: str, *, is_path: bool) -> None:
         if self._data_calls >= CALLS_MAX:
             self._notices.once(
@@ -162,6 +167,8 @@ class DeclaredData:
         held = None
         if claim["type"] == "artifact_logged":
             held = _hold(where, os.path.join(uid_folder, "blobs", "held"))
+            if held is not None:
+                self._held.append(held["folder"])
         started = start_beside(
             "trainledger.data",
             {

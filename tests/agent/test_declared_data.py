@@ -102,7 +102,8 @@ def test_artifact_is_what_it_was_when_it_was_logged(training: Training, tmp_path
     assert found[0]["aliases"] == ["newest"] and found[0]["kind"] == "model"
     digest = found[1]["digest"].removeprefix("sha256:")
     assert blobs_of(training).read(digest) == b"weights of 1"
-    assert list((blobs_of(training).folder / "held").iterdir()) == []
+    held = blobs_of(training).folder / "held"
+    poll_until(lambda: not any(held.iterdir()), deadline_s=60)
 
 
 def test_the_same_bytes_are_stored_once(training: Training, tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_a_linked_file_that_is_written_in_place_is_told_and_not_stored(
         import fcntl, os
         folder = run._journal.folder.parent / "blobs"
         folder.mkdir(exist_ok=True)
-        lock = os.open(folder / "work.lock", os.O_RDWR | os.O_CREAT)
+        lock = os.open(folder / "artifacts.lock", os.O_RDWR | os.O_CREAT)
         fcntl.flock(lock, fcntl.LOCK_EX)
         open("model.pt", "wb").write(b"first")
         run.log_artifact("model.pt")
@@ -220,3 +221,29 @@ def test_disabled_run_reads_nothing(training: Training, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     training.run("run = trainledger.init(mode='disabled'); run.use_dataset('data'); run.log_artifact('data')")
     assert not training.journals.exists()
+
+
+def test_finish_waits_for_artifacts_where_it_may_wait(training: Training, tmp_path: Path) -> None:
+    training.run(
+        """
+        open("model.pt", "wb").write(b"weights")
+        run.log_artifact("model.pt")
+        for segment in run._journal.folder.glob("*.tlj"):
+            segment.unlink()  # as the agent does with what it has read
+        run.finish()
+        assert not run._is_storing()
+        """,
+        TRAINLEDGER_FINISH_WAIT_S="60",
+    )
+    assert told(training, "artifact_logged", 1)[0]["is_stored"]
+
+
+def test_what_a_killed_process_held_is_cleared_away_later(training: Training, tmp_path: Path) -> None:
+    left = blobs_of(training).folder / "held" / "left"
+    left.mkdir(parents=True)
+    (left / "x").write_bytes(b"1")
+    os.utime(left, (1, 1))
+    user_folder(training.journals).chmod(0o700)
+    (tmp_path / "model.pt").write_bytes(b"w")
+    training.run("run.log_artifact('model.pt')")
+    poll_until(lambda: not left.exists(), deadline_s=60)

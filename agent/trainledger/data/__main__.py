@@ -1,8 +1,9 @@
 """`python -I -m trainledger.data`: measure or store what one call of the training named, beside the training.
 
 Reads a request from stdin (see `request`), leaves its starter, and writes a journal of its own that holds one claim:
-the starter's with what was found, as stage 1. Guarantees: it says nothing on stdout or stderr, it is niced, one at
-a time works for a user, and it ends within TOTAL_BUDGET_S + WRITE_BUDGET_S; then what was not found is told.
+the starter's with what was found, as stage 1. Guarantees: it says nothing on stdout or stderr; it is niced; of a user
+one works for datasets and one for artifacts at a time; it ends within TOTAL_BUDGET_S + WRITE_BUDGET_S, and what was
+not found by then is told.
 """
 
 import fcntl
@@ -21,7 +22,7 @@ from ..journal import JournalWriter
 from ..placement import Placement
 from ..redaction import redact
 from ..settings import Settings, process_environment
-from .artifact import store_artifact
+from .artifact import let_go, store_artifact
 from .measure import measure_dataset
 from .request import DataRequest, parse_request
 
@@ -53,11 +54,14 @@ def main() -> int:
 
 
 def work_and_write(request: DataRequest, *, clock: Clock) -> None:
-    """Find what can be found and append the claim to a new journal; raises OSError when that cannot be."""
+    """Find what can be found and append the claim to a new journal; raises OSError when that cannot be.
+
+    What was held for it is there until the claim is: `finish` may wait for that."""
+    blobs = FolderBlobs(request.uid_folder / BLOBS_FOLDER)
     signal.signal(signal.SIGALRM, _raise_time_up)
     signal.alarm(TOTAL_BUDGET_S)
     try:
-        found = _find(request, clock)
+        found = _find(request, blobs, clock)
         signal.alarm(0)
     except _TimeUpError:
         found = {"status": "partial", "reasons": [f"given up after {TOTAL_BUDGET_S} s"]}
@@ -67,6 +71,14 @@ def work_and_write(request: DataRequest, *, clock: Clock) -> None:
         found = {"status": "failed", "reasons": [f"given up: {type(error).__name__}"]}
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(WRITE_BUDGET_S)
+    try:
+        _write(request, found, clock)
+    finally:
+        let_go(request, blobs=blobs, now_ns=clock.wall_ns())
+        signal.alarm(0)
+
+
+def _write(request: DataRequest, found: dict[str, Any], clock: Clock) -> None:
     journal = JournalWriter.create(
         Placement(request.uid_folder, (), request.append_by_write, None),
         run_id=request.run_id,
@@ -80,14 +92,14 @@ def work_and_write(request: DataRequest, *, clock: Clock) -> None:
         journal.append_claim(request.claim | found | {"stage": 1, "reasons": reasons})
     finally:
         journal.close()
-        signal.alarm(0)
 
 
-def _find(request: DataRequest, clock: Clock) -> dict[str, Any]:
-    blobs = FolderBlobs(request.uid_folder / BLOBS_FOLDER)
+def _find(request: DataRequest, blobs: FolderBlobs, clock: Clock) -> dict[str, Any]:
     blobs.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # One at a time: a training that names a hundred folders at once must not have a hundred readers beside it.
-    fd = os.open(blobs.folder / "work.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # One at a time: a training that names a hundred folders at once must not have a hundred readers beside it. A
+    # model does not wait for a large dataset.
+    lock = "artifacts.lock" if request.claim["type"] == "artifact_logged" else "datasets.lock"
+    fd = os.open(blobs.folder / lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         if request.claim["type"] == "artifact_logged":

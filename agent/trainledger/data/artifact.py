@@ -1,6 +1,6 @@
 """Keeps an artifact: every file whole under its SHA-256, a folder by its manifest too.
 
-What the training set aside (`Held`) is stored and then removed; a file that is only linked counts when it is, behind
+What the training set aside (`Held`) is stored; a file that is only linked counts when it is, behind
 the reading, what it was when the training named it. A file whose bytes are kept already is read and not written.
 Limit: files are stored while ROOM_BYTES_MIN of the disk stay free.
 """
@@ -18,27 +18,40 @@ from .folder_scan import Scanner, hash_file
 from .request import DataRequest, Held
 from .stat_cache import StatCache
 
-__all__ = ["store_artifact"]
+__all__ = ["let_go", "store_artifact"]
 
+HELD_FOLDER = "held"
+# Twice as long as any process works: its folder belongs to nobody then.
+HELD_NS_MAX = 7200 * 10**9
 ROOM_BYTES_MIN = 1 << 30
 
 
 def store_artifact(request: DataRequest, *, blobs: FolderBlobs, started_ns: int) -> dict[str, Any]:
     """The fields of the claim of a stored artifact; raises OSError where the path cannot be read.
 
-    A repeat stores nothing twice. What was held is gone when this returns or raises."""
+    A repeat stores nothing twice. What was held is there until `let_go`."""
+    if request.path is None:
+        return {"status": "unmeasured", "reasons": ["an address is recorded, its bytes are not kept"]}
     held = request.held
+    source = held.folder / "x" if held else Path(os.path.realpath(request.path))
+    keeper = _Keeper(blobs, held)
+    return keeper.folder(source, started_ns=started_ns) if source.is_dir() else keeper.file(source)
+
+
+def let_go(request: DataRequest, *, blobs: FolderBlobs, now_ns: int) -> None:
+    """Remove what was held for this request, and what a process that was killed has left behind; never raises."""
+    if request.held is not None:
+        shutil.rmtree(request.held.folder, ignore_errors=True)
     try:
-        if request.path is None:
-            return {"status": "unmeasured", "reasons": ["an address is recorded, its bytes are not kept"]}
-        source = held.folder / "x" if held else Path(os.path.realpath(request.path))
-        keeper = _Keeper(blobs, held)
-        if source.is_dir():
-            return keeper.folder(source, started_ns=started_ns)
-        return keeper.file(source)
-    finally:
-        if held is not None:
-            shutil.rmtree(held.folder, ignore_errors=True)
+        left = [
+            entry.path
+            for entry in os.scandir(blobs.folder / HELD_FOLDER)
+            if entry.stat(follow_symlinks=False).st_mtime_ns < now_ns - HELD_NS_MAX
+        ]
+    except OSError:
+        return
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 class _Keeper:
