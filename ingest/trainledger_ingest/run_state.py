@@ -16,7 +16,15 @@ from typing import Any
 
 from .run_evidence import RunEvent, WriterEvidence, assign_attempts, collect_writers
 
-__all__ = ["Goal", "ParamChange", "ProvenanceFacts", "RunPicture", "RunState", "WriterState", "judge_run"]
+__all__ = [
+    "Goal",
+    "ProvenanceFacts",
+    "RunPicture",
+    "RunState",
+    "SettingChange",
+    "WriterState",
+    "judge_run",
+]
 
 _WORST_FIRST = ("failed", "killed", "crashed", "running", "finished")
 _STATUSES = frozenset({"finished", "failed", "killed"})
@@ -42,8 +50,8 @@ class WriterState:
 
 
 @dataclass(frozen=True, slots=True)
-class ParamChange:
-    """One value that a parameter had; `ordinal` orders changes of one microsecond."""
+class SettingChange:
+    """One value that a parameter or a key of the summary had; `ordinal` orders changes of one microsecond."""
 
     key: str
     set_at_us: int
@@ -100,10 +108,11 @@ class RunPicture:
     version: int
     run: RunState
     writers: tuple[WriterState, ...]
-    params: tuple[ParamChange, ...]
+    params: tuple[SettingChange, ...]
     goals: tuple[Goal, ...]
     provenance: tuple[ProvenanceFacts, ...]
     inputs: tuple[Mapping[str, Any], ...] = ()
+    summary: tuple[SettingChange, ...] = ()
 
 
 def judge_run(run_id: str, events: Sequence[RunEvent]) -> RunPicture:
@@ -123,10 +132,11 @@ def judge_run(run_id: str, events: Sequence[RunEvent]) -> RunPicture:
         version=max(event.offset for event in events) + 1,
         run=_run_state(states, newest, verdict, attempts, max(e.at_us for e in events)),
         writers=states,
-        params=_param_changes(ordered, writers),
+        params=_setting_changes(ordered, writers, _PARAM_FIELDS),
         goals=tuple(_goals(ordered)),
         provenance=_provenance(ordered, writers),
         inputs=_inputs(ordered),
+        summary=_setting_changes(ordered, writers, _SUMMARY_FIELDS),
     )
 
 
@@ -228,17 +238,22 @@ def _first(bodies: Iterable[Mapping[str, Any]], name: str) -> Any:
     return next((body[name] for body in bodies if body.get(name) not in (None, "")), None)
 
 
-def _param_changes(
-    ordered: Sequence[RunEvent], writers: Mapping[str, WriterEvidence]
-) -> tuple[ParamChange, ...]:
+# Event type -> its field with the settings.
+_PARAM_FIELDS = {"run_started": "config", "params_changed": "changes"}
+_SUMMARY_FIELDS = {"summary_set": "changes"}
+
+
+def _setting_changes(
+    ordered: Sequence[RunEvent], writers: Mapping[str, WriterEvidence], fields: Mapping[str, str]
+) -> tuple[SettingChange, ...]:
     rows: list[tuple[RunEvent, Mapping[str, Any]]] = []
     for event in ordered:
-        changes = {"run_started": "config", "params_changed": "changes"}.get(event.type)
+        changes = fields.get(event.type)
         if changes:
             rows.extend((event, setting) for setting in event.body.get(changes) or ())
     newest = {setting["key"]: index for index, (_, setting) in enumerate(rows)}
     return tuple(
-        ParamChange(
+        SettingChange(
             key=setting["key"],
             set_at_us=event.at_us,
             ordinal=event.offset & 0xFFFFFFFF,

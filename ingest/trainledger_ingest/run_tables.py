@@ -1,4 +1,4 @@
-"""The tables of runs, writers, parameters, goals and provenance, computed from `run_events`.
+"""The tables of runs, writers, parameters, summaries, goals and provenance, computed from `run_events`.
 
 Each row is replaced whole under a higher version, so a refresh may be repeated or cut off anywhere: the next
 `stale` finds what is behind. One run is refreshed by one worker, because its events lie in one partition.
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from .reproduce.grade import facts_of, judge
 from .run_evidence import RunEvent
-from .run_state import RunPicture, judge_run
+from .run_state import RunPicture, SettingChange, judge_run
 from .storage.store import Store
 
 __all__ = ["RunTables"]
@@ -23,6 +23,19 @@ RUNS_AT_ONCE_MAX = 500
 
 _ID = pa.binary(16)
 _AT = pa.timestamp("us", tz="UTC")
+_SETTING_CHANGES = pa.schema(
+    [
+        ("run_id", _ID),
+        ("key", pa.string()),
+        ("set_at", _AT),
+        ("ordinal", pa.uint32()),
+        ("version", pa.uint64()),
+        ("value", pa.string()),
+        ("value_number", pa.float64()),
+        ("attempt", pa.uint16()),
+        ("is_current", pa.bool_()),
+    ]
+)
 _SCHEMAS = {
     "run_states": pa.schema(
         [
@@ -71,19 +84,8 @@ _SCHEMAS = {
             ("gap_points", pa.uint64()),
         ]
     ),
-    "param_changes": pa.schema(
-        [
-            ("run_id", _ID),
-            ("key", pa.string()),
-            ("set_at", _AT),
-            ("ordinal", pa.uint32()),
-            ("version", pa.uint64()),
-            ("value", pa.string()),
-            ("value_number", pa.float64()),
-            ("attempt", pa.uint16()),
-            ("is_current", pa.bool_()),
-        ]
-    ),
+    "param_changes": _SETTING_CHANGES,
+    "summary_changes": _SETTING_CHANGES,
     "metric_goals": pa.schema(
         [("run_id", _ID), ("key", pa.string()), ("version", pa.uint64()), ("goal", pa.string())]
     ),
@@ -161,7 +163,8 @@ class RunTables:
     def _write(self, pictures: Sequence[RunPicture]) -> None:
         rows = {
             "writer_states": [row for p in pictures for row in _writer_rows(p)],
-            "param_changes": [row for p in pictures for row in _param_rows(p)],
+            "param_changes": [row for p in pictures for row in _setting_rows(p, p.params)],
+            "summary_changes": [row for p in pictures for row in _setting_rows(p, p.summary)],
             "metric_goals": [row for p in pictures for row in _goal_rows(p)],
             "provenance_facts": [row for p in pictures for row in _provenance_rows(p)],
             # Last: its version says that the others are done, so a crash before it is found by `stale`.
@@ -243,8 +246,8 @@ def _writer_rows(picture: RunPicture) -> Iterable[dict[str, Any]]:
         }
 
 
-def _param_rows(picture: RunPicture) -> Iterable[dict[str, Any]]:
-    for change in picture.params:
+def _setting_rows(picture: RunPicture, changes: Iterable[SettingChange]) -> Iterable[dict[str, Any]]:
+    for change in changes:
         yield {
             "run_id": _raw(picture.run_id),
             "key": change.key,

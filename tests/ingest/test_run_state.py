@@ -146,6 +146,24 @@ def test_two_unranked_processes_at_once_are_one_attempt_and_one_after_the_other_
     assert judge_run(RUN, after).run.attempts == 2
 
 
+def test_a_summary_keeps_every_change_apart_from_the_parameters() -> None:
+    def told(at_s: int, kind: str, value: float) -> RunEvent:
+        changes = [{"key": "best", "value": str(value), "number": value}]
+        return RunEvent(at_s * 10, kind, "a", "node-1", at_s * SECOND_US, {"changes": changes})
+
+    picture = judge_run(
+        RUN,
+        [
+            started("a", 1),
+            told(4, "summary_set", 0.9),
+            told(2, "summary_set", 0.5),
+            told(3, "params_changed", 7.0),
+        ],
+    )
+    assert [(c.number, c.is_current) for c in picture.summary] == [(0.5, False), (0.9, True)]
+    assert [c.number for c in picture.params] == [7.0]
+
+
 def test_parameters_keep_every_change_and_mark_the_newest() -> None:
     config = [{"key": "lr", "value": "0.1", "number": 0.1}]
     change = RunEvent(

@@ -13,8 +13,15 @@ from support.ingest_store import Crash, FaultyStore, fresh_store
 from trainledger_ingest.run_tables import RunTables
 
 S = 1_000_000
-VIEWS = ("runs", "run_writers", "params", "provenance")
-DERIVED = ("run_states", "writer_states", "param_changes", "metric_goals", "provenance_facts")
+VIEWS = ("runs", "run_writers", "params", "summary", "provenance")
+DERIVED = (
+    "run_states",
+    "writer_states",
+    "param_changes",
+    "summary_changes",
+    "metric_goals",
+    "provenance_facts",
+)
 
 
 def number(key: str, value: float) -> dict[str, Any]:
@@ -39,6 +46,12 @@ def claims(tables: FilledTables) -> list[Callable[[], None]]:
             at_us=at + second_s * S, changes=[number("lr", value)],
         )  # fmt: skip
 
+    def summed(writer: int, second_s: int, value: float) -> Callable[[], None]:
+        return lambda: tables.event(
+            "summary_set", at + second_s * S, run_id=fixed_id(run), writer_id=fixed_id(writer),
+            at_us=at + second_s * S, changes=[number("best", value)],
+        )  # fmt: skip
+
     def gone(writer: int, second_s: int) -> Callable[[], None]:
         return lambda: tables.event(
             "writer_gone", at + second_s * S, run_id=fixed_id(run), writer_id=fixed_id(writer),
@@ -60,6 +73,8 @@ def claims(tables: FilledTables) -> list[Callable[[], None]]:
         lambda: tables.exited(run, first, at + 105 * S, "failed", cause="exception"),
         lambda: tables.exited(run, second, at + 200 * S),
         gone(other, 210),
+        summed(first, 40, 0.5),
+        summed(second, 190, 0.9),
     ]  # fmt: skip
 
 
@@ -78,7 +93,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
-@given(st.permutations(range(14)), st.sets(st.integers(0, 13), max_size=5))
+@given(st.permutations(range(16)), st.sets(st.integers(0, 15), max_size=5))
 def test_events_in_any_order_show_what_all_of_them_together_say(
     folder: Any, order: list[int], stops: set[int]
 ) -> None:
@@ -94,11 +109,15 @@ def test_events_in_any_order_show_what_all_of_them_together_say(
         tables.store.command(f"TRUNCATE TABLE {tables.schema.tables.name(table)}")
     tables.derivation.runs.refresh(tables.derivation.runs.stale())
     assert told == shown(tables)
+    assert [(r["key"], r["value_number"], r["is_current"]) for r in told["summary"]] == [
+        ("best", 0.5, False),
+        ("best", 0.9, True),
+    ]
     assert told["params"] and len(told["run_writers"]) == 4
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("insert", range(4))
+@pytest.mark.parametrize("insert", range(5))
 def test_a_crash_at_any_insert_is_found_and_mended(folder: Any, insert: int, after: bool) -> None:
     tables = FilledTables(fresh_store(), folder)
     for claim in claims(tables):
@@ -112,6 +131,6 @@ def test_a_crash_at_any_insert_is_found_and_mended(folder: Any, insert: int, aft
         RunTables(FaultyStore(tables.store, crash_insert=insert, after=after), generation).refresh([id_of(1)])
     runs = RunTables(tables.store, generation)
     # The last insert is the row that says that all is done.
-    assert runs.stale() == ([] if insert == 3 and after else [id_of(1)])
+    assert runs.stale() == ([] if insert == 4 and after else [id_of(1)])
     runs.refresh(runs.stale())
     assert shown(tables) == told and runs.stale() == []

@@ -11,6 +11,8 @@ __all__ = ["compare_runs"]
 _QUERY = """
 SELECT 'parameter' AS what, key, toString(run_id) AS id, value AS text, value_number AS number
 FROM {views}.params WHERE run_id IN {{ids:Array(UUID)}} AND is_current
+UNION ALL SELECT 'summary', key, toString(run_id), value, value_number
+FROM {views}.summary WHERE run_id IN {{ids:Array(UUID)}} AND is_current
 UNION ALL SELECT 'result', concat(key, if(goal IS NULL, ' (last)', concat(' (', goal, ')'))), toString(run_id),
   '', toNullable(if(goal IS NULL, last, best)) FROM {views}.metric_summary WHERE run_id IN {{ids:Array(UUID)}}
 UNION ALL SELECT 'code', entry.1, toString(run_id), entry.2, CAST(NULL AS Nullable(Float64)) FROM (
@@ -36,7 +38,7 @@ FROM {views}.runs WHERE run_id IN {{ids:Array(UUID)}}
 """
 
 
-_ORDER = ("parameter", "result", "input", "output", "code", "package", "run")
+_ORDER = ("parameter", "summary", "result", "input", "output", "code", "package", "run")
 
 
 def compare_runs(session: Session, run_ids: Sequence[str]) -> list[dict[str, Any]]:

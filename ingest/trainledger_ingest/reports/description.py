@@ -17,7 +17,7 @@ from .times import duration_text
 __all__ = ["Picture", "Section", "describe_run"]
 
 METRICS_SHOWN_MAX = 60
-PARAMS_SHOWN_MAX = 100
+SETTINGS_SHOWN_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ def describe_run(session: Session, run_id: str) -> Picture:
     )[0]
     sections = [
         _results(session, run_id),
-        _params(session, run_id),
+        _settings(session, run_id, view="summary", title="summary"),
+        _settings(session, run_id, view="params", title="parameters"),
         _writers(session, run_id),
         _usage(session, run_id),
         _gpus(session, run_id),
@@ -116,14 +117,14 @@ def _curves(session: Session, run_id: str) -> dict[str, str]:
     return {key: sparkline([v for v in values if v is not None]) for key, values in buckets.items()}
 
 
-def _params(session: Session, run_id: str) -> Section:
+def _settings(session: Session, run_id: str, *, view: str, title: str) -> Section:
     rows = _rows(
         session,
-        f"SELECT key, value, set_at FROM {session.views}.params WHERE run_id = {{id:UUID}} AND is_current "
-        f"ORDER BY key LIMIT {PARAMS_SHOWN_MAX}",
+        f"SELECT key, value FROM {session.views}.{view} WHERE run_id = {{id:UUID}} AND is_current "
+        f"ORDER BY key LIMIT {SETTINGS_SHOWN_MAX}",
         run_id,
     )
-    return Section("parameters", ("key", "value"), tuple((row["key"], row["value"]) for row in rows))
+    return Section(title, ("key", "value"), tuple((row["key"], row["value"]) for row in rows))
 
 
 def _writers(session: Session, run_id: str) -> Section:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from support.filled_tables import FilledTables, id_of
-from support.ingest_events import HOUR_US, START_US
+from support.ingest_events import HOUR_US, START_US, fixed_id
 from support.ingest_store import fresh_store
 from trainledger_ingest.curves import CURVE_BUCKETS, sparkline
 from trainledger_ingest.reports.comparison import compare_runs
@@ -43,6 +43,11 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FilledTables]:
         at = START_US + run * HOUR_US
         config = [number("rate", rate), {"key": "model", "value": "mlp", "number": None}]
         tables.started(run, run + 10, at, name=name, team=team, project="vision", config=config)
+        if name in ("fast", "slow"):
+            tables.event(
+                "summary_set", at + S, run_id=fixed_id(run), writer_id=fixed_id(run + 10), at_us=at + S,
+                changes=[number("accuracy", 0.9 + rate), {"key": "by", "value": "hand", "number": None}],
+            )  # fmt: skip
         tables.points(run, run + 10, loss=[1 / (1 + rate * step) for step in range(100)], same=[1.0] * 100)
         tables.exited(run, run + 10, at + 90 * S, "failed" if run == 4 else "finished")
     tables.take_in()
@@ -142,7 +147,8 @@ def test_an_unknown_run_is_not_found(tables: FilledTables, reference: str) -> No
 def test_compare_shows_differences_alone(tables: FilledTables) -> None:
     rows = compare_runs(tables.session, [id_of(1), id_of(2)])
     differing = {(row["what"], row["key"]): row["values"] for row in rows}
-    assert set(differing) == {("parameter", "rate"), ("result", "loss (last)")}
+    assert set(differing) == {("parameter", "rate"), ("summary", "accuracy"), ("result", "loss (last)")}
+    assert differing["summary", "accuracy"] == {id_of(1): 1.0, id_of(2): 0.91}
     assert differing["parameter", "rate"] == {id_of(1): 0.1, id_of(2): 0.01}
     states = compare_runs(tables.session, [id_of(3), id_of(4)])
     assert [(row["key"], list(row["values"].values())) for row in states] == [
@@ -159,6 +165,7 @@ def test_show_has_the_row_of_the_view_and_a_course_of_each_metric(tables: Filled
     assert (loss[1][0], loss[1][-1]) == ("█", "▁") and list(loss[1]) == sorted(loss[1], reverse=True)
     assert same[1] == "▁" * CURVE_BUCKETS
     assert sections["parameters"].rows == (("model", "mlp"), ("rate", "0.1"))
+    assert sections["summary"].rows == (("accuracy", "1.0"), ("by", "hand"))
     assert [row[4] for row in sections["processes"].rows] == ["finished"]
 
 

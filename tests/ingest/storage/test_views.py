@@ -35,6 +35,10 @@ VIEWS: dict[str, dict[str, str]] = {
         "run_id": "UUID", "key": TEXT, "value": TEXT, "value_number": MAYBE_NUMBER, "attempt": "UInt16", "set_at": AT,
         "is_current": "Bool",
     },
+    "summary": {
+        "run_id": "UUID", "key": TEXT, "value": TEXT, "value_number": MAYBE_NUMBER, "attempt": "UInt16", "set_at": AT,
+        "is_current": "Bool",
+    },
     "metrics": {
         "run_id": "UUID", "attempt": "UInt16", "rank": "Nullable(UInt32)", "key": TEXT, "step": "Int64", "at": AT,
         "value": "Float64",
