@@ -18,36 +18,9 @@ from typing import Protocol
 from trainledger_ingest.access_functions import EngineFunction, is_allowed_function
 from trainledger_schemas.errors import UserQueryError
 
-__all__ = ["PUBLIC_VIEWS", "SqlInspector", "Statement", "check_user_sql"]
+__all__ = ["SqlInspector", "Statement", "check_user_sql"]
 
 SQL_CHARS_MAX = 100_000
-
-# The views that the product promises to people; everything else in its database is internal.
-PUBLIC_VIEWS = frozenset(
-    {
-        "cost_adjustments",
-        "cost_daily",
-        "cost_lines",
-        "dead_letters",
-        "gpu_minutes",
-        "host_minutes",
-        "logs",
-        "metric_summary",
-        "metrics",
-        "model_aliases",
-        "node_bills",
-        "node_hour_bills",
-        "params",
-        "prices",
-        "provenance",
-        "reproductions",
-        "run_io",
-        "run_usage",
-        "run_writers",
-        "runs",
-        "text_points",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from support.engine import fresh_database
-from trainledger_ingest.access import PUBLIC_VIEWS, check_user_sql
+from trainledger_ingest.access import check_user_sql
 from trainledger_ingest.access_functions import is_allowed_function
+from trainledger_ingest.public_views import public_view_names
 from trainledger_ingest.storage.chdb import ChdbStore
 from trainledger_schemas.errors import UserQueryError
 
@@ -397,7 +398,7 @@ def test_the_guard_alone_refuses_every_attack(ledger: Ledger, attack: str) -> No
         check_user_sql(
             sql,
             engine=ledger.store,
-            views=PUBLIC_VIEWS,
+            views=public_view_names(),
             database=ledger.store.database,
             parameters=parameters,
         )

@@ -30,8 +30,9 @@ import clickhouse_connect
 import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from trainledger_ingest.access import PUBLIC_VIEWS, Statement, check_user_sql
+from trainledger_ingest.access import Statement, check_user_sql
 from trainledger_ingest.access_functions import EngineFunction
+from trainledger_ingest.public_views import public_view_names
 from trainledger_ingest.storage.arrow_types import needs_types, restore_types
 from trainledger_ingest.storage.chdb_config import write_engine_config
 from trainledger_ingest.storage.inspect import (
@@ -129,10 +130,11 @@ class ChdbStore:
         sql: str,
         parameters: Mapping[str, object] | None = None,
         *,
-        views: frozenset[str] = PUBLIC_VIEWS,
+        views: frozenset[str] | None = None,
     ) -> pa.Table:
-        """Run a person's SELECT over `views`, guarded and limited. Raises UserQueryError with one line."""
-        check_user_sql(sql, engine=self, views=views, database=self.database, parameters=parameters)
+        """Run a person's SELECT over `views` (default: the public ones), guarded and limited. Raises UserQueryError."""
+        known = public_view_names() if views is None else views
+        check_user_sql(sql, engine=self, views=known, database=self.database, parameters=parameters)
         try:
             return self._users.call(lambda client: _arrow(client, sql, parameters))
         except ClickHouseError as error:

@@ -27,6 +27,7 @@ __all__ = [
     "current_generation",
     "migrate",
     "migration_state",
+    "sql_files",
 ]
 
 APPEND_TABLES = (
@@ -109,7 +110,7 @@ def current_generation(store: Store) -> int:
 
 def migration_state(store: Store) -> tuple[int, tuple[str, ...]]:
     """How many migrations the current generation has, and the names of those it lacks; changes nothing."""
-    wanted = [entry.name for entry in _sql_files("migrations")]
+    wanted = [entry.name for entry in sql_files("migrations")]
     found = store.rows(
         "SELECT 1 AS found FROM system.tables WHERE database = {d:String} AND name = 'schema_migrations'",
         {"d": store.database},
@@ -136,7 +137,7 @@ def create_tables(store: Store, *, generation: int) -> Schema:
             {"g": generation},
         )
     }
-    for entry in _sql_files("migrations"):
+    for entry in sql_files("migrations"):
         if entry.name not in done:
             for statement in _statements(entry, schema, _settings_text(store)):
                 store.command(re.sub(r"\ACREATE TABLE (?!IF\b)", "CREATE TABLE IF NOT EXISTS ", statement))
@@ -146,7 +147,7 @@ def create_tables(store: Store, *, generation: int) -> Schema:
 
 def create_views(store: Store, schema: Schema) -> None:
     """(Re)create the public views over a generation."""
-    for entry in _sql_files("views"):
+    for entry in sql_files("views"):
         for statement in _statements(entry, schema, ""):
             store.command(statement)
     if current_generation(store) != schema.number or not _has_views_mark(store):
@@ -186,7 +187,8 @@ def _settings_text(store: Store) -> str:
     return ", ".join(f"{name} = {value}" for name, value in pairs.items())
 
 
-def _sql_files(folder: str) -> list[Traversable]:
+def sql_files(folder: str) -> list[Traversable]:
+    """The files of `migrations` or `views` in the order in which they are applied."""
     found = [
         entry
         for entry in (resources.files("trainledger_ingest.storage") / folder).iterdir()
