@@ -4,10 +4,11 @@ The kernel adds the CPU time of a child to its parent's when the parent waits fo
 waited-for children) over all processes only grows while every dead process is waited for, and the growth of
 one process is what it used itself plus what its dead children used since the look before. A child that was
 already counted must be taken out of its parent's growth again; what is left of that growth was used by
-children too short-lived to be seen, or by a seen child after the last look at it, and that part is the
-child's. A child that nobody waits for (SIGCHLD ignored) adds nothing anywhere and needs no correction. A child
-whose parent died first is waited for by an ancestor that took it over: the nearest one whose growth is large
-enough is taken to have done so.
+children too short-lived to be seen, or by a seen child after the last look at it. When a seen child was waited
+for, nobody can tell the two apart: that part is told under the child, as `unseen_of` the one that waited, and who
+bills must not take it for the child's. A child that nobody waits for (SIGCHLD ignored) adds nothing anywhere and
+needs no correction. A child whose parent died first is waited for by an ancestor that took it over: the nearest one
+whose growth is large enough is taken to have done so.
 
 Identity is (pid, start time in ticks since boot): a reused pid is another process. Numbers are clock ticks.
 """
@@ -40,11 +41,15 @@ class Reading(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """CPU ticks that `pid` (its process, or a dead child of it) used since the look before."""
+    """CPU ticks that `pid` (its process, or a dead child of it) used since the look before.
+
+    `unseen_of`: pid and start of a living process, when the ticks were used by the dead `pid` after the last look
+    at it or by other children of that process, which nobody saw."""
 
     pid: int
     start_ticks: int
     ticks: int
+    unseen_of: tuple[int, int] | None = None
 
 
 def parse_stat(pid: int, data: bytes) -> Reading | None:
@@ -95,7 +100,12 @@ class ProcessTable:
     def look_at(self, pids: Iterable[int]) -> list[Spent]:
         """See only these of the known processes: cheap, and enough between two calls of `look`."""
         wanted = [pid for pid in pids if pid in self.known]
-        return self._advance({reading.pid: reading for reading in self._read(wanted)}, set(wanted), [])
+        readings = {reading.pid: reading for reading in self._read(wanted)}
+        # Those that are late may turn up here too, or else stay late: not everybody who may wait was seen.
+        late, self._unsettled = self._unsettled, []
+        spent = self._advance(readings, set(wanted), late)
+        self._unsettled += late
+        return spent
 
     def owner_of(self, pid: int) -> int | None:
         """The user id that the process runs as, or None when it is gone."""
@@ -145,7 +155,7 @@ class ProcessTable:
             for pid, reading in readings.items()
             if pid in before and _is_same(before[pid], reading)
         }
-        spent = self._settle(gone, growth, late)
+        spent = self._settle(gone, growth, late, readings)
         for pid, reading in readings.items():
             old = before.get(pid)
             if pid in growth and old is not None:
@@ -159,8 +169,12 @@ class ProcessTable:
         self.known = known
         return spent
 
-    def _settle(self, gone: list[Reading], growth: dict[int, int], late: list[Reading]) -> list[Spent]:
-        """Take what dead processes were counted for out of `growth`; give them what they used after that."""
+    def _settle(
+        self, gone: list[Reading], growth: dict[int, int], late: list[Reading], readings: dict[int, Reading]
+    ) -> list[Spent]:
+        """Take what dead processes were counted for out of `growth`; what is left there was used unseen.
+
+        Leaves in `late` those that nobody waited for yet."""
         # From the top down: when a parent and its child are both gone, the parent's total holds the child's.
         heirs: dict[int, list[Reading]] = {}
         for dead in sorted([*late, *gone], key=lambda reading: sum(1 for _ in self.ancestors(reading))):
@@ -169,16 +183,19 @@ class ProcessTable:
                 room = growth[waited_by]
                 growth[waited_by] = room - min(dead.own + dead.children, room)
                 heirs.setdefault(waited_by, []).append(dead)
+                if dead in late:
+                    late.remove(dead)
             elif dead in gone:
                 self._unsettled.append(dead)
         spent = []
         for pid, children in heirs.items():
             rest = growth[pid]
             if rest > 0:
-                # One dead child as a rule. Of several, the busiest so far is the likeliest to have used the rest.
+                # Of several, the busiest so far is the likeliest to have used the rest.
                 busiest = max(children, key=lambda reading: reading.own + reading.children)
                 growth[pid] = 0
-                spent.append(Spent(busiest.pid, busiest.start_ticks, rest))
+                unseen_of = (pid, readings[pid].start_ticks)
+                spent.append(Spent(busiest.pid, busiest.start_ticks, rest, unseen_of))
         return spent
 
     def _waited_by(self, dead: Reading, growth: dict[int, int]) -> int | None:

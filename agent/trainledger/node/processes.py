@@ -5,9 +5,12 @@ own belongs to that. A process that its parent left behind (a daemon that forked
 was seen under. All other processes of people are `untracked`, by owner; what is left of the node's busy time is
 `system`: kernel, daemons, and processes of root that belong to no run.
 
-Guarantees: a microsecond is counted for one holder; a holder's time never shrinks. Limits: 10 ms clock ticks;
-memory is the sum of resident sizes, in which pages that processes share count more than once; what a process
-used between its last look and its end is known only when its parent waits for it.
+Guarantees: a microsecond is counted for one holder; a holder's time never shrinks; a run gets no time of a process
+that nobody saw, unless the process that waited for it is the run's. Limits: 10 ms clock ticks; memory is the sum of
+resident sizes, in which pages that processes share count more than once; what a process used between its last look
+and its end is known only when its parent waits for it, and cannot be told from what the parent's other children
+used. So the last moments of a run whose parent is no run's (a shell) are untracked time of its owner: at most the
+second between two looks.
 """
 
 import os
@@ -85,9 +88,11 @@ class ProcessSampler:
         table.look()
         self._assign({})
 
-    def has_new(self, writers: Sequence[WriterProcess]) -> bool:
-        """Whether there is a writer that the last `look` did not know of: the next one is due at once."""
-        return any((writer.pid, writer.writer_id) not in self._looked_for for writer in writers)
+    def has_changed(self, writers: Sequence[WriterProcess]) -> bool:
+        """Whether writers came or went since the last `look`: the next one is due at once.
+
+        Also when one went: its process may live on, and what it does from now on is not the run's."""
+        return {(writer.pid, writer.writer_id) for writer in writers} != self._looked_for
 
     def look(self, writers: Sequence[WriterProcess]) -> None:
         """Look at all processes: finds new ones and who belongs to whom."""
@@ -164,8 +169,20 @@ class ProcessSampler:
             # A process that was a run's at either end was a run's in between: it begins with its first look,
             # and what it used up to the moment when its journal closed is still the run's.
             holder = now if now and now.kind == "run" and not (old and old.kind == "run") else old or now
+            if item.unseen_of is not None:
+                holder = self._holder_of_unseen(holder, before.get(item.unseen_of))
             if holder is not None:
                 self._cpu_ticks[holder] = self._cpu_ticks.get(holder, 0) + item.ticks
+
+    def _holder_of_unseen(self, dead: Holder | None, waiter: Holder | None) -> Holder | None:
+        """Who gets what either the dead process or unseen children of `waiter` used: a run only if all of it is
+        inside that run's tree, else the owner."""
+        if waiter is not None and waiter.kind == "run":
+            return waiter
+        if dead is None or dead.kind != "run":
+            return dead
+        is_somebodys = dead.uid is not None and is_person(dead.uid, self._writer_uids)
+        return Holder("untracked", uid=dead.uid) if is_somebodys else _SYSTEM
 
     def _weigh(self, *, only_runs: bool = False) -> None:
         sums: dict[Holder, int] = {}

@@ -70,7 +70,7 @@ class NodeSampler:
                 return events
         self._sample(now_ns)
         is_due = now_ns >= self._next_scan_ns()
-        if self._processes.has_new(writers) or ((writers or self._account.has_strangers()) and is_due):
+        if self._processes.has_changed(writers) or ((writers or self._account.has_strangers()) and is_due):
             self._scan(now_ns, writers)
         elif writers:
             self._processes.look_at_runs()

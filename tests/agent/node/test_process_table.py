@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trainledger.node.process_table import ProcessTable, parse_stat
+from trainledger.node.process_table import ProcessTable, Spent, parse_stat
 
 
 class FakeProc:
@@ -188,3 +188,27 @@ def test_pid_of_an_ended_kernel_thread_may_become_a_process(tmp_path: Path) -> N
     proc.look()
     proc.put(55, own=6)
     assert proc.look() == {55: 6}
+
+
+def test_what_a_dead_child_or_unseen_ones_used_is_told_as_unseen(tmp_path: Path) -> None:
+    proc = FakeProc(tmp_path)
+    proc.put(10, start=7)
+    proc.put(11, parent=10, own=70)
+    proc.look()
+    proc.remove(11)
+    proc.put(10, children=170, start=7)
+    assert proc.table.look() == [Spent(11, 100, 100, unseen_of=(10, 7))]
+
+
+def test_child_that_was_late_is_not_counted_again_by_a_look_at_its_parent_alone(tmp_path: Path) -> None:
+    proc = FakeProc(tmp_path)
+    proc.put(10)
+    proc.put(11, parent=10, own=70)
+    proc.look()
+    proc.remove(11)
+    assert proc.look_at(10, 11) == {}, "its parent was read just before it waited"
+    assert proc.look_at(10) == {}
+    proc.put(10, children=70)
+    assert proc.look_at(10) == {}
+    proc.put(10, children=75)
+    assert proc.look() == {10: 5}

@@ -96,18 +96,42 @@ def test_writer_inside_another_writers_tree_has_its_own_time() -> None:
     assert cpu_us(usage, "run", outer) == pytest.approx(200_000, rel=CLOSE, abs=40_000)
 
 
-def test_last_part_of_a_writer_that_ended_comes_from_its_parent() -> None:
-    with burning("child = burn(0.3)") as burner:
+def test_last_part_of_a_writer_whose_parent_is_no_runs_is_untracked_time_of_its_owner() -> None:
+    # Its parent is this test: what else that ran unseen would look the same.
+    other = os.getuid() or 23456
+    code = "burn(0.3)\nprint('seen', flush=True)\nsys.stdin.readline()\nburn(0.2)"
+    with burning(code, uid=other if os.getuid() == 0 else None) as burner:
         writer = burner.writer(1)
         sampler = new_sampler()
         sampler.look([writer])
+        burner.go()
+        assert burner.line() == "seen"
         sampler.look_at_runs()
         burner.go()
         used_us = burner.used_us()
         burner.end()  # waited for: all its time is this process's children's time now
-        sampler.look([writer])
+        sampler.look([])
         usage = sampler.take(0)
-    assert cpu_us(usage, "run", writer) == pytest.approx(used_us, rel=CLOSE, abs=40_000)
+    assert cpu_us(usage, "run", writer) == pytest.approx(300_000, rel=CLOSE, abs=40_000)
+    untracked = sum(
+        int(str(item["cpu_us"]))
+        for item in usage
+        if item["kind"] == "untracked" and item["owner"] == owner_name(other)
+    )
+    assert untracked == pytest.approx(used_us - 300_000, rel=CLOSE, abs=60_000)
+
+
+def test_what_a_process_does_after_its_run_is_not_the_runs_once_the_sampler_knew() -> None:
+    with burning("burn(0.3)") as burner:
+        writer = burner.writer(1)
+        sampler = new_sampler()
+        sampler.look([writer])
+        assert not sampler.has_changed([writer]) and sampler.has_changed([])
+        sampler.look([])
+        burner.go()
+        burner.used_us()
+        sampler.look([])
+        assert cpu_us(sampler.take(0), "run") <= 10_000
 
 
 def test_process_left_behind_by_its_parent_stays_with_its_run() -> None:
