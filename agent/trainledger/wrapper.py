@@ -99,8 +99,20 @@ class _Wrapper:
             with ExitStack() as stack:
                 supervisor = self._supervisor(child, target, streams, stack)
                 status = supervisor.run()
-            run.ended(status, supervisor.forwarded)
+            run.ended(status, at_us=supervisor.ended_at_us, forwarded=supervisor.forwarded)
+            self._tell_unkept(streams, run)
         return status.shell_code
+
+    def _tell_unkept(self, streams: OpenStreams, run: WrappedRun) -> None:
+        lines = sum(channel.unkept_lines for channel in streams.channels)
+        if lines:
+            count = sum(channel.unkept_bytes for channel in streams.channels)
+            self._notices.say(
+                f"{count:,} bytes of output in {lines:,} lines were passed on but not kept (a line is kept to 1 MiB, "
+                "a stream up to 64 MiB ahead of us); `trainledger logs` says where they are missing"
+            )
+        if run.journal.dropped_points:
+            self._notices.say(f"{run.journal.dropped_points:,} lines of output were dropped for want of room")
 
     def _start(self, environment: dict[str, str], streams: Streams) -> Child:
         return start_child(

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainledger import lines as lines_module
 from trainledger.lines import LINE_BYTES_MAX, LINE_PIECES_MAX, STATE_INTERVAL_US, LineSplitter
 
 
@@ -38,6 +39,26 @@ def test_lines_do_not_depend_on_how_the_bytes_arrive(data: bytes, cuts: list[int
     edges = [0, *sorted(cut for cut in cuts if cut <= len(data)), len(data)]
     chunks = [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
     assert split(*chunks) == split(data)
+
+
+PIECES = st.sampled_from([b"\n", b"\xff", b"\xe2\x82", b"\xe2\x82\xac", b"one", b"a" * 40, b"\n\n"])
+
+
+@given(st.lists(PIECES, max_size=40), st.integers(0, 400))
+def test_plain_output_gives_the_same_lines_on_the_fast_and_on_the_slow_way(
+    pieces: list[bytes], cut: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines_module, "LINE_BYTES_MAX", 60)
+        patch.setattr(lines_module, "LINE_PIECES_MAX", 3)
+        data = b"".join(pieces)
+        fast, slow = LineSplitter(), LineSplitter()
+        patch.setattr(slow, "_are_plain", lambda whole, pieces: False)
+        for chunk in (data[:cut], data[cut:]):
+            assert fast.feed(chunk, 0) == slow.feed(chunk, 0)
+        assert fast.close() == slow.close()
+        assert (fast.left_out_bytes, fast.left_out_lines) == (slow.left_out_bytes, slow.left_out_lines)
+        assert fast.left_out_lines == 0 or fast.left_out_bytes > 0
 
 
 def test_progress_bar_keeps_its_last_state_of_each_second_and_the_final_one() -> None:

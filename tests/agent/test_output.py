@@ -9,7 +9,7 @@ import pytest
 from trainledger import output
 from trainledger.output import Channel, CopyThrough, LogRecorder, OutputFile, OutputPipe, why_no_files
 from trainledger.redaction import redact
-from trainledger_schemas.journal import LOG, RECORD_BYTES_MAX
+from trainledger_schemas.journal import GAP, LOG, RECORD_BYTES_MAX
 
 
 class Journal:
@@ -18,11 +18,16 @@ class Journal:
     def __init__(self) -> None:
         self.records: list[dict[str, object]] = []
         self.lines: list[str] = []
+        self.gaps: list[dict[str, object]] = []
 
-    def append_control(self, kind: int, body: bytes, *, step: int = 0) -> bool:
-        assert kind == LOG
+    def append_control(self, kind: int, body: bytes, *, step: int = 0, points: int = 1) -> bool:
         assert len(body) < RECORD_BYTES_MAX - 32
         record = json.loads(body)
+        if kind == GAP:
+            assert record["rows"] == points
+            self.gaps.append(record)
+            return True
+        assert kind == LOG and len(record["text"]) == points
         assert record["first_line"] == len(self.lines) + 1
         assert len(record["at_us"]) == len(record["text"])
         self.records.append(record)
@@ -93,6 +98,11 @@ def test_too_much_unread_output_is_copied_but_no_longer_kept(
     notes = [line for line in journal.lines if line.startswith("[trainledger: ")]
     assert len(notes) == 1
     unkept = int(notes[0].split()[1])
+    assert target.unkept_bytes == unkept
+    # Of the line at each end of what was left out, a part is kept as a line of its own.
+    assert target.unkept_lines == -(-unkept // 100) or target.unkept_lines == unkept // 100
+    reason = "output came too fast"
+    assert journal.gaps == [{"rows": target.unkept_lines, "points": target.unkept_lines, "reason": reason}]
     assert unkept + sum(len(line) + 1 for line in journal.lines if line not in notes) in range(
         len(block) - 1, len(block) + 2
     )
@@ -115,6 +125,24 @@ def test_above_the_cap_the_oldest_bytes_are_skipped_and_counted(
         == f"[trainledger: {3_000_005 - (1 << 19)} bytes were skipped: nobody read the output for too long]"
     )
     assert journal.lines[-1] == "last"
+    assert (target.unkept_bytes, [gap["points"] for gap in journal.gaps]) == (3_000_005 - (1 << 19), [1])
+
+
+def test_line_of_many_megabytes_is_kept_in_part_and_counted(tmp_path: Path) -> None:
+    journal, null = Journal(), os.open(os.devnull, os.O_WRONLY)
+    source = OutputFile(tmp_path / "stdout.out")
+    target = channel(source, null, journal)
+    os.write(source.write_fd, b"a" * (3 << 20) + b"\nnext\n" + b"b" * (2 << 20))
+    pump_all(target)
+    target.close(0)
+    os.close(source.write_fd)
+    os.close(null)
+    kept = sum(len(line) for line in journal.lines if line[0] in "ab")
+    assert kept == 2 << 20 and "next" in journal.lines
+    assert (target.unkept_bytes, target.unkept_lines) == ((5 << 20) - kept, 2)
+    assert [(gap["points"], gap["reason"]) for gap in journal.gaps] == [
+        (1, "lines of output are too long")
+    ] * 2
 
 
 def test_reader_of_ours_that_stands_still_does_not_block_and_loses_nothing(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainledger import redaction
 from trainledger.redaction import REDACTED, clean_url, is_secret_name, redact, redact_argv
 
 
@@ -101,3 +102,28 @@ def test_text_of_any_kind_is_redacted_once_and_for_all(text: str) -> None:
 )
 def test_long_text_takes_no_longer_than_its_length(text: str) -> None:
     redact(text)  # the limit of the whole test run would tell
+
+
+PARTS = (
+    "hf_ ghp_ gho_ AKIA ASIA github_pat_ glpat- sk- xoxb- pypi- npm_ AIza eyJ . x 1 :// u: @ = : Bearer basic - _ api "
+    "key Token SECRET pwd passphrase passwd cookie credentials ApiKey set max \u212a"
+).split()
+PIECES = st.sampled_from([*PARTS, " ", "\n", '"', "A" * 20, "b1" * 20, "http://u:"])
+
+
+@given(st.lists(PIECES, max_size=30).map("".join))
+def test_what_plain_searches_leave_out_is_what_no_pattern_matches(text: str) -> None:
+    expected = redaction._VALUE_FORMS.sub(REDACTED, text)
+    expected = redaction._URL_USER.sub(rf"\1{REDACTED}@", expected)
+    expected = redaction._BEARER.sub(rf"\1 {REDACTED}", expected)
+    assert redact(text) == redaction._ASSIGNMENT.sub(redaction._redact_assignment, expected)
+
+
+@given(st.lists(PIECES, max_size=8).map("".join))
+def test_every_secret_name_has_one_of_the_stems(name: str) -> None:
+    assert not is_secret_name(name) or any(stem in name.lower() for stem in redaction._NAME_STEMS)
+
+
+def test_every_secret_word_has_one_of_the_stems() -> None:
+    words = redaction._SECRET_WORDS | {second for _, second in redaction._SECRET_PAIRS} | {"token"}
+    assert all(any(stem in word for stem in redaction._NAME_STEMS) for word in words)
