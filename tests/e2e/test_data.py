@@ -80,6 +80,13 @@ def test_from_production_to_its_origin_and_back(installation: Installation, tmp_
     again = installation.command("admin", "data", "get", "resnet:production", "got")
     assert again.returncode == 2 and "exists" in again.stderr
 
+    found = installation.json("admin", "data", "find", "data/zero.txt")
+    assert [(row["run"], row["version"], row["paths"], row["aliases"]) for row in found] == [
+        ("train", "v1", ["0.txt"], ["resnet:best", "resnet:production"]),
+        ("tune", "v2", ["zero.txt"], []),
+    ]
+    assert found[0]["outputs"] == ["resnet:v1"]
+
     queries = ("SELECT * FROM run_io ORDER BY ALL", "SELECT * FROM model_aliases ORDER BY ALL")
     before = [installation.sql(query) for query in queries]
     assert installation.command("admin", "rebuild").returncode == 0

@@ -1,19 +1,26 @@
-"""`admin data`: get an artifact back, and compare two versions of a dataset or artifact."""
+"""`admin data`: get an artifact back, compare two versions, find a file in all of them."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from trainledger_schemas.blobs import sha256_of
+from trainledger_schemas.errors import UsageError
+
 from ..artifact_files import compare_versions, restore_artifact
 from ..artifact_lookup import find_version
+from ..file_lookup import find_file
 from ..reproduce.blob_places import local_blobs
 from .opening import read_settings, session
 from .options import Json
-from .output import print_json, stderr_line
+from .output import print_json, print_table, stderr_line
 
 __all__ = ["app"]
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 app = typer.Typer(no_args_is_help=True, help="Stored artifacts and manifests of datasets.")
 
@@ -59,6 +66,47 @@ def diff(
         for what in ("added", "removed", "changed", "renamed")
     )
     stderr_line(counts if changes else "no difference")
+
+
+@app.command()
+def find(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE|SHA256", help="A file, or what sha256sum prints of it.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Find a file by its bytes: the versions and runs that it is in, and the models and aliases that came of them."""
+    sha256 = file.lower().removeprefix("sha256:")
+    if not _SHA256.fullmatch(sha256):
+        try:
+            sha256 = sha256_of(Path(file))
+        except OSError as error:
+            raise UsageError(
+                f"{file} is neither a SHA-256 nor a file that can be read: {error.strerror}"
+            ) from error
+    with session() as opened:
+        uses = find_file(opened, sha256, blobs=local_blobs(read_settings()))
+    if uses.unseen:
+        stderr_line(f"not looked into, their manifests are on other machines: {', '.join(uses.unseen)}")
+    if as_json:
+        print_json(uses.rows)
+    elif uses.rows:
+        print_table(
+            ("run", "", "what", "path", "outputs of the run", "aliases"),
+            (
+                [
+                    row["run"] or row["run_id"],
+                    "reads" if row["direction"] == "in" else "writes",
+                    f"{row['name']}:{row['version'] or '?'}",
+                    ", ".join(row["paths"][:3]) or "the file itself",
+                    ", ".join(row["outputs"]) or "-",
+                    ", ".join(row["aliases"]) or "-",
+                ]
+                for row in uses.rows
+            ),
+        )
+    else:
+        stderr_line("no version on record holds this file")
 
 
 def _text(path: bytes) -> str:
