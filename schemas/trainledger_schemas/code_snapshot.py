@@ -62,8 +62,10 @@ class RepositorySnapshot:
     vcs: git, svn or None for a plain folder. object_format: sha1 or sha256. head: the commit of the user's HEAD, or
     the revision. parent: the commit on which the snapshot lies. base: the commits that a remote must give.
     config: settings of git that decide how `parent` is checked out. remotes: name to address, without secrets.
-    empty_folders: relative to this repository. deleted: files of the revision that were gone (svn alone; git's
-    snapshots do not hold them). revisions: path to revision where it is another than head (svn alone).
+    empty_folders: relative to this repository. deleted: of svn, files of the revision that were gone; of git, files and
+    whole folders that are in the snapshot and were not on disk, because the checkout was sparse. revisions: path to
+    revision where it is another than head (svn alone). raw: unchanged files that lay on disk as they are stored, where
+    a checkout writes other line ends or the like.
     """
 
     path: str
@@ -82,6 +84,7 @@ class RepositorySnapshot:
     lfs: tuple[LfsObject, ...] = ()
     deleted: tuple[str, ...] = ()
     revisions: tuple[tuple[str, str], ...] = ()
+    raw: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,8 @@ def id_of_snapshot(repositories: Iterable[RepositorySnapshot]) -> str:
     """The id of the code in these repositories: SHA-256 over paths, snapshot commits and empty folders."""
     digest = hashlib.sha256(b"code/1\0")
     for repository in sorted(repositories, key=lambda r: os.fsencode(r.path)):
-        deleted = [f"-{path}" for path in sorted(repository.deleted)]
+        # A sparse checkout is the same code as a whole one.
+        deleted = [] if repository.vcs == "git" else [f"-{path}" for path in sorted(repository.deleted)]
         for part in (repository.path, repository.snapshot, *sorted(repository.empty_folders), *deleted):
             digest.update(os.fsencode(part) + b"\0")
         digest.update(b"\0")
@@ -142,7 +146,7 @@ def decode_snapshot(document: bytes) -> CodeSnapshot:
 def _repository(entry: dict[str, Any]) -> RepositorySnapshot:
     known = {field.name for field in fields(RepositorySnapshot)}
     plain = {name: value for name, value in entry.items() if name in known}
-    for name in ("base", "empty_folders", "deleted"):
+    for name in ("base", "empty_folders", "deleted", "raw"):
         plain[name] = tuple(str(item) for item in plain.get(name, ()))
     for name in ("remotes", "config", "revisions"):
         plain[name] = tuple((str(key), str(value)) for key, value in plain.get(name, ()))

@@ -143,6 +143,8 @@ class CodeStore:
                     remotes=history.remotes,
                     config=tuple((n, os.fsdecode(value)) for n, value in settings if value is not None),
                     lfs=lfs,
+                    deleted=tuple(os.fsdecode(path) for path in tree.absent),
+                    raw=tuple(os.fsdecode(path) for path in tree.raw),
                 ),
                 private,
                 tree,

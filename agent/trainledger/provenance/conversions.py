@@ -8,16 +8,18 @@ one counts as changed.
 import hashlib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainledger_schemas.code_snapshot import LfsObject
+from trainledger_schemas.code_snapshot import LfsObject, git_object_id
 
 from .git import Git
 from .programs import UnavailableError
 
-__all__ = ["lfs_objects", "parse_pointer", "unchanged_after_conversion"]
+__all__ = ["ConvertedFiles", "lfs_objects", "parse_pointer", "read_converted", "unchanged_after_conversion"]
 
 COMPARED_MAX = 300
+CONVERTED_MAX = 20_000
 LFS_OBJECTS_MAX = 5000
 _ATTRIBUTES = ("filter", "text", "eol", "ident", "working-tree-encoding")
 _POINTER = b"version https://git-lfs.github.com/spec/"
@@ -43,6 +45,58 @@ def unchanged_after_conversion(user: Git, stored: Mapping[bytes, str]) -> set[by
         if is_same:
             same.add(path)
     return same
+
+
+@dataclass(slots=True)
+class ConvertedFiles:
+    """Tracked files under a built-in conversion: `otherwise` have other bytes on disk than the index names (path to
+    id); `raw` have those very bytes, where a new checkout would write others."""
+
+    otherwise: dict[bytes, str] = field(default_factory=dict)
+    raw: list[bytes] = field(default_factory=list)
+
+
+def read_converted(user: Git) -> ConvertedFiles:
+    """Look at them whatever git thinks: it calls a file clean when its time is.
+
+    After `git commit` of a file with LF under eol=crlf a new checkout would give CRLF. Reads every file under a
+    conversion; of very many the first CONVERTED_MAX."""
+    found = ConvertedFiles()
+    if not _has_conversions(user):
+        return found
+    entries = [entry.partition(b"\t") for entry in user.lines("ls-files", "-s", "-z")]
+    ids = {path: head.split(b" ")[1].decode("ascii") for head, _, path in entries if head.startswith(b"100")}
+    is_converted = user.ask("config", "--get", "core.autocrlf") not in (None, b"false")
+    attributes = _attributes(user, list(ids))
+    wanted = [path for path in ids if is_converted or not {b"filter"}.issuperset(attributes.get(path, {}))]
+    compared = 0
+    for path in wanted[:CONVERTED_MAX]:
+        try:
+            data = Path(os.fsdecode(os.fsencode(user.top) + b"/" + path)).read_bytes()
+        except OSError:
+            continue
+        told = attributes.get(path, {})
+        if git_object_id("blob", data, "sha256" if len(ids[path]) == 64 else "sha1") != ids[path]:
+            found.otherwise[path] = ids[path]
+        elif compared < COMPARED_MAX and (
+            is_converted
+            or told.get(b"eol") == b"crlf"
+            or b"ident" in told
+            or b"working-tree-encoding" in told
+        ):
+            compared += 1
+            if not _is_checked_out(user, path, ids[path]):
+                found.raw.append(path)
+    return found
+
+
+def _has_conversions(user: Git) -> bool:
+    if user.ask("config", "--get-regexp", r"^core\.(autocrlf|attributesfile)$"):
+        return True
+    own = user.ask("rev-parse", "--git-path", "info/attributes")
+    if own is not None and (user.top / os.fsdecode(own)).exists():
+        return True
+    return bool(user.run("ls-files", "-z", "--", ":(glob)**/.gitattributes"))
 
 
 def lfs_objects(user: Git) -> list[LfsObject]:

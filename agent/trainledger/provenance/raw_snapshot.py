@@ -16,13 +16,21 @@ from pathlib import Path
 from trainledger_schemas.blobs import sha256_of
 from trainledger_schemas.code_snapshot import LeftOut, git_object_id
 
-from .conversions import unchanged_after_conversion
+from .conversions import read_converted, unchanged_after_conversion
 from .git import Git
 from .programs import UnavailableError
 from .selection import NAMES_MAX, Candidate, choose_files, passed_over
 from .withholding import holds_secret, is_secret_file
 
-__all__ = ["SNAPSHOT_REF", "Change", "RawSnapshot", "RawTree", "changes_between", "empty_tree"]
+__all__ = [
+    "SNAPSHOT_REF",
+    "Change",
+    "RawSnapshot",
+    "RawTree",
+    "changes_between",
+    "empty_tree",
+    "whole_folders",
+]
 
 SNAPSHOT_REF = "refs/trainledger/snapshot"
 # Digests of files that are not stored: time for reading is limited.
@@ -44,11 +52,14 @@ class Change:
 
 @dataclass(slots=True)
 class RawTree:
-    """What was found: the commit and its tree, repositories inside, and files that were not stored."""
+    """What was found: the commit and its tree, repositories inside, what of the tree a sparse checkout does not have
+    on disk (folders as a whole), what lay there without git's conversion, and files that were not stored."""
 
     snapshot: str = ""
     tree: str = ""
     inner: list[bytes] = field(default_factory=list)
+    absent: list[bytes] = field(default_factory=list)
+    raw: list[bytes] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
@@ -131,12 +142,16 @@ class RawSnapshot:
 
     def _show_hidden_changes(self) -> None:
         """Look at files that the user told git not to look at; sparse ones that are not there stay hidden."""
-        hidden = []
+        hidden: list[bytes] = []
+        absent: list[bytes] = []
+        present: list[bytes] = []
         for entry in self._git.lines("ls-files", "-v", "-z"):
             tag, path = entry[:1], entry[2:]
             is_sparse = tag in (b"S", b"s")
             if (is_sparse or tag.islower()) and (not is_sparse or os.path.lexists(self._top + b"/" + path)):
                 hidden.append(path)
+            (absent if is_sparse and path not in hidden[-1:] else present).append(path)
+        self._found.absent = whole_folders(absent, present)
         if hidden:
             for flag in ("--no-assume-unchanged", "--no-skip-worktree"):
                 self._git.run("update-index", flag, "-z", "--stdin", stdin=_joined(hidden))
@@ -149,8 +164,14 @@ class RawSnapshot:
             for c in changes
             if c.path not in staged and c.old_mode == c.new_mode and c.old_mode.startswith("100")
         }
-        same = unchanged_after_conversion(self._user, plain) if self._user is not None else set()
-        return [c.path for c in changes if c.path not in same]
+        if self._user is None:
+            return [c.path for c in changes]
+        seen = {c.path for c in changes}.union(staged)
+        converted = read_converted(self._user)
+        self._found.raw = [path for path in converted.raw if path not in seen]
+        plain |= {path: oid for path, oid in converted.otherwise.items() if path not in seen}
+        same = unchanged_after_conversion(self._user, plain)
+        return [path for path in dict.fromkeys([*(c.path for c in changes), *plain]) if path not in same]
 
     def _listed(self) -> list[bytes]:
         try:
@@ -269,6 +290,21 @@ def changes_between(git: Git, *command: str) -> list[Change]:
             old_mode, new_mode, old_id, new_id, _ = head[1:].decode("ascii").split(" ")
             changes.append(Change(path, old_mode, new_mode, old_id, new_id))
     return changes
+
+
+def whole_folders(paths: Iterable[bytes], others: Iterable[bytes]) -> list[bytes]:
+    """`paths` with each folder that holds none of `others` given as a whole."""
+    paths = list(paths)
+    if not paths:
+        return []
+    shared = {folder for path in others for folder in _folders_above(path)}
+    return sorted({next((f for f in _folders_above(path) if f not in shared), path) for path in paths})
+
+
+def _folders_above(path: bytes) -> Iterable[bytes]:
+    """The folders of a path, the outermost first."""
+    parts = path.split(b"/")
+    return (b"/".join(parts[:count]) for count in range(1, len(parts)))
 
 
 def empty_tree(object_format: str) -> str:

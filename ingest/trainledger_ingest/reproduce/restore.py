@@ -114,14 +114,29 @@ class _Repository:
         before = self._entries(wanted.parent)
         after = self._entries(self._snapshot_tree())
         self._overlay(before, after)
-        for path in wanted.deleted:
-            self._tree.remove(os.fsencode(path))
+        self._take_away(after)
         for path in wanted.empty_folders:
             self._tree.make_folder(os.fsencode(path))
         self._fill_lfs(after)
         self._verify(after)
         if wanted.vcs != "git":
             self._forget_git()
+
+    def _take_away(self, after: dict[bytes, _Entry]) -> None:
+        """Remove what was not on disk; git is told, as it was, that this is no change."""
+        gone = tuple(os.fsencode(path) for path in self._wanted.deleted)
+        for path in gone:
+            self._tree.remove(path)
+        hidden = [
+            p for p in after if gone and (p in gone or p.startswith(tuple(path + b"/" for path in gone)))
+        ]
+        for path in hidden:
+            del after[path]
+        if hidden and self._wanted.vcs == "git":
+            # Of what is not in the index, because it is in no commit, there is nothing to hide.
+            indexed = set(self._git.run("ls-files", "-z").split(b"\0"))
+            known = b"".join(path + b"\0" for path in hidden if path in indexed)
+            self._git.run("update-index", "--skip-worktree", "-z", "--stdin", stdin=known)
 
     def _snapshot_tree(self) -> str:
         for known in (self._wanted.snapshot, self._wanted.parent):
@@ -188,7 +203,8 @@ class _Repository:
         return entries
 
     def _overlay(self, before: Mapping[bytes, _Entry], after: Mapping[bytes, _Entry]) -> None:
-        changed = {path: entry for path, entry in after.items() if before.get(path) != entry}
+        raw = {os.fsencode(path) for path in self._wanted.raw}
+        changed = {path: entry for path, entry in after.items() if before.get(path) != entry or path in raw}
         for path in before:
             if path not in after or path in changed:
                 self._tree.remove(path)

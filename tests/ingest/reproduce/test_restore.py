@@ -178,8 +178,12 @@ def in_state(state: str, work: GitFolder, remote: Path, workshop: Workshop) -> G
     elif state == "detached":
         work.git("checkout", "-q", "--detach", "HEAD^")
     elif state == "sparse":
+        work.write("other/deep/b.txt", b"b\n")
+        work.write("other/c.txt", b"c\n")
+        work.commit_all("more")
         work.git("sparse-checkout", "set", "data")
         work.write("data/a.txt", b"changed\n")
+        assert not (work.folder / "other").exists()
         return work
     elif state == "split index":
         work.git("update-index", "--split-index")
@@ -520,3 +524,26 @@ def test_full_disk_is_left_to_the_journals(workshop: Workshop, monkeypatch: pyte
     stored = workshop.store(work.folder)
     assert stored.document is None and "are free" in stored.reasons[0]
     assert not workshop.blobs.folder.exists()
+
+
+def test_sparse_checkout_is_the_same_code_as_a_whole_one(workshop: Workshop) -> None:
+    work = some_repository(workshop)
+    work.write("other/b.txt", b"b\n")
+    work.commit_all()
+    whole = workshop.store(work.folder)
+    work.git("sparse-checkout", "set", "data")
+    sparse = workshop.there_and_back(work.folder)
+    assert sparse.snapshot_id == whole.snapshot_id
+    document = read_snapshot(workshop.blobs, sparse.document.sha256 if sparse.document else "")
+    assert document.repositories[0].deleted == ("other",)
+
+
+@pytest.mark.parametrize("name", ["a.crlf", "a.auto"])
+def test_line_ends_that_git_calls_clean_and_a_checkout_would_change_come_back(
+    workshop: Workshop, name: str
+) -> None:
+    work = GitFolder(workshop.folder / "work", workshop.environment)
+    work.write(".gitattributes", b"*.crlf text eol=crlf\n*.auto text=auto\n")
+    work.write(name, b"x\n" if name == "a.crlf" else b"x\r\n")
+    work.commit_all()
+    workshop.there_and_back(work.folder)
