@@ -6,7 +6,6 @@ record each that says how this process ended. What a signal handler of the user'
 """
 
 import atexit
-import itertools
 import os
 import sys
 import threading
@@ -35,6 +34,7 @@ from .interruption import is_from_handler
 from .journal import JournalWriter
 from .launch import Launch, detect_launch
 from .local_api import ask_run_cost
+from .log_call import log_function
 from .notices import Notices
 from .placement import Placement, choose_folder
 from .process_facts import name_parent
@@ -43,7 +43,7 @@ from .settings import PARENT, RUN_ID, WRAPPED, Settings, process_environment, se
 from .shapes import RowWriter
 from .values import settings_of, short_key
 
-__all__ = ["Run", "current_run", "finish_current", "init", "log_current", "log_function"]
+__all__ = ["Run", "current_run", "finish_current", "init", "log_current"]
 
 FINISH_POLL_S = 0.05
 _STATUSES = ("finished", "failed", "killed")
@@ -62,7 +62,10 @@ class Run(DeclaredData):
     dict records nothing. The module `values` has the whole table.
 
     step: a whole number of 64 bits, in any order, repeated or not; a float is cut to its whole part, what is no
-    number counts as 0 and is told once. Without a step, calls without one are counted from 0.
+    number counts as 0, and both are told once. Without a step, calls without one are counted from 0. Further
+    arguments are told once and left out.
+
+    `config` and `summary` are mappings whose changes are recorded; `run.config.lr = 3` is `run.config["lr"] = 3`.
     """
 
     def __init__(
@@ -93,7 +96,7 @@ class Run(DeclaredData):
         self._rows = RowWriter(self._open_journal, self._notices)
         self.config: Change = Change(lambda changes: self._record("params_changed", changes), config)
         self.summary: Change = Change(lambda changes: self._record("summary_set", changes), {})
-        self.log: Callable[..., None] = log_function(self._rows)
+        self.log: Callable[..., None] = log_function(self._rows, self._notices)
 
     def define_metric(self, key: str, goal: str | None = None) -> None:
         """Say how a metric is to be read: goal `min` or `max` decides what `best` means."""
@@ -105,7 +108,11 @@ class Run(DeclaredData):
         )
 
     def cost(self) -> str | None:
-        """What this run has cost so far, as decimal text in its currency; None if unknown. At most 200 ms."""
+        """What this run has cost so far, as decimal text in its currency, or None. Takes at most 200 ms.
+
+        None while it is unknown: in about the first 30 s of a run (a node says what it did every 30 s, and is billed
+        by that), without `trainledger up` on this machine, or without a price of its node (`trainledger price ls`).
+        """
         return ask_run_cost(self._settings.home / "api.sock", self.id)
 
     def finish(self, status: str | None = None) -> None:
@@ -177,7 +184,9 @@ class Run(DeclaredData):
         self._journal = journal
 
     def _tell_of_drops(self, reason: str) -> None:
-        self._notices.once("drops", f"dropped and counted until there is room, tried each second: {reason}")
+        self._notices.once(
+            "drops", f"points are dropped and counted until there is room (tried each second): {reason}"
+        )
 
     def _record(self, kind: str, changes: list[dict[str, Any]]) -> None:
         for part in split_settings(changes):
@@ -303,10 +312,13 @@ def current_run() -> Run | None:
     return _current[-1] if _current else None
 
 
-def log_current(data: Mapping[Any, Any], step: int | None = None) -> None:
+def log_current(data: Any = None, step: int | None = None, *more: Any, **unknown: Any) -> None:
     """`log` of the current run; without one, a warning."""
     if _current:
-        _current[-1].log(data, step)
+        if more or unknown:
+            _current[-1].log(data, step, *more, **unknown)
+        else:
+            _current[-1].log(data, step)
     else:
         _notices.once("log", "log() without a run: call trainledger.init() first; nothing is recorded")
 
@@ -320,25 +332,6 @@ def finish_current(status: str | None = None) -> None:
 _current: list[Run] = []
 _notices = Notices()
 _state = {"hooks": 0, "joined_wrapper": 0, "launches": 0}
-
-
-def log_function(rows: RowWriter) -> Callable[..., None]:
-    """The `log` of a run that writes by `rows`."""
-    by_length, by_keys, slow = rows.by_length, rows.by_keys, rows.slow
-    next_step = itertools.count().__next__
-
-    def log(data: Mapping[Any, Any], step: int | None = None) -> None:
-        """Record one call; see Run for what each kind of value and step becomes. Never raises."""
-        if step is None:
-            step = next_step()
-        try:
-            row = by_length[len(data)] if data.__class__ is dict else by_keys
-        except Exception as refusal:  # an unknown length, or no dict at all
-            slow(data, step, refusal)
-        else:
-            row(data, step)
-
-    return log
 
 
 def _begin(run: Run, mark: str, notices: Notices) -> None:

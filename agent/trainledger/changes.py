@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from .interruption import is_from_handler
+from .spelling import nearest_name
 from .values import settings_of
 
 __all__ = ["Change"]
@@ -14,17 +15,40 @@ class Change(MutableMapping[str, Any]):
 
     Any value is kept as it is given and recorded as plain text for strings, JSON otherwise (see `values`); a
     change never raises for its value. `update` is one record. Deleting a key is not recorded.
+
+    Keys can be read and set as attributes too, `config.lr = 3`, but those named as a method (`items`) are only set so.
     """
 
+    _record: Callable[[list[dict[str, Any]]], None]
+    _values: dict[str, Any]
+
     def __init__(self, record: Callable[[list[dict[str, Any]]], None], values: Mapping[Any, Any]) -> None:
-        self._record = record
-        self._values: dict[str, Any] = {str(key): value for key, value in values.items()}
+        object.__setattr__(self, "_record", record)
+        object.__setattr__(self, "_values", {str(key): value for key, value in values.items()})
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
         self.update({key: value})
+
+    def __getattr__(self, name: str) -> Any:
+        # Asked only for what is no attribute, and by copy and pickle before there are any values.
+        values = self.__dict__.get("_values", {})
+        if name in values:
+            return values[name]
+        nearest = nearest_name(name, map(str, values))
+        raise AttributeError(
+            f"there is no key {name!r}" + (f"; did you mean {nearest!r}?" if nearest else "")
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.update({name: value})
+
+    def __delattr__(self, name: str) -> None:
+        if name not in self._values:
+            raise AttributeError(f"there is no key {name!r}")
+        del self._values[name]
 
     def update(self, *arguments: Any, **named: Any) -> None:
         """As dict.update; all of it is recorded at once."""

@@ -137,6 +137,10 @@ class RowWriter:
                 "step", f"a step of type {type(step).__name__} is no whole number: recorded as 0"
             )
             return 0
+        if number != step and not isinstance(step, str):
+            self._notices.once(
+                "step part", f"a step of {step!s:.40} is no whole number: cut to {number}, as all steps are"
+            )
         if not -STEP_MAX - 1 <= number <= STEP_MAX:
             self._notices.once("step range", "a step is beyond 64 bits: recorded as the nearest that is not")
         return max(-STEP_MAX - 1, min(number, STEP_MAX))

@@ -167,6 +167,55 @@ def test_unknown_keyword_is_one_warning_with_the_nearest_name(training: Training
     assert "no argument 'colour'" in done.stderr
 
 
+@pytest.mark.parametrize("module_level", [False, True])
+def test_log_called_wrongly_is_told_once_and_the_rest_is_recorded(
+    training: Training, module_level: bool
+) -> None:
+    done = training.run(
+        """
+        for _ in range(5):
+            log({"x": 1.0}, stp=3); log({"x": 2.0}, 7, True); log({"x": 3.0}, step=8, commit=False)
+            log(loss=0.5); log()
+        """.replace("log(", "trainledger.log(" if module_level else "run.log(")
+    )
+    journal = training.only()
+    assert journal.values() == [1.0, 2.0, 3.0] * 5
+    assert {(step, value) for _, step, value in journal.points if value > 1} == {(7, 2.0), (8, 3.0)}
+    told = (
+        "log() has no argument 'stp'; did you mean 'step'?\n",
+        "log() takes a dict and a step; what follows them is ignored\n",
+        "log() has no argument 'commit'; it is ignored\n",
+        "log() has no argument 'loss': give a dict, log({'loss': ...})\n",
+        "log() takes a dict of numbers, not a NoneType\n",
+    )
+    assert [done.stderr.count(line) for line in told] == [1] * len(told), done.stderr
+
+
+def test_parameters_and_summary_are_set_and_read_as_attributes_too(training: Training) -> None:
+    training.run(
+        """
+        import copy
+        run = trainledger.init(config={"lr": 1.0, "model": {"depth": 2}})
+        run.config.lr = 3; run.config.width = 64; run.summary.best = 0.5; run.config._note = "n"
+        assert (run.config.lr, run.config["width"], run.config.model, run.config._note) == (3, 64, {"depth": 2}, "n")
+        assert "lr" in run.config and dict(run.summary) == {"best": 0.5}
+        try: run.config.widht
+        except AttributeError as error: assert "did you mean 'width'" in str(error), error
+        else: raise SystemExit(5)
+        assert not hasattr(run.config, "items_") and not hasattr(run.config, "__deepcopy__")
+        del run.config.width; assert "width" not in run.config
+        """
+    )
+    journal = training.only()
+    assert {key: entry["value"] for key, entry in journal.settings().items()} == {
+        "lr": "3",
+        "width": "64",
+        "model/depth": "2",
+        "_note": "n",
+    }
+    assert journal.summary()["best"]["number"] == 0.5
+
+
 def test_wrong_arguments_raise_and_change_nothing(training: Training) -> None:
     done = training.run(
         """

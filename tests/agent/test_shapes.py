@@ -131,8 +131,17 @@ def test_step_of_any_kind(recorder: Recorder, name: str, capsys: pytest.CaptureF
         recorder.log({"x": 1.0}, given)
     journal = recorder.end()
     assert journal.points == [("x", expected, 1.0)] * 4
-    is_told = name in ("text", "nan", "inf", "list", "beyond", "far below")
+    is_told = name in ("float", "text", "nan", "inf", "list", "beyond", "far below")
     assert capsys.readouterr().err.count("step") == is_told
+
+
+def test_step_that_is_a_float_of_a_whole_number_is_not_told(
+    recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder.log({"x": 1.0}, np.float64(3.0))
+    recorder.log({"x": 1.0}, 4.0)
+    assert [step for _, step, _ in recorder.end().points] == [3, 4]
+    assert capsys.readouterr().err == ""
 
 
 def test_calls_without_a_step_are_counted(recorder: Recorder) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainledger.active_run import log_function
 from trainledger.journal import JournalWriter
+from trainledger.log_call import log_function
 from trainledger.node.coerce import parse_json
 from trainledger.node.journal_folder import JournalFolder
 from trainledger.node.journal_reader import JournalReader
@@ -197,7 +197,7 @@ class Recorder:
             clock=clock or SystemClock(),
         )
         self.rows = RowWriter(lambda: self.journal, self.notices)
-        self.log = log_function(self.rows)
+        self.log = log_function(self.rows, self.notices)
 
     def end(self) -> Journal:
         """Close, and read all back."""
