@@ -139,7 +139,7 @@ class RowWriter:
             return 0
         if number != step and not isinstance(step, str):
             self._notices.once(
-                "step part", f"a step of {step!s:.40} is no whole number: cut to {number}, as all steps are"
+                "step part", f"a step of {step!s:.40} is no whole number: cut to {number}; so are others"
             )
         if not -STEP_MAX - 1 <= number <= STEP_MAX:
             self._notices.once("step range", "a step is beyond 64 bits: recorded as the nearest that is not")
