@@ -8,6 +8,8 @@ serves all others and is called with the command's name as well. They return an 
 Exit codes: what the command gives; 2 for wrong use; 1 with one line on stderr for what failed.
 """
 
+import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TextIO, cast
@@ -25,7 +27,7 @@ _FALLBACK = "commands"
 # Command -> (what it does, the extra that it needs).
 COMMANDS = {
     "run": ("wrap any command: run [--project P --team T --experiment E --name N] -- CMD ...", ""),
-    "up": ("agent, worker, local API and page in one process, on this machine", "embedded"),
+    "up": ("agent, worker and local API in one process, on this machine", "embedded"),
     "sync": ("read pending journals once", "agent"),
     "ls": ("list runs", "embedded"),
     "show": ("everything about one run", "embedded"),
@@ -34,11 +36,11 @@ COMMANDS = {
     "sql": ("one SELECT over the views, read-only", "embedded"),
     "cost": ("what was spent, by team, project, run and more; equals the node bills", "embedded"),
     "price": ("set, load and list prices of nodes", "embedded"),
-    "reproduce": ("repeat a run, or show the plan", "embedded"),
+    "reproduce": ("restore the code of a run and repeat it; --plan only shows how", "embedded"),
     "doctor": ("check this installation and print the settings in effect", "embedded"),
     "agent": ("the node's daemon: journals to spool and Kafka", "agent"),
     "ingest": ("the worker's daemon: Kafka to ClickHouse", "server"),
-    "admin": ("migrate, topics, rebuild, verify, archive, dead, erase, period", "embedded"),
+    "admin": ("migrate, topics, rebuild, verify, dead, alias, data", "embedded"),
 }
 
 Command = Callable[[list[str]], int]
@@ -63,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), 2)
     except TrainledgerError as error:
         return _fail(str(error), 1)
+    except OSError as error:
+        # A disk or folder that any command can meet: where the error arose says nothing to a person.
+        return _fail(_disk_message(error), 1)
     except KeyboardInterrupt:
         return 130
 
@@ -126,6 +131,22 @@ def _version() -> str:
         return version("trainledger")
     except PackageNotFoundError:
         return "(not installed)"
+
+
+_NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def _disk_message(error: OSError) -> str:
+    what = error.strerror or str(error) or type(error).__name__
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    if error.errno in _NO_RIGHT:
+        mend = "let this user use it, or set TRAINLEDGER_HOME and TRAINLEDGER_DIR to folders of its own"
+    elif error.errno in _NO_ROOM:
+        mend = "free some space on its disk"
+    else:
+        mend = "`trainledger doctor` checks the folders in use"
+    return f"{where}{what}; {mend}"
 
 
 def _fail(message: str, code: int) -> int:

@@ -88,8 +88,11 @@ def check_user_sql(
     walk.check(root)
 
 
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+
+
 def _check_text(sql: str) -> None:
-    if not sql.strip():
+    if not _COMMENT.sub("", sql).strip("; \t\r\n"):
         raise UserQueryError("the query is empty; try: SELECT * FROM runs LIMIT 10")
     if len(sql) > SQL_CHARS_MAX:
         raise UserQueryError(f"the query has {len(sql)} characters; at most {SQL_CHARS_MAX} are allowed")

@@ -82,9 +82,9 @@ def check_installation(settings: IngestSettings, node: NodeSide, *, clock: Clock
         *(Check("environment", "notice", text, "correct or unset the variable") for text in node.warnings()),
         *_folder("TRAINLEDGER_HOME", settings.home, node),
         *_folder("TRAINLEDGER_DIR", settings.node_folder, node),
-        _journals(settings, node),
-        _home(settings),
-        _clock(settings, clock),
+        _looked("journals", lambda: _journals(settings, node)),
+        _looked("home", lambda: _home(settings)),
+        _looked("clock", lambda: _clock(settings, clock)),
         *_kafka(settings, node),
         *_clickhouse(settings, clock),
     ]
@@ -128,9 +128,17 @@ def _package_check(part: str, packages: tuple[str, ...], extra: str, *, is_neede
     return Check(part, state, f"not installed: {', '.join(missing)}", f'pip install "trainledger{extra}"')
 
 
+def _looked(part: str, look: Callable[[], Check]) -> Check:
+    try:
+        return look()
+    except OSError as error:
+        mend = "give this user the right to use it, or run this as the user it belongs to"
+        return Check(part, "broken", f"{error.filename}: {error.strerror}", mend)
+
+
 def _folder(part: str, path: Path, node: NodeSide) -> Iterator[Check]:
     there = path
-    while not there.exists() and there != there.parent:
+    while not os.access(there, os.F_OK) and there != there.parent:
         there = there.parent
     mend = f"give this user the right to write {there}, or set {part} to a folder that it can write"
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):

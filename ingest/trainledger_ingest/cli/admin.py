@@ -10,7 +10,7 @@ from .aliases import app as alias_app
 from .data import app as data_app
 from .opening import read_settings, session
 from .options import Json
-from .output import print_json, print_table
+from .output import cell_text, print_json, print_table
 from .progress import progress_bar
 
 __all__ = ["app"]
@@ -92,4 +92,11 @@ def _print(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     elif rows:
-        print_table(tuple(rows[0]), ([str(value) for value in row.values()] for row in rows))
+        print_table(tuple(rows[0]), ([_cell(value) for value in row.values()] for row in rows))
+
+
+def _cell(value: Any) -> str:
+    # Messages stand whole here: nobody else shows them.
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "-"
+    return value if isinstance(value, str) else cell_text(value)

@@ -4,6 +4,7 @@ Exit status: 0 done, 1 failed with one line on stderr (what, where, how to mend)
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -46,12 +47,15 @@ def main(argv: list[str]) -> int:
     Our own errors go on to `trainledger.cli`, which turns every error into one line and a status."""
     quiet_libraries()
     try:
-        result = app(args=argv, prog_name="trainledger", standalone_mode=False)
+        result = app(args=_plain_arguments(argv), prog_name="trainledger", standalone_mode=False)
     except Exit as end:
         return end.exit_code
     except Abort:
         return 130
     except TyperException as error:
+        if not error.format_message():
+            # A group without a command: its help has been printed.
+            return error.exit_code
         kind = UsageError if error.exit_code == 2 else TrainledgerError
         raise kind(error.format_message()) from error
     except BrokenPipeError:
@@ -59,3 +63,14 @@ def main(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return result if isinstance(result, int) else 0
+
+
+# No option has a blank in its name: this is SQL that begins with a comment.
+_SQL_COMMENT = re.compile(r"--[^=]*\s")
+
+
+def _plain_arguments(argv: list[str]) -> list[str]:
+    """The arguments, SQL that begins with a comment so that it is not taken for an option."""
+    if argv[:1] != ["sql"]:
+        return argv
+    return [f" {word}" if _SQL_COMMENT.match(word) else word for word in argv]

@@ -18,7 +18,7 @@ from ..cost.report import GROUPS, CostReport, read_report
 from ..reports.times import parse_month, parse_time
 from .opening import session, utc_now
 from .options import Csv, Json, Parquet
-from .output import check_one_form, print_json, print_rows, print_table, stderr_line, table_rows
+from .output import cell_text, check_one_form, print_json, print_rows, print_table, stderr_line, table_rows
 
 __all__ = ["register"]
 
@@ -79,7 +79,7 @@ def _print_report(report: CostReport) -> None:
         return
     cells = [
         {
-            report.by: row[report.by] if row[report.by] is not None else f"({row['kind']})",
+            report.by: cell_text(row[report.by]) if row[report.by] is not None else f"({row['kind']})",
             "kind": row["kind"] or "several",
             "cost": row["cost"] or "unpriced",
             "currency": row["currency"] or "-",

@@ -151,7 +151,7 @@ def doctor(as_json: Json = False) -> None:
     else:
         print_table(("part", "state", "detail"), ((c.part, c.state, _finding(c)) for c in checks))
         rows = ((row.name, row.value, row.unit, row.source) for row in shown)
-        print_table(("setting", "value", "unit", "from"), rows, title="\nsettings in effect")
+        print_table(("setting", "value", "unit", "from"), rows, title="settings in effect")
     if any(check.state == "broken" for check in checks):
         raise typer.Exit(1)
 

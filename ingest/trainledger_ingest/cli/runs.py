@@ -50,7 +50,8 @@ def ls(
     with session() as opened:
         table, more = list_runs(opened, choice)
     if more:
-        stderr_line(f"only the first {limit} runs; --limit shows more")
+        first = "run" if limit == 1 else f"{limit} runs"
+        stderr_line(f"only the first {first}; --limit shows more")
     if as_json or as_csv or parquet is not None:
         print_rows(table, as_json=as_json, as_csv=as_csv, parquet=parquet)
         return
@@ -130,5 +131,5 @@ def compare(
         return
     print_table(
         ("what", "key", *(short_id(i) for i in ids)),
-        ([row["what"], row["key"], *(cell_text(row["values"][i]) for i in ids)] for row in rows),
+        ([row["what"], cell_text(row["key"]), *(cell_text(row["values"][i]) for i in ids)] for row in rows),
     )

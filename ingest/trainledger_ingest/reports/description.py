@@ -11,7 +11,7 @@ from ..reproduce.run_facts import grade_of
 from ..session import Session
 from .inputs_outputs import inputs_outputs
 from .listing import SELECTED_COLUMNS, money_text
-from .section import Section
+from .section import Section, shortened
 from .times import duration_text
 
 __all__ = ["Picture", "Section", "describe_run"]
@@ -38,6 +38,7 @@ def describe_run(session: Session, run_id: str) -> Picture:
         run_id,
     )[0]
     sections = [
+        _traceback(row["state_reason"]),
         _results(session, run_id),
         _settings(session, run_id, view="summary", title="summary"),
         _settings(session, run_id, view="params", title="parameters"),
@@ -48,13 +49,13 @@ def describe_run(session: Session, run_id: str) -> Picture:
         inputs_outputs(session, run_id),
         _grade(session, run_id),
     ]
-    return Picture(row, row["name"] or run_id, _facts(row), tuple(s for s in sections if s.rows))
+    return Picture(row, shortened(row["name"] or run_id), _facts(row), tuple(s for s in sections if s.rows))
 
 
 def _facts(row: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     facts = [
         ("run", row["run_id"]),
-        ("state", f"{row['state']} ({row['state_reason']})"),
+        ("state", f"{row['state']} ({_reason(row['state_reason'])})"),
         ("project", row["project"]),
         ("experiment", row["experiment"] or "-"),
         ("team", row["team"] or "-"),
@@ -67,6 +68,23 @@ def _facts(row: dict[str, Any]) -> tuple[tuple[str, str], ...]:
         ("tags", ", ".join(row["tags"]) or "-"),
     ]
     return tuple(facts)
+
+
+def _reason(text: str) -> str:
+    """Of a traceback what was raised; the rest has its own section."""
+    lines = text.splitlines()
+    frames = [place for place, line in enumerate(lines) if line.startswith("  ")]
+    if not frames:
+        return text
+    raised = " ".join(lines[frames[-1] + 1 :]) or lines[-1].strip()
+    return lines[0].partition("Traceback")[0] + raised
+
+
+def _traceback(text: str) -> Section:
+    rest = text[text.find("Traceback") :] if "\n  " in text else ""
+    return Section(
+        "failure", ("traceback, most recent call last",), tuple((line,) for line in rest.splitlines()[1:])
+    )
 
 
 def _why_no_cost() -> str:
@@ -83,7 +101,7 @@ def _results(session: Session, run_id: str) -> Section:
     curves = _curves(session, run_id)
     cells = tuple(
         (
-            row["key"],
+            shortened(row["key"]),
             curves.get(row["key"], ""),
             _number(row["last"]),
             str(row["last_step"]),
@@ -124,7 +142,7 @@ def _settings(session: Session, run_id: str, *, view: str, title: str) -> Sectio
         f"ORDER BY key LIMIT {SETTINGS_SHOWN_MAX}",
         run_id,
     )
-    return Section(title, ("key", "value"), tuple((row["key"], row["value"]) for row in rows))
+    return Section(title, ("key", "value"), tuple((shortened(row["key"]), row["value"]) for row in rows))
 
 
 def _writers(session: Session, run_id: str) -> Section:

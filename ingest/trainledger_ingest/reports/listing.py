@@ -11,6 +11,7 @@ import pyarrow as pa
 from trainledger_schemas.errors import UsageError
 
 from ..session import Session
+from .section import shortened
 from .times import duration_text, parse_time
 
 __all__ = [
@@ -53,6 +54,7 @@ SELECTED_COLUMNS = ", ".join(
     "toString(r.run_id) AS run_id" if column == "run_id" else f"r.{column} AS {column}"
     for column in RUN_COLUMNS
 )
+NAME_CHARACTERS_MAX = 40
 STATES = ("running", "finished", "failed", "killed", "crashed", "lost", "retracted")
 
 
@@ -113,10 +115,10 @@ def ls_cells(row: dict[str, Any]) -> list[str]:
     started = row["started_at"]
     return [
         short_id(str(row["run_id"])),
-        row["name"] or "-",
-        row["project"],
-        row["experiment"] or "-",
-        row["team"] or "-",
+        *(
+            shortened(row[column] or "-", NAME_CHARACTERS_MAX)
+            for column in ("name", "project", "experiment", "team")
+        ),
         row["state"],
         started.strftime("%Y-%m-%d %H:%M:%S") if started else "-",
         duration_text(row["duration_s"]),

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Section"]
+__all__ = ["KEY_CHARACTERS_MAX", "Section", "shortened"]
+
+# A longer name would push the columns behind it off every terminal.
+KEY_CHARACTERS_MAX = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,3 +16,8 @@ class Section:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     optional: tuple[str, ...] = ()
+
+
+def shortened(text: str, characters_max: int = KEY_CHARACTERS_MAX) -> str:
+    """`text`, cut with an ellipsis where it is longer."""
+    return text if len(text) <= characters_max else text[: characters_max - 1] + "…"
