@@ -120,6 +120,13 @@ def test_the_order_of_events_changes_nothing(case: str, seed: int) -> None:
     assert (first.run, first.params) == (second.run, second.params)
 
 
+def test_the_reason_says_that_a_journal_was_removed() -> None:
+    run = judge_run(RUN, [started("a", 1), gone("a", 3, "journal_removed")]).run
+    assert run.state == "crashed" and "journal was removed" in run.reason
+    ended = [started("a", 1), exited("a", 2, "failed", "exception"), gone("a", 3, "journal_removed")]
+    assert judge_run(RUN, ended).run.state == "failed"
+
+
 def test_attempts_count_a_rank_that_starts_again() -> None:
     events = [
         started("a0", 1, rank=0, joined="environment"),

@@ -6,6 +6,9 @@ dead and whose journal is read to its end gets a `writer_gone`, and its folder g
 order is what makes a crash at any point harmless: what was spooled but not noted is read again and trimmed by
 the spool's own journal ends; nothing is removed that is not on disk in the spool.
 
+A journal whose folder somebody else removes is read on as far as it was held open, and its writer is followed by its
+process; then its end is told with evidence `journal_removed`.
+
 Limits: a pass reads at most `journal_bytes_max` of one journal in a round and `pass_bytes_max` in all, so
 that one busy writer cannot starve the rest; a drain goes round until each journal had nothing more once, at
 most `drain_s_max`.
@@ -22,12 +25,21 @@ from trainledger_schemas.events import TOPIC_LOGS, TOPIC_METRICS, TOPIC_RUNS
 from trainledger_schemas.journal import SegmentHeader
 from trainledger_schemas.positions import JournalRange, split_position
 
+from .collect_report import CollectReport
 from .collector_settings import CollectorSettings
 from .cursor import JournalCursor, JournalCursors
 from .identity import NodeIdentity
 from .journal_folder import JournalFolder, JournalPlace, RefusedError, find_journals
 from .journal_reader import Chunk, JournalReader
 from .open_journals import OpenJournals
+from .removed_journals import (
+    EVIDENCE_REMOVED,
+    is_alive,
+    live_writer_of,
+    process_of,
+    removed_folder,
+    removed_journals,
+)
 from .spool import Spool
 from .translate import NewEvent, translate
 from .writer_state import LiveWriter, WriterState, live_writer, probe_writer
@@ -35,24 +47,6 @@ from .writer_state import LiveWriter, WriterState, live_writer, probe_writer
 __all__ = ["CollectReport", "Collector", "CollectorSettings", "LiveWriter"]
 
 JOURNAL_TOPICS = (TOPIC_RUNS, TOPIC_METRICS, TOPIC_LOGS)
-
-
-@dataclass(slots=True)
-class CollectReport:
-    """What a pass did. `refused`: folders and files that are not what they should be, left alone;
-    `complete`: every journal had nothing more when it was looked at last."""
-
-    journals_live: int = 0
-    journals_read: int = 0
-    journals_gone: int = 0
-    events: int = 0
-    points: int = 0
-    bytes: int = 0
-    claims_dropped: int = 0
-    lost: int = 0
-    torn: int = 0
-    refused: int = 0
-    complete: bool = True
 
 
 @dataclass(slots=True)
@@ -88,6 +82,7 @@ class Collector:
         self._live: dict[bytes, LiveWriter] = {}
         self._segments_from: dict[bytes, int] = {}
         self._stuck: set[bytes] = set()
+        self._told_removed: set[bytes] = set()
         self._last_visited = b""
         if self._cursors.is_whole:
             for journal_id in spool.journals() - set(self._cursors.entries):
@@ -130,10 +125,12 @@ class Collector:
     def _round(self, current: _Pass) -> list[JournalPlace]:
         """Give each journal its turn; the journals that were found."""
         found, current.report.refused = find_journals(self._node_folder)
-        self._folders.keep_only(set(found))
+        held = self._folders.removed(set(found))
+        self._folders.keep_only({*found, *held})
         self._register(found)
+        self._follow_removed(found, held, current)
         left = self._settings.pass_bytes_max
-        for place in self._in_turn(found):
+        for place in self._in_turn([*found, *held]):
             journal_id = place.journal_id
             if journal_id in current.settled or journal_id in self._stuck:
                 continue
@@ -142,18 +139,40 @@ class Collector:
                 break
             self._last_visited = journal_id
             current.visited.add(journal_id)
+            taken = 0
             try:
                 with self._folders.use(place) as folder:
-                    left -= self._visit(folder, current)
+                    taken = self._visit(folder, current)
+                    left -= taken
                     if journal_id in current.live:
                         self._folders.keep(place, folder)
             except FileNotFoundError:
                 continue  # removed since it was listed
             except RefusedError:
                 current.report.refused += 1
-            if journal_id not in current.live:
+            # What is left in a removed folder can be read only for as long as it is held.
+            is_needed = taken and place in held and not self._cursors.entries[journal_id].finished
+            if journal_id not in current.live and not is_needed:
                 self._folders.let_go(place)
         return found
+
+    def _follow_removed(self, found: list[JournalPlace], held: list[JournalPlace], current: _Pass) -> None:
+        """Note folders that are missing, and ask for the processes of those of which nothing is held."""
+        listed = {place.journal_id for place in found}
+        readable = {place.journal_id for place in held}
+        for journal_id, process in removed_journals(self._cursors.entries, self._node_folder, listed):
+            if journal_id not in self._told_removed:
+                self._told_removed.add(journal_id)
+                current.report.removed.append(removed_folder(self._node_folder, process.uid, journal_id))
+            if journal_id in readable:
+                continue
+            current.visited.add(journal_id)
+            if is_alive(process):
+                current.live[journal_id] = self._live.get(journal_id) or live_writer_of(journal_id, process)
+            else:
+                current.live.pop(journal_id, None)
+                self._append_gone(process.run_id, journal_id, EVIDENCE_REMOVED)
+                current.report.journals_gone += 1
 
     def _register(self, found: Iterable[JournalPlace]) -> None:
         """Note journals that are new, durably, before anything of them is spooled (see `cursor`)."""
@@ -186,12 +205,14 @@ class Collector:
         if not cursor.seen:
             self._append_seen(header, writer, state)
             cursor.seen = True
+            cursor.process = process_of(writer)
         if state.alive:
             current.live[folder.journal_id] = writer
         reader = self._reader(folder.journal_id, cursor)
         taken = self._read(folder, reader, cursor, state=state, report=current.report)
         if reader.is_done and not cursor.finished:
-            self._append_gone(header, cursor, state)
+            evidence = EVIDENCE_REMOVED if folder.journal_id in self._told_removed else state.evidence
+            self._append_gone(header.run_id, folder.journal_id, evidence)
             current.report.journals_gone += 1
             current.live.pop(folder.journal_id, None)
         if taken < self._settings.journal_bytes_max:
@@ -289,15 +310,16 @@ class Collector:
         }
         self._spool.append("writer_seen", fields, key=header.run_id)
 
-    def _append_gone(self, header: SegmentHeader, cursor: JournalCursor, state: WriterState) -> None:
+    def _append_gone(self, run_id: bytes, journal_id: bytes, evidence: str) -> None:
+        cursor = self._cursors.entries[journal_id]
         fields = {
-            "run_id": header.run_id,
-            "writer_id": header.journal_id,
+            "run_id": run_id,
+            "writer_id": journal_id,
             "at_us": self._clock.wall_ns() // 1000,
-            "evidence": state.evidence,
+            "evidence": evidence,
             "exit_seen": cursor.exit_seen,
         }
-        self._spool.append("writer_gone", fields, key=header.run_id)
+        self._spool.append("writer_gone", fields, key=run_id)
         cursor.finished = True
 
     def _leave_headless(self, folder: JournalFolder, current: _Pass) -> None:
@@ -368,6 +390,7 @@ class Collector:
         self._cursors.entries.pop(journal_id, None)
         self._readers.pop(journal_id, None)
         self._segments_from.pop(journal_id, None)
+        self._told_removed.discard(journal_id)
         self._spool.forget_journal(journal_id)
 
 

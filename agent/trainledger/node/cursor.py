@@ -1,13 +1,14 @@
 """How far each journal is read: `<spool>/journals.cursor`, replaced as a whole and fsynced.
 
     {"<journal id>": {"folder": node folder, "position": n, "seen": bool, "exit_seen": bool,
-                      "finished": bool}}
+                      "finished": bool, "process": [run id, pid, uid, start ticks] or null}}
 
 A position is a lower bound: everything below it is in the spool and on disk. What was spooled beyond it before
 a crash is read again and trimmed row by row, with the ends that the spool's topics keep. An entry is on disk
 before anything of its journal is spooled: an end in the spool without an entry here is of a journal that is
 gone. `seen`, `exit_seen`: its `writer_seen` is spooled, its process said how it ended. `finished`: the writer's
-end is spooled and the journal's folder may be removed. Positions alone are worth no fsync a second: `save_due`
+end is spooled and the journal's folder may be removed. `process`: what to follow when somebody else removes the
+folder; files of older versions have none. Positions alone are worth no fsync a second: `save_due`
 waits with them, and `save` comes before anything is removed. A damaged file is set aside and all journals are read
 from their begin, which the trimming makes harmless.
 """
@@ -16,16 +17,26 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from trainledger_schemas.ids import id_bytes, id_text
 
 from .identity import write_durably
 
-__all__ = ["JournalCursor", "JournalCursors"]
+__all__ = ["JournalCursor", "JournalCursors", "JournalProcess"]
 
 CURSOR_FILE = "journals.cursor"
 # How much is read again after a crash, at most.
 POSITIONS_AGE_S_MAX = 5.0
+
+
+class JournalProcess(NamedTuple):
+    """The process of a journal, as the agent sees it; `pid` and `start_ticks` are 0 if it was not found."""
+
+    run_id: bytes
+    pid: int
+    uid: int
+    start_ticks: int
 
 
 @dataclass(slots=True)
@@ -37,6 +48,7 @@ class JournalCursor:
     seen: bool = False
     exit_seen: bool = False
     finished: bool = False
+    process: JournalProcess | None = None
 
 
 class JournalCursors:
@@ -85,7 +97,7 @@ class JournalCursors:
         lines = [
             f'"{_journal_name(journal)}": {{"folder": {_quoted(entry.folder)}, "position": {entry.position},'
             f' "seen": {_WORDS[entry.seen]}, "exit_seen": {_WORDS[entry.exit_seen]},'
-            f' "finished": {_WORDS[entry.finished]}}}'
+            f' "finished": {_WORDS[entry.finished]}, "process": {_process_text(entry.process)}}}'
             for journal, entry in sorted(self.entries.items())
         ]
         return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
@@ -104,6 +116,20 @@ def _quoted(text: str) -> str:
     return json.dumps(text)
 
 
+@lru_cache(maxsize=4096)
+def _process_text(process: JournalProcess | None) -> str:
+    if process is None:
+        return "null"
+    return json.dumps([id_text(process.run_id), process.pid, process.uid, process.start_ticks])
+
+
+def _parse_process(value: list[object] | None) -> JournalProcess | None:
+    if value is None:
+        return None
+    run_id, pid, uid, start_ticks = value
+    return JournalProcess(id_bytes(str(run_id)), int(str(pid)), int(str(uid)), int(str(start_ticks)))
+
+
 def _parse(raw: bytes) -> dict[bytes, JournalCursor]:
     return {
         id_bytes(journal): JournalCursor(
@@ -112,6 +138,7 @@ def _parse(raw: bytes) -> dict[bytes, JournalCursor]:
             bool(entry["seen"]),
             bool(entry["exit_seen"]),
             bool(entry["finished"]),
+            _parse_process(entry.get("process")),
         )
         for journal, entry in json.loads(raw).items()
     }

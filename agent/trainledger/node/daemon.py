@@ -323,6 +323,10 @@ class NodeAgent:
         self._counts["journals"] += report.journals_read
         self._counts["points"] += report.points
         self._counts["bytes"] += report.bytes
+        for folder in report.removed:
+            # The folder in the sentence too: `up` shows people nothing else.
+            what = f"journal {folder} was removed by somebody else before its run ended: points may be lost"
+            say(logging.WARNING, what, {"journal": str(folder)})
         if self.publisher is not None and report.bytes:
             self.publisher.wake()
 

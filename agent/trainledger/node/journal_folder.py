@@ -6,7 +6,8 @@ devices, other people's files, second names of files elsewhere) is refused, neve
 removed. Sizes are bounded, so that a sparse file of a terabyte is as cheap as any other.
 
 A folder keeps the segment that was opened last and the lock file open, for the next look; each time they are asked
-for, it is checked anew that they are still what they were when they were opened.
+for, it is checked anew that they are still what they were when they were opened. What somebody removed meanwhile and
+did not replace stays readable: its writer has it open too, and goes on.
 """
 
 import os
@@ -77,9 +78,9 @@ class Segment:
         """Up to `count` bytes from `offset`; fewer at the end of the file."""
         return os.pread(self._fd, max(0, min(count, SEGMENT_BYTES_MAX - offset)), offset)
 
-    def is_sound(self, uid: int) -> bool:
-        """Whether it is still a file of the user with one name: it may have been removed, or linked."""
-        return _is_plain(os.fstat(self._fd), uid)
+    def is_sound(self, uid: int, folder_fd: int) -> bool:
+        """Whether it is still a file of the user with one name, or none: it may have been replaced, or linked."""
+        return _is_sound(self._fd, uid, folder_fd, segment_name(self.header.segment))
 
     def close(self) -> None:
         """Let the file go; harmless when repeated."""
@@ -128,15 +129,19 @@ class JournalFolder:
         return os.fstat(self.fd).st_ino
 
     def segments(self) -> list[int]:
-        """The numbers of the segments, ascending; of a folder with too many names, those met first."""
-        with os.scandir(self.fd) as entries:
-            matches = (_SEGMENT.fullmatch(entry.name) for entry in islice(entries, SEGMENTS_MAX))
-            return sorted(int(match[1]) for match in matches if match)
+        """The numbers of the segments, ascending; of a folder with too many names, those met first; of a folder that
+        was removed, none."""
+        try:
+            with os.scandir(self.fd) as entries:
+                matches = (_SEGMENT.fullmatch(entry.name) for entry in islice(entries, SEGMENTS_MAX))
+                return sorted(int(match[1]) for match in matches if match)
+        except FileNotFoundError:
+            return []
 
     def open_segment(self, number: int) -> Segment:
         """A segment; FileNotFoundError when there is none, RefusedError when its header does not check."""
         known = self._segment
-        if known is not None and known.header.segment == number and known.is_sound(self.uid):
+        if known is not None and known.header.segment == number and known.is_sound(self.uid, self.fd):
             return known
         self._drop_segment()
         self._segment = self._new_segment(number)
@@ -156,7 +161,7 @@ class JournalFolder:
     def lock_file(self) -> int:
         """A descriptor of the writer's lock file, which stays the folder's; raises as `open_file`."""
         if self._lock_fd >= 0:
-            if _is_plain(os.fstat(self._lock_fd), self.uid):
+            if _is_sound(self._lock_fd, self.uid, self.fd, LOCK_NAME):
                 return self._lock_fd
             os.close(self._lock_fd)
             self._lock_fd = -1
@@ -280,6 +285,12 @@ def _journal_id(name: str) -> bytes | None:
 
 def _is_plain(status: os.stat_result, uid: int) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_uid == uid
+
+
+def _is_sound(fd: int, uid: int, folder_fd: int, name: str) -> bool:
+    status = os.fstat(fd)
+    is_removed = stat.S_ISREG(status.st_mode) and status.st_nlink == 0 and status.st_uid == uid
+    return _is_plain(status, uid) or (is_removed and not os.access(name, os.F_OK, dir_fd=folder_fd))
 
 
 def _open_folder(above_fd: int, name: str, uid: int) -> int:

@@ -51,6 +51,11 @@ class OpenJournals:
         if folder is not None:
             folder.close()
 
+    def removed(self, found: set[JournalPlace]) -> list[JournalPlace]:
+        """Those held whose journal is not among `found`: somebody else removed them, or moved them away."""
+        listed = {place.journal_id for place in found}
+        return sorted(place for place in self._held if place.journal_id not in listed)
+
     def keep_only(self, found: set[JournalPlace]) -> None:
         """Let go of all that was not found any more."""
         for place in self._held.keys() - found:
