@@ -6,6 +6,7 @@ and shows the commands that answer afterwards. Nothing is made up: every number 
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -58,7 +59,7 @@ class Demo:
 
     def show(self, *arguments: str) -> None:
         """Print a command and run it."""
-        print(f"\n$ trainledger {' '.join(repr(a) if ' ' in a else a for a in arguments)}", flush=True)
+        print(f"\n$ {shlex.join(['trainledger', *arguments])}", flush=True)
         subprocess.run([str(BIN / "trainledger"), *arguments], env=self.environment, check=True)
 
     def ask(self, *arguments: str) -> list[dict[str, object]]:

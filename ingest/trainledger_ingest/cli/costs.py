@@ -8,20 +8,23 @@ from typing import Annotated, Any
 import pyarrow as pa
 import typer
 
-from trainledger_schemas.errors import UsageError
+from trainledger_schemas.errors import TrainledgerError, UsageError
 from trainledger_schemas.ids import id_text, random_id
 
 from ..cost.node_events import hour_of
 from ..cost.price_book import read_price_book
-from ..cost.prices import nano_rate, price_fields, whole_hour
+from ..cost.prices import Price, PriceBook, matches, nano_rate, price_fields, whole_hour
 from ..cost.report import GROUPS, CostReport, read_report
 from ..reports.times import parse_month, parse_time
+from ..session import Session
 from .opening import session, utc_now
 from .options import Csv, Json, Parquet
 from .output import cell_text, check_one_form, print_json, print_rows, print_table, stderr_line, table_rows
 
 __all__ = ["register"]
 
+HOUR = timedelta(hours=1)
+NODES_NAMED_MAX = 5
 price_app = typer.Typer(no_args_is_help=True, help="Prices of nodes.")
 
 
@@ -55,7 +58,7 @@ def cost(
     elif as_csv or parquet is not None:
         print_rows(_report_table(report, exact=parquet is not None), as_csv=as_csv, parquet=parquet)
     else:
-        _print_report(report)
+        _print_report(report, now=utc_now())
 
 
 def _report_table(report: CostReport, *, exact: bool) -> pa.Table:
@@ -70,7 +73,7 @@ def _report_table(report: CostReport, *, exact: bool) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def _print_report(report: CostReport) -> None:
+def _print_report(report: CostReport, *, now: datetime) -> None:
     if not report.has_presence:
         stderr_line(
             "no cost: no agent watched a node in this time; start `trainledger up` before training, "
@@ -95,6 +98,10 @@ def _print_report(report: CostReport) -> None:
             stderr_line(
                 "the total is not that of the bills: `trainledger admin rebuild` deals all hours anew"
             )
+    if report.newest_hour is not None and now - report.newest_hour < HOUR:
+        typer.echo(
+            f"the hour open until {report.newest_hour + HOUR:%H:%M} UTC is billed up to {now:%H:%M:%S}; it grows"
+        )
     if report.unpriced_hours:
         typer.echo(
             f"unpriced: {report.unpriced_hours:.4f} node-hours; set a price with "
@@ -125,6 +132,7 @@ def price_set(
     )
     with session() as opened:
         opened.append_admin("price_set", fields)
+        _say_unmatched(opened, [node])
     _say_set([fields], as_json=as_json)
 
 
@@ -139,32 +147,60 @@ def price_load(file: Annotated[Path, typer.Argument(help="TOML price book.")], a
     with session() as opened:
         for fields in prices:
             opened.append_admin("price_set", fields)
+        _say_unmatched(opened, [str(fields["pattern"]) for fields in prices])
     _say_set(prices, as_json=as_json)
 
 
 @price_app.command("ls")
 def price_ls(as_json: Json = False) -> None:
-    """List all prices that were set."""
+    """List all prices that were set; those that count in this hour are marked."""
     with session() as opened:
         table = opened.query(
-            f"SELECT node, per_hour, currency, from_hour, set_by, set_at FROM {opened.views}.prices ORDER BY set_at"
+            "SELECT toString(price_id) AS id, node, per_hour, currency, from_hour, set_by, set_at "
+            f"FROM {opened.views}.prices ORDER BY set_at"
         )
+    rows = table_rows(table)
+    book = PriceBook(_price_of(row) for row in rows)
+    counting = book.in_effect(hour_of(_micros(utc_now())))
+    shown = [
+        {name: value for name, value in row.items() if name != "id"} | {"in_effect": row["id"] in counting}
+        for row in rows
+    ]
     if as_json:
-        print_rows(table, as_json=True)
+        print_json(shown)
         return
-    rows = (
+    cells = (
         [
-            str(row["node"]),
+            cell_text(row["node"]),
             _money_text(row["per_hour"]),
             row["currency"],
             f"{row['from_hour']:%Y-%m-%d %H:%M}",
+            "now" if row["in_effect"] else "",
             row["set_by"],
             f"{row['set_at']:%Y-%m-%d %H:%M}",
         ]
-        for row in table_rows(table)
+        for row in shown
     )
-    columns = ("node", "per hour", "currency", "from (UTC)", "set by", "set at (UTC)")
-    print_table(columns, rows, right=("per hour",))
+    columns = ("node", "per hour", "currency", "from (UTC)", "counts", "set by", "set at (UTC)")
+    print_table(columns, cells, right=("per hour",))
+
+
+def _price_of(row: dict[str, Any]) -> Price:
+    rate, start, at = int(row["per_hour"].scaleb(9)), _micros(row["from_hour"]), _micros(row["set_at"])
+    return Price(row["id"], row["node"], rate, row["currency"], start, at)
+
+
+def _say_unmatched(opened: Session, patterns: list[str]) -> None:
+    """A line for each pattern that no node bears so far: it may be mistyped, or meant for nodes to come."""
+    try:
+        nodes = opened.query(f"SELECT DISTINCT node_id FROM {opened.views}.node_hour_bills ORDER BY node_id")
+    except TrainledgerError:
+        return  # where only Kafka is at hand, a price is set without the tables
+    seen = nodes["node_id"].to_pylist()
+    named = ", ".join(seen[:NODES_NAMED_MAX]) + (" ..." if len(seen) > NODES_NAMED_MAX else "")
+    for pattern in patterns:
+        if seen and not any(matches(node, pattern) for node in seen):
+            stderr_line(f"no node seen so far is called {pattern!r}; seen are {named}")
 
 
 def _say_set(prices: list[dict[str, Any]], *, as_json: bool) -> None:

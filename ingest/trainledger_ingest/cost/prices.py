@@ -80,11 +80,19 @@ class PriceBook:
         for pattern in self._patterns:
             if found is not None and _rank(pattern) < _rank(found.price.pattern):
                 break
-            counting = [p for p in self._by_pattern[pattern] if p.price.from_hour_us <= hour_us]
-            if counting and matches(node_id, pattern):
-                current = max(counting, key=lambda placed: (placed.price.from_hour_us, placed.place))
+            current = self._current(pattern, hour_us)
+            if current is not None and matches(node_id, pattern):
                 found = current if found is None else max(found, current, key=lambda placed: placed.place)
         return found.price if found else None
+
+    def in_effect(self, hour_us: int) -> frozenset[str]:
+        """The ids of the prices that count in an hour: one a pattern at most."""
+        current = (self._current(pattern, hour_us) for pattern in self._by_pattern)
+        return frozenset(placed.price.price_id for placed in current if placed is not None)
+
+    def _current(self, pattern: str, hour_us: int) -> "_Placed | None":
+        counting = [p for p in self._by_pattern[pattern] if p.price.from_hour_us <= hour_us]
+        return max(counting, key=lambda placed: (placed.price.from_hour_us, placed.place), default=None)
 
     def policy_for(self, node_id: str, hour_us: int) -> CostPolicy:
         """How an hour of a node is dealt; the defaults where there is no price."""

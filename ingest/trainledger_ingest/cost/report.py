@@ -7,7 +7,8 @@ the group null, one a kind. Currencies are never added up.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -37,7 +38,7 @@ _Key = tuple[str | None, str]
 class CostReport:
     """`rows` as `cost --json` prints them; `totals` and `bills` by currency, as text; hours without a price.
 
-    `has_presence`: whether any node was there at all."""
+    `has_presence`: whether any node was there at all; `newest_hour`: the last hour that has a bill, UTC."""
 
     by: str
     rows: tuple[dict[str, Any], ...]
@@ -45,6 +46,7 @@ class CostReport:
     bills: dict[str, str]
     unpriced_hours: float
     has_presence: bool
+    newest_hour: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -72,7 +74,10 @@ def read_report(session: Session, *, by: str, start: str | None, end: str | None
         f"WHERE {where} AND currency IS NOT NULL GROUP BY money ORDER BY money",
         parameters,
     ).to_pylist()
-    return make_report(by, lines, bills)
+    newest = session.query(
+        f"SELECT maxOrNull(usage_hour) AS hour FROM {session.views}.node_hour_bills WHERE {where}", parameters
+    ).to_pylist()[0]["hour"]
+    return replace(make_report(by, lines, bills), newest_hour=newest)
 
 
 def make_report(

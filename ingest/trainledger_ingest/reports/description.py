@@ -11,6 +11,7 @@ from ..reproduce.run_facts import grade_of
 from ..session import Session
 from .inputs_outputs import inputs_outputs
 from .listing import SELECTED_COLUMNS, money_text
+from .missing_cost import why_no_cost
 from .section import Section, shortened
 from .times import duration_text
 
@@ -49,10 +50,12 @@ def describe_run(session: Session, run_id: str) -> Picture:
         inputs_outputs(session, run_id),
         _grade(session, run_id),
     ]
-    return Picture(row, shortened(row["name"] or run_id), _facts(row), tuple(s for s in sections if s.rows))
+    return Picture(
+        row, shortened(row["name"] or run_id), _facts(session, row), tuple(s for s in sections if s.rows)
+    )
 
 
-def _facts(row: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+def _facts(session: Session, row: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     facts = [
         ("run", row["run_id"]),
         ("state", f"{row['state']} ({_reason(row['state_reason'])})"),
@@ -64,7 +67,12 @@ def _facts(row: dict[str, Any]) -> tuple[tuple[str, str], ...]:
         ("ended", _moment(row["ended_at"])),
         ("duration", duration_text(row["duration_s"])),
         ("attempts, ranks, nodes", f"{row['attempts']}, {row['ranks']}, {row['nodes']}"),
-        ("cost", money_text(row["cost"], row["currency"]) if row["cost"] is not None else _why_no_cost()),
+        (
+            "cost",
+            money_text(row["cost"], row["currency"])
+            if row["cost"] is not None
+            else why_no_cost(session, row),
+        ),
         ("tags", ", ".join(row["tags"]) or "-"),
     ]
     return tuple(facts)
@@ -85,10 +93,6 @@ def _traceback(text: str) -> Section:
     return Section(
         "failure", ("traceback, most recent call last",), tuple((line,) for line in rest.splitlines()[1:])
     )
-
-
-def _why_no_cost() -> str:
-    return "unknown: no price for its node-hours, or no agent watched them; see `trainledger cost --by run`"
 
 
 def _results(session: Session, run_id: str) -> Section:

@@ -75,9 +75,12 @@ def test_ls_show_logs_and_compare_say_what_ran(installation: Installation) -> No
 
 def test_cost_sums_to_the_bills_in_every_form(installation: Installation, tmp_path: Path) -> None:
     # The node goes on costing money between the calls, so each is held against itself.
-    *lines, last = installation.command("cost", "--by", "team").stdout.splitlines()
+    *lines, last, open_hour = installation.command("cost", "--by", "team").stdout.splitlines()
     total, bill = re.fullmatch(r"total (\S+) USD; bills of the nodes (\S+) USD", last).groups()  # type: ignore[union-attr] # or it fails
     assert total == bill == str(sum(Decimal(line.split()[2]) for line in lines[1:]))
+    assert re.fullmatch(
+        r"the hour open until \d\d:00 UTC is billed up to \d\d:\d\d:\d\d; it grows", open_hour
+    )
     rows = installation.json("cost", "--by", "team")
     assert [set(row) for row in rows] == [{"team", "kind", "cost", "currency", "unpriced_hours"}] * len(rows)
     assert (
@@ -103,6 +106,27 @@ def test_sql_writes_all_forms_of_one_result(installation: Installation, tmp_path
     assert [str(r["cost"]) for r in pyarrow.parquet.read_table(tmp_path / "r").to_pylist()] == [
         r["cost"] for r in rows
     ]
+
+
+def test_the_price_that_counts_is_marked_and_a_pattern_that_meets_no_node_is_told(
+    installation: Installation,
+) -> None:
+    for rate in ("5", "7"):
+        done = installation.command("price", "set", "--node", "nowhere-[1]*", "--usd-per-hour", rate)
+        assert done.returncode == 0
+        assert done.stderr.startswith("no node seen so far is called 'nowhere-[1]*'; seen are ")
+    assert (
+        installation.command(
+            "price", "set", "--node", "nowhere-[1]*", "--usd-per-hour", "9", "--from", "2100-01-01"
+        ).returncode
+        == 0
+    )
+    told = [(p["per_hour"], p["in_effect"]) for p in installation.json("price", "ls") if p["node"] != "*"]
+    assert [(Decimal(rate), counts) for rate, counts in told] == [
+        (Decimal(rate), counts) for rate, counts in ((5, False), (7, True), (9, False))
+    ]
+    lines = [line.split() for line in installation.command("price", "ls").stdout.splitlines()]
+    assert [line[1] for line in lines if "now" in line] == ["3600.000001", "7.00"]
 
 
 NOT_FOUND: list[tuple[list[str], int, str]] = [

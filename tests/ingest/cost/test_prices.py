@@ -73,6 +73,20 @@ def test_the_latest_beginning_counts_and_then_the_one_set_last() -> None:
     assert id_for(prices[::-1], "n", 2) == "newer"
 
 
+def test_one_price_of_each_pattern_is_in_effect() -> None:
+    prices = [
+        price("old", "*", -1, 1),
+        price("new", "*", 0, 2),
+        price("newest", "*", 0, 3),
+        price("later", "*", 1, 4),
+        price("to come", "gpu-*", 2, 5),
+    ]
+    book = PriceBook(prices)
+    assert [book.in_effect(HOUR + hours * HOUR_US) for hours in (-2, -1, 0, 1, 2)] == [
+        set(), {"old"}, {"newest"}, {"later"}, {"later", "to come"},
+    ]  # fmt: skip
+
+
 def test_a_price_set_back_to_an_earlier_rate_counts_again() -> None:
     assert id_for([price("a", "*", 0, 1), price("b", "*", 0, 2), price("c", "*", 0, 3)], "n") == "c"
 
