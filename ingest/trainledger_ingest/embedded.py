@@ -366,7 +366,11 @@ def _open_node(
     except HomeLockedError as error:
         if kind == "up" or error.kind not in STAYING_KINDS:
             raise
-        owner = f"process {error.pid} ({error.kind})"
+        owner = (
+            f"process {error.pid} ({error.kind})"
+            if error.pid
+            else "an agent of another user (not seen running)"
+        )
     folder = spool_folder(settings.home)
     left = f"journals in {settings.node_folder} are left to {owner}, which reads them; this answers from "
     try:

@@ -185,7 +185,9 @@ def _gone_reason(gone: RunEvent) -> str:
     if gone.body.get("evidence") == "other_boot":
         return "the node was restarted while the process ran"
     if gone.body.get("evidence") == "journal_removed":
-        return "the process is gone; its journal was removed by somebody else, so its last points may be missing"
+        return (
+            "the process is gone; its journal was removed by somebody else, so its last points may be missing"
+        )
     return "the process is gone and left no exit record"
 
 

@@ -78,7 +78,12 @@ def sync_journals(settings: AgentSettings, *, home: Path, clock: Clock) -> SyncR
     except HomeLockedError as error:
         if error.kind not in STAYING_KINDS:
             raise
-        return SyncReport(0, 0, None, f"left to process {error.pid} ({error.kind}): {error}")
+        owner = (
+            f"process {error.pid} ({error.kind})"
+            if error.pid
+            else "an agent of another user (not seen running)"
+        )
+        return SyncReport(0, 0, None, f"left to {owner}: {error}")
     try:
         report = agent.one_shot()
         published = agent.publish(PUBLISH_S) if settings.kafka is not None else None

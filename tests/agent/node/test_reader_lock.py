@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from trainledger_schemas.errors import HomeLockedError
 
 HOLD = """
 import sys
+import tempfile
 from pathlib import Path
 from trainledger.node.reader_lock import acquire
 with acquire(Path(sys.argv[1]), sys.argv[2], home=Path("/home/of/holder"), wait_s=0):
@@ -89,3 +91,71 @@ def test_a_link_or_a_pipe_under_the_locks_name_is_not_followed(tmp_path: Path) -
     with pytest.raises(OSError, match="not a plain file"):
         acquire(tmp_path, "up", home=tmp_path, wait_s=0)
     assert victim.read_text() == "precious"
+
+
+OTHER_UID = 23456
+# The interpreter may lie where another user cannot start it: what is needed is loaded, then the user changes.
+AS_ANOTHER = """
+import os, sys
+from pathlib import Path
+from trainledger.node.reader_lock import acquire
+from trainledger_schemas.errors import HomeLockedError
+os.setgroups([])
+os.setgid(int(sys.argv[2]))
+os.setuid(int(sys.argv[2]))
+try:
+    acquire(Path(sys.argv[1]), "one-shot", home=Path("/nowhere"), wait_s=0.1).release()
+    print("taken")
+except HomeLockedError as error:
+    print(error.pid, error.kind, str(error))
+"""
+
+
+def acquire_as_another(folder: Path) -> str:
+    """What another user gets who asks for the lock."""
+    done = subprocess.run(
+        [sys.executable, "-c", AS_ANOTHER, str(folder), str(OTHER_UID)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A journal folder as the agent's unit makes it, that other users can reach."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user")
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        os.chmod(name, 0o755)
+        folder = Path(name) / "journals"
+        folder.mkdir()
+        folder.chmod(0o1733)
+        yield folder
+
+
+class TestFolderThatAllUsersWriteTo:
+    def test_the_agent_is_named_to_another_user(self, shared_folder: Path) -> None:
+        with holder(shared_folder, "agent") as process:
+            assert acquire_as_another(shared_folder).startswith(f"{process.pid} agent ")
+
+    @pytest.mark.parametrize("umask", [0o022, 0o077])
+    def test_the_holders_name_can_be_read_whatever_its_umask(self, shared_folder: Path, umask: int) -> None:
+        before = os.umask(umask)
+        try:
+            with acquire(shared_folder, "agent", home=shared_folder, wait_s=0):
+                assert (shared_folder / LOCK_FILE).stat().st_mode & 0o777 == 0o644
+                assert acquire_as_another(shared_folder).startswith(f"{os.getpid()} agent ")
+        finally:
+            os.umask(before)
+
+    @pytest.mark.parametrize("mode", [0o644, 0o600])
+    def test_the_folder_stays_the_agents_while_it_is_away(self, shared_folder: Path, mode: int) -> None:
+        acquire(shared_folder, "agent", home=shared_folder, wait_s=0).release()
+        (shared_folder / LOCK_FILE).chmod(mode)
+        said = acquire_as_another(shared_folder)
+        assert said.startswith("None agent ") and "user root" in said and "TRAINLEDGER_DIR" in said
+
+    def test_the_agent_takes_a_folder_in_which_a_user_was_first(self, shared_folder: Path) -> None:
+        assert acquire_as_another(shared_folder) == "taken"
+        assert (shared_folder / LOCK_FILE).stat().st_uid == OTHER_UID
+        acquire(shared_folder, "agent", home=shared_folder, wait_s=0).release()
