@@ -6,9 +6,10 @@ the agent has fsynced it (file and folder); safe from power loss only then.
 
 from typing import TYPE_CHECKING, Any
 
-from .active_run import Run, current_run, init
+from .active_run import Run, current_run
 from .active_run import finish_current as finish
-from .active_run import log_current as log
+from .joining import log_current as log
+from .starting import init
 
 if TYPE_CHECKING:
     run: Run | None

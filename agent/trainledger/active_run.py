@@ -1,4 +1,4 @@
-"""Runs of this process: `init`, the run object, and how runs end.
+"""Runs of this process: the run object, and how runs end.
 
 After `init` has returned nothing here raises into training, starts a thread or installs a signal handler. A
 forked child opens a journal of its own at its first log(); `finish` and the end of the interpreter append one
@@ -17,33 +17,28 @@ from typing import Any
 from trainledger_schemas.clock import SystemClock, wall_ns
 from trainledger_schemas.ids import id_text, random_id
 
-from .capture import start_capture
 from .changes import Change
 from .claims import (
     claim_of_error,
     exit_claim,
-    run_identity,
     settings_claim,
     split_settings,
     started_claim,
 )
 from .declared_data import DeclaredData
-from .identity import Membership, choose_run, name_mark, parent_variable
-from .init_arguments import check_arguments, warn_unknown
+from .identity import Membership, name_mark, parent_variable
 from .interruption import is_from_handler
 from .journal import JournalWriter
-from .launch import Launch, detect_launch
+from .launch import Launch
 from .local_api import ask_run_cost
 from .log_call import log_function
 from .notices import Notices
 from .placement import Placement, choose_folder
-from .process_facts import name_parent
-from .redaction import redact_argv
 from .settings import PARENT, RUN_ID, WRAPPED, Settings, process_environment, set_variables
 from .shapes import RowWriter
 from .values import settings_of, short_key
 
-__all__ = ["Run", "current_run", "finish_current", "init", "log_current"]
+__all__ = ["Run", "current_run", "finish_current", "install_hooks"]
 
 FINISH_POLL_S = 0.05
 _STATUSES = ("finished", "failed", "killed")
@@ -91,6 +86,9 @@ class Run(DeclaredData):
         self._journal: JournalWriter | None = None
         self._opening = threading.RLock()
         self._ended = False
+        self._mark = name_mark(None, None)
+        # By log() or by a passed run, not by init: it gives way to a run that is passed.
+        self._is_joined = False
         self._held = []
         self._restore: dict[str, str | None] = {}
         self._rows = RowWriter(self._open_journal, self._notices)
@@ -231,13 +229,13 @@ class Run(DeclaredData):
         while clock.monotonic_ns() < end_ns and (self._is_storing() or any(folder.glob("*.tlj"))):
             clock.sleep(FINISH_POLL_S)
 
-    def _export(self, journal: JournalWriter, mark: str) -> None:
+    def _variables(self) -> dict[str, str | None]:
+        """What a process of this one needs to join: as a child of this one's journal, if there is one."""
+        journal = self._membership.parent_journal if self._journal is None else self._journal.journal_id
+        return {RUN_ID: self.id, PARENT: parent_variable(id_text(journal), self._mark), WRAPPED: None}
+
+    def _export(self, exported: Mapping[str, str | None]) -> None:
         environ = process_environment()
-        exported = {
-            RUN_ID: self.id,
-            PARENT: parent_variable(id_text(journal.journal_id), mark),
-            WRAPPED: None,
-        }
         self._restore = {name: environ.get(name) for name in exported}
         set_variables(exported)
 
@@ -257,70 +255,9 @@ class Run(DeclaredData):
             self._membership = Membership(self._membership.run_id, "parent", journal.journal_id)
 
 
-def init(
-    project: str | None = None,
-    *,
-    experiment: str | None = None,
-    team: str | None = None,
-    name: str | None = None,
-    config: Mapping[Any, Any] | None = None,
-    tags: Any = None,
-    group: str | None = None,
-    resume: str | None = None,
-    mode: str | None = None,
-    **unknown: Any,
-) -> Run:
-    """Start, or join, a run. Everything is optional.
-
-    project (default: name of the repository or folder), experiment, team, name, group: text. config: a dict, nested
-    or not. tags: text, list of texts, or dict. mode: "on", or "disabled": records nothing. resume: a run id writes
-    for that run; "auto" goes on with the run of the same job after a restart; "must" is an error without one.
-    Raises TypeError or ValueError for wrong arguments; an unknown keyword is one warning with the nearest name.
-    """
-    told = {"project": project, "experiment": experiment, "team": team, "name": name, "group": group}
-    parameters = check_arguments(names=told, config=config, tags=tags, resume=resume, mode=mode)
-    notices = Notices()
-    warn_unknown(unknown, notices)
-    if _current:
-        if _current[-1]._journal is not None:
-            notices.say("init was called again: the run before it is finished")
-        finish_current()
-    settings = Settings.from_env(process_environment())
-    for warning in settings.warnings:
-        notices.once(warning, warning)
-    disabled = (mode or settings.mode) == "disabled"
-    launch = detect_launch(process_environment(), parent=name_parent()).numbered(_state["launches"])
-    mark = name_mark(name, group) if name is not None or group is not None else None
-    may_join = not _state["joined_wrapper"]
-    membership = choose_run(
-        settings, launch, ids=random_id, resume=resume, mark=mark, may_join_wrapper=may_join
-    )
-    place = Placement() if disabled else choose_folder(settings)
-    identity = run_identity(settings, told, tags)
-    run = Run(identity, membership, launch, settings=settings, place=place, config=parameters)
-    _state["joined_wrapper"] |= membership.joined == "wrapper"
-    _state["launches"] += 1
-    _install_hooks()
-    if not disabled:
-        _begin(run, mark or name_mark(None, None), notices)
-    _current.append(run)
-    return run
-
-
 def current_run() -> Run | None:
     """The run that `init` made last, unless it has ended."""
     return _current[-1] if _current else None
-
-
-def log_current(data: Any = None, step: int | None = None, *more: Any, **unknown: Any) -> None:
-    """`log` of the current run; without one, a warning."""
-    if _current:
-        if more or unknown:
-            _current[-1].log(data, step, *more, **unknown)
-        else:
-            _current[-1].log(data, step)
-    else:
-        _notices.once("log", "log() without a run: call trainledger.init() first; nothing is recorded")
 
 
 def finish_current(status: str | None = None) -> None:
@@ -330,42 +267,13 @@ def finish_current(status: str | None = None) -> None:
 
 
 _current: list[Run] = []
-_notices = Notices()
-_state = {"hooks": 0, "joined_wrapper": 0, "launches": 0}
+_hooks: list[bool] = []
 
 
-def _begin(run: Run, mark: str, notices: Notices) -> None:
-    for reason in run._place.reasons:
-        run._notices.once(reason, reason)
-    journal = run._open_journal()
-    if journal is None:
-        notices.say(f"run {run.id}: nothing is recorded, no folder can be written")
+def install_hooks() -> None:
+    if _hooks:
         return
-    reader = run._place.reader or "no agent reads it yet; `trainledger up` or any command will"
-    notices.say(f"run {run.id} in {journal.folder}; {reader}")
-    if run._launch.is_weak and run._membership.joined == "environment":
-        notices.say(
-            "the ranks of this launch share nothing but an address: set TRAINLEDGER_RUN_ID, or torchrun's --rdzv-id, "
-            "to a value of its own for each launch"
-        )
-    run._export(journal, mark)
-    is_first = run._membership.joined in ("new", "resume", "environment") and not run._launch.local_rank
-    if run._settings.capture and is_first:
-        argv = redact_argv([str(argument) for argument in getattr(sys, "orig_argv", sys.argv)])
-        start_capture(
-            run._membership.run_id,
-            journal.journal_id,
-            journal.folder.parent,
-            append_by_write=run._place.append_by_write,
-            argv=argv,
-            main_file=getattr(sys.modules.get("__main__"), "__file__", None),
-        )
-
-
-def _install_hooks() -> None:
-    if _state["hooks"]:
-        return
-    _state["hooks"] = 1
+    _hooks.append(True)
     atexit.register(_at_exit)
     os.register_at_fork(after_in_child=_after_fork_in_child)
     previous = sys.excepthook

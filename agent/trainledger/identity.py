@@ -18,7 +18,7 @@ from trainledger_schemas.ids import IdSource, id_bytes
 from .launch import Launch, run_id_of
 from .settings import Settings
 
-__all__ = ["Membership", "check_resume", "choose_run", "name_mark", "parent_variable"]
+__all__ = ["Membership", "check_resume", "choose_run", "is_told", "name_mark", "parent_variable"]
 
 RESUME_WORDS = ("auto", "must")
 
@@ -66,6 +66,11 @@ def choose_run(
     if launch.world_size is not None and launch.key is not None:
         return Membership(run_id_of(launch.key), "environment")
     return Membership(ids(), "new")
+
+
+def is_told(settings: Settings) -> bool:
+    """Whether somebody else than this process itself has told it a run."""
+    return settings.run_id is not None and _parent(settings.parent)[0] != os.getpid()
 
 
 def check_resume(resume: str | None) -> bytes | None:

@@ -1,0 +1,142 @@
+"""How runs of this process begin: `init`, the first `log()` of a worker, a run that was passed by another process."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from trainledger_schemas.ids import random_id
+
+from .active_run import Run, _current, finish_current, install_hooks
+from .capture import start_capture
+from .claims import run_identity
+from .identity import choose_run, name_mark
+from .init_arguments import check_arguments, warn_unknown
+from .launch import detect_launch
+from .notices import Notices
+from .placement import Placement, choose_folder
+from .process_facts import name_parent
+from .redaction import redact_argv
+from .settings import Settings, process_environment
+
+__all__ = ["add_passed_run", "has_begun", "init", "start_run"]
+
+
+def init(
+    project: str | None = None,
+    *,
+    experiment: str | None = None,
+    team: str | None = None,
+    name: str | None = None,
+    config: Mapping[Any, Any] | None = None,
+    tags: Any = None,
+    group: str | None = None,
+    resume: str | None = None,
+    mode: str | None = None,
+    **unknown: Any,
+) -> Run:
+    """Start, or join, a run. Everything is optional.
+
+    project (default: name of the repository or folder), experiment, team, name, group: text. config: a dict, nested
+    or not. tags: text, list of texts, or dict. mode: "on", or "disabled": records nothing. resume: a run id writes
+    for that run; "auto" goes on with the run of the same job after a restart; "must" is an error without one.
+    Raises TypeError or ValueError for wrong arguments; an unknown keyword is one warning with the nearest name.
+    """
+    told: dict[str, Any] = {
+        "project": project,
+        "experiment": experiment,
+        "team": team,
+        "name": name,
+        "group": group,
+    }
+    parameters = check_arguments(names=told, config=config, tags=tags, resume=resume, mode=mode)
+    notices = Notices()
+    warn_unknown(unknown, notices)
+    if _current:
+        if _current[-1]._journal is not None:
+            notices.say("init was called again: the run before it is finished")
+        finish_current()
+    told = told | {"tags": tags}
+    return start_run(told, config=parameters, resume=resume, mode=mode, notices=notices)
+
+
+def start_run(
+    told: Mapping[str, Any],
+    *,
+    config: Mapping[Any, Any],
+    notices: Notices,
+    resume: str | None = None,
+    mode: str | None = None,
+    from_log: bool = False,
+) -> Run:
+    """What `init` does with checked arguments. `from_log`: no process, no line for what is joined."""
+    settings = Settings.from_env(process_environment())
+    for warning in settings.warnings:
+        notices.once(warning, warning)
+    disabled = (mode or settings.mode) == "disabled"
+    launch = detect_launch(process_environment(), parent=name_parent()).numbered(_state["launches"])
+    name, group = told.get("name"), told.get("group")
+    mark = name_mark(name, group) if name is not None or group is not None else None
+    may_join = not _state["joined_wrapper"]
+    membership = choose_run(
+        settings, launch, ids=random_id, resume=resume, mark=mark, may_join_wrapper=may_join
+    )
+    place = Placement() if disabled else choose_folder(settings)
+    identity = run_identity(settings, told, told.get("tags"))
+    run = Run(identity, membership, launch, settings=settings, place=place, config=config)
+    run._mark, run._is_joined = mark or run._mark, from_log
+    _state["joined_wrapper"] |= membership.joined == "wrapper"
+    install_hooks()
+    # Before its journal is open: a thread that forks from here on must find it.
+    _current.append(run)
+    _state["launches"] += 1
+    if not disabled:
+        _begin(run, notices, from_log=from_log)
+    return run
+
+
+def add_passed_run(run: Run, exported: Mapping[str, str | None] | None) -> None:
+    """Take up a run that another process has passed; with `exported` it is the current run, else one beside it."""
+    install_hooks()
+    if exported is None:
+        _current.insert(0, run)
+        return
+    _current.append(run)
+    _state["launches"] += 1
+    run._export(exported)
+
+
+def has_begun() -> bool:
+    """Whether this process has, or had, a run."""
+    return bool(_state["launches"])
+
+
+_state = {"joined_wrapper": 0, "launches": 0}
+
+
+def _begin(run: Run, notices: Notices, *, from_log: bool) -> None:
+    for reason in run._place.reasons:
+        run._notices.once(reason, reason)
+    journal = run._open_journal()
+    if journal is None:
+        notices.say(f"run {run.id}: nothing is recorded, no folder can be written")
+        return
+    reader = run._place.reader or "no agent reads it yet; `trainledger up` or any command will"
+    if not from_log or run._membership.joined != "parent":
+        notices.say(f"run {run.id} in {journal.folder}; {reader}")
+    if run._launch.is_weak and run._membership.joined == "environment":
+        notices.say(
+            "the ranks of this launch share nothing but an address: set TRAINLEDGER_RUN_ID, or torchrun's --rdzv-id, "
+            "to a value of its own for each launch"
+        )
+    run._export(run._variables())
+    is_first = run._membership.joined in ("new", "resume", "environment") and not run._launch.local_rank
+    if run._settings.capture and is_first and not from_log:
+        argv = redact_argv([str(argument) for argument in getattr(sys, "orig_argv", sys.argv)])
+        start_capture(
+            run._membership.run_id,
+            journal.journal_id,
+            journal.folder.parent,
+            append_by_write=run._place.append_by_write,
+            argv=argv,
+            main_file=getattr(sys.modules.get("__main__"), "__file__", None),
+        )
