@@ -171,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _query(self, body: dict[str, Any]) -> Any:
         sql = str(body.get("sql", ""))
         if body.get("user"):
-            return self.server.session.user_query(sql)
+            return self.server.session.user_query(sql, is_export=bool(body.get("export")))
         return self.server.session.query(sql, body.get("parameters"))
 
     def _admin(self, body: dict[str, Any]) -> Any:

@@ -171,8 +171,8 @@ class Embedded:
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         return self._store.query(sql, parameters)
 
-    def user_query(self, sql: str) -> pa.Table:
-        return self._store.user_query(sql)
+    def user_query(self, sql: str, *, is_export: bool = False) -> pa.Table:
+        return self._store.user_query(sql, is_export=is_export)
 
     def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
         record = admin_record(event_type, fields, clock=self._clock)

@@ -36,8 +36,8 @@ class RemoteSession:
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         return self._table({"sql": sql, "parameters": dict(parameters or {})})
 
-    def user_query(self, sql: str) -> pa.Table:
-        return self._table({"sql": sql, "user": True})
+    def user_query(self, sql: str, *, is_export: bool = False) -> pa.Table:
+        return self._table({"sql": sql, "user": True, "export": is_export})
 
     def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
         self._post("/admin", {"type": event_type, "fields": dict(fields)})

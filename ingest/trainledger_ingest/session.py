@@ -28,8 +28,10 @@ class Session(Protocol):
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         """A SELECT of the product; `{name:Type}` is bound by the engine."""
 
-    def user_query(self, sql: str) -> pa.Table:
-        """A SELECT of a person: guarded, read-only, limited. Raises UserQueryError."""
+    def user_query(self, sql: str, *, is_export: bool = False) -> pa.Table:
+        """A SELECT of a person: guarded, read-only, limited. Raises UserQueryError.
+
+        `is_export`: for a file, so the limit is on bytes and not on rows."""
 
     def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
         """Append one event of topic admin, durably, and wait until it is in the tables.

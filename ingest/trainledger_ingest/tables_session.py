@@ -38,7 +38,9 @@ Send = Callable[[str, Mapping[str, Any]], LogPosition]
 class UserStore(Store, Protocol):
     """A store that also answers people."""
 
-    def user_query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
+    def user_query(
+        self, sql: str, parameters: Mapping[str, object] | None = None, *, is_export: bool = False
+    ) -> pa.Table:
         """A guarded, limited SELECT."""
 
 
@@ -48,7 +50,7 @@ class Reader(Protocol):
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         """See `Session.query`."""
 
-    def user_query(self, sql: str) -> pa.Table:
+    def user_query(self, sql: str, *, is_export: bool = False) -> pa.Table:
         """See `Session.user_query`."""
 
     def close(self) -> None:
@@ -66,8 +68,8 @@ class TablesReader:
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         return self._store.query(sql, parameters)
 
-    def user_query(self, sql: str) -> pa.Table:
-        return self._store.user_query(sql)
+    def user_query(self, sql: str, *, is_export: bool = False) -> pa.Table:
+        return self._store.user_query(sql, is_export=is_export)
 
     def shown_admin_end(self) -> int:
         """The offset behind the last record of topic admin that these tables have."""
@@ -107,8 +109,8 @@ class TablesSession:
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         return self._opened().query(sql, parameters)
 
-    def user_query(self, sql: str) -> pa.Table:
-        return self._opened().user_query(sql)
+    def user_query(self, sql: str, *, is_export: bool = False) -> pa.Table:
+        return self._opened().user_query(sql, is_export=is_export)
 
     def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
         position = self._send(event_type, admin_record(event_type, fields, clock=self._clock))

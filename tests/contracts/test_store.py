@@ -394,6 +394,10 @@ def test_a_servers_user_query_is_guarded_and_limited(remote: ClickHouseStore, tm
         with pytest.raises(UserQueryError):
             remote.user_query(sql, {"t": "internal"} if "{t:" in sql else None)
     assert not stolen.exists()
+    many = f"SELECT number FROM numbers({LIMITS.result_rows + 1})"
+    with pytest.raises(UserQueryError, match="limit of the result"):
+        remote.user_query(many)
+    assert remote.user_query(many, is_export=True).num_rows == LIMITS.result_rows + 1
     assert remote.rows("SELECT count() AS n FROM internal") == [{"n": 2}]
     with pytest.raises(UserQueryError, match="time limit") as caught:
         remote.user_query("SELECT sum(number) FROM numbers(100000000000000)")

@@ -505,3 +505,17 @@ def test_no_column_of_a_view_bears_the_name_of_a_refused_function(ledger: Ledger
         if known is not None:
             target = ledger.store.functions().get(known.alias_to, known)
             assert is_allowed_function(column, target), column
+
+
+def test_a_result_for_a_file_is_limited_in_bytes_and_not_in_rows(ledger: Ledger) -> None:
+    many = "SELECT number FROM numbers(200000)"
+    with pytest.raises(UserQueryError, match="--csv and --parquet take any number of rows"):
+        ledger.store.user_query(many)
+    assert ledger.store.user_query(many, is_export=True).num_rows == 200_000
+    with pytest.raises(UserQueryError, match="the limit of the result stopped it"):
+        ledger.store.user_query("SELECT number FROM numbers(2000000)", is_export=True)
+    for refused in ("DROP TABLE points", "SELECT * FROM points", "SELECT 1 SETTINGS max_result_bytes = 0"):
+        with pytest.raises(UserQueryError):
+            ledger.store.user_query(refused, is_export=True)
+    with pytest.raises(UserQueryError, match="time limit"):
+        ledger.store.user_query("SELECT sum(sipHash64(number)) FROM numbers(100000000000000)", is_export=True)

@@ -41,8 +41,8 @@ class ServedSession(StoreSession):
         self.drains = 0
         self.failure: Exception | None = None
 
-    def user_query(self, sql: str) -> pa.Table:
-        return self.store.user_query(sql)
+    def user_query(self, sql: str, *, is_export: bool = False) -> pa.Table:
+        return self.store.user_query(sql, is_export=is_export)
 
     def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
         if self.failure:
@@ -247,6 +247,10 @@ def test_an_error_that_is_not_ours_is_told_and_the_server_goes_on(
 def test_the_query_of_a_person_is_guarded_and_its_error_keeps_code_and_name(path: Path) -> None:
     remote = RemoteSession(path, views="v")
     assert remote.user_query("SELECT 1 AS a").to_pylist() == [{"a": 1}]
+    many = "SELECT number FROM numbers(200000)"
+    assert remote.user_query(many, is_export=True).num_rows == 200_000
+    with pytest.raises(UserQueryError, match="limit of the result"):
+        remote.user_query(many)
     with pytest.raises(UserQueryError, match="only SELECT"):
         remote.user_query("DROP TABLE runs")
     with pytest.raises(UserQueryError) as caught:

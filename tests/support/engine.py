@@ -23,7 +23,9 @@ _numbers = itertools.count(1)
 def shared_engine() -> ChdbStore:
     """The engine, opened at the first call and closed when the process ends."""
     folder = Path(tempfile.mkdtemp(prefix="trainledger-engine-"))
-    limits = UserLimits(time_s=3, memory_bytes=1 << 30, result_rows=100_000, threads=2)
+    limits = UserLimits(
+        time_s=3, memory_bytes=1 << 30, result_rows=100_000, threads=2, export_bytes=10_000_000
+    )
     store = ChdbStore.open(folder, database="trainledger", memory_bytes_max=2 << 30, limits=limits)
 
     def end() -> None:

@@ -42,7 +42,7 @@ class StoreSession:
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         return self._store.query(sql, parameters)
 
-    def user_query(self, sql: str) -> pa.Table:
+    def user_query(self, sql: str, *, is_export: bool = False) -> pa.Table:
         return self._store.query(sql)
 
     def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:

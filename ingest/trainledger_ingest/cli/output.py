@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 CELL_CHARACTERS_MAX = 60
+CSV_ROWS_AT_ONCE = 20_000
 GAP = 2
 # C0, DEL and C1: with these a terminal can be told to do things.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -92,12 +93,15 @@ def print_rows(
             raise UsageError(f"cannot write {parquet}: {error.strerror or error}") from error
         stderr_line(f"{table.num_rows} rows written to {parquet}")
         return
-    rows = table_rows(table)
     names = table.column_names
+    if as_csv:
+        # Part by part: as Python values a large result takes ten times its memory.
+        parts = (table.slice(begin, CSV_ROWS_AT_ONCE) for begin in range(0, table.num_rows, CSV_ROWS_AT_ONCE))
+        _print_csv(names, (row for part in parts for row in table_rows(part)))
+        return
+    rows = table_rows(table)
     if as_json:
         print_json(rows)
-    elif as_csv:
-        _print_csv(names, rows)
     else:
         cells = [[cell_text(row[name]) for name in names] for row in rows]
         room = Console().width if sys.stdout.isatty() else None

@@ -24,5 +24,5 @@ def sql(
 ) -> None:
     """Run one SELECT over the views."""
     with session() as opened:
-        table = opened.user_query(query)
+        table = opened.user_query(query, is_export=as_csv or parquet is not None)
     print_rows(table, as_json=as_json, as_csv=as_csv, parquet=parquet)

@@ -78,6 +78,7 @@ class ChdbStore:
         self._writer = _ClientPool(engine, self._plain_client, clients_max=1)
         self._readers = _ClientPool(engine, self._plain_client, clients_max=READERS_MAX)
         self._users = _ClientPool(engine, self._user_client, clients_max=USER_QUERIES_MAX)
+        self._exports = _ClientPool(engine, lambda: self._user_client(is_export=True), clients_max=1)
         self._functions: dict[str, EngineFunction] = {}
 
     @classmethod
@@ -131,12 +132,14 @@ class ChdbStore:
         parameters: Mapping[str, object] | None = None,
         *,
         views: frozenset[str] | None = None,
+        is_export: bool = False,
     ) -> pa.Table:
         """Run a person's SELECT over `views` (default: the public ones), guarded and limited. Raises UserQueryError."""
         known = public_view_names() if views is None else views
         check_user_sql(sql, engine=self, views=known, database=self.database, parameters=parameters)
         try:
-            return self._users.call(lambda client: _arrow(client, sql, parameters))
+            clients = self._exports if is_export else self._users
+            return clients.call(lambda client: _arrow(client, sql, parameters))
         except ClickHouseError as error:
             raise user_error(str(error), code=_code(error), name=_name(error)) from error
 
@@ -181,11 +184,12 @@ class ChdbStore:
     def _plain_client(self) -> Any:
         return self._engine.client(database=self.database, options={})
 
-    def _user_client(self) -> Any:
+    def _user_client(self, *, is_export: bool = False) -> Any:
         client = self._engine.client(database=self.database, options=self._limits.engine_settings())
         # The driver reads system.settings while it connects, which the row limit would refuse; and after
         # readonly no setting can be changed, so it comes last.
-        client.command(f"SET max_result_rows = {self._limits.result_rows}")
+        for name, value in self._limits.result_settings(is_export=is_export).items():
+            client.command(f"SET {name} = {value}")
         client.command("SET result_overflow_mode = 'throw'")
         client.command("SET readonly = 1")
         return client

@@ -134,12 +134,13 @@ class ClickHouseStore:
         parameters: Mapping[str, object] | None = None,
         *,
         views: frozenset[str] | None = None,
+        is_export: bool = False,
     ) -> pa.Table:
         """Run a person's SELECT over `views` (default: the public ones), guarded and limited. Raises UserQueryError."""
         known = public_view_names() if views is None else views
         check_user_sql(sql, engine=self, views=known, database=self.database, parameters=parameters)
         try:
-            return self._arrow(sql, parameters, self._user_settings())
+            return self._arrow(sql, parameters, self._user_settings(is_export=is_export))
         except (ClickHouseError, HTTPError) as error:
             raise user_error(str(error), code=_code(error), name=_name(error)) from error
 
@@ -174,11 +175,11 @@ class ClickHouseStore:
     def close(self) -> None:
         self._client.close()
 
-    def _user_settings(self) -> dict[str, object]:
+    def _user_settings(self, *, is_export: bool = False) -> dict[str, object]:
         return {
             **_READ_SETTINGS,
             **self._limits.engine_settings(),
-            "max_result_rows": self._limits.result_rows,
+            **self._limits.result_settings(is_export=is_export),
             "result_overflow_mode": "throw",
             "readonly": 1,
         }

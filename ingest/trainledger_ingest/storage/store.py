@@ -82,13 +82,15 @@ class Capabilities:
 class UserLimits:
     """Limits of one query of a user.
 
-    The row limit is on the result; a query beyond any limit fails whole, it is never cut silently.
+    The row limit is on the result; a result for a file has a limit of bytes in its place. A query beyond any
+    limit fails whole, it is never cut silently.
     """
 
     time_s: int = 15
     memory_bytes: int = 1 << 30
     result_rows: int = 1_000_000
     threads: int = 2
+    export_bytes: int = 1 << 30
 
     def engine_settings(self) -> dict[str, object]:
         """What bounds a query in the engine; the bound on the result comes last, see the stores."""
@@ -100,6 +102,10 @@ class UserLimits:
             "max_parser_depth": 500,
             "max_ast_depth": 500,
         }
+
+    def result_settings(self, *, is_export: bool) -> dict[str, int]:
+        """What bounds the size of a result."""
+        return {"max_result_bytes": self.export_bytes} if is_export else {"max_result_rows": self.result_rows}
 
 
 class Store(Protocol):
@@ -162,7 +168,8 @@ _USER_HINTS: Mapping[int, str] = {
     TIMEOUT_EXCEEDED: "the time limit stopped it: narrow the query, for example by run or by day",
     160: "the time limit stopped it: narrow the query, for example by run or by day",
     MEMORY_LIMIT_EXCEEDED: "the memory limit stopped it: read fewer rows or group by fewer keys",
-    396: "the limit of result rows stopped it: add a LIMIT or aggregate",
+    396: "the limit of the result stopped it: add a LIMIT or aggregate; --csv and --parquet take any number of rows "
+    "up to 1 GiB, ask for more in parts",
 }
 
 _PREFIXES = re.compile(r"^(?:(?:Error:|Code: \d+\.|DB::Exception:|HTTP driver:|HTTPDriver)\s*)+")

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from support.engine import shared_engine
 from trainledger_ingest.cli.output import (
+    CSV_ROWS_AT_ONCE,
     cell_text,
     json_value,
     print_json,
@@ -73,6 +74,12 @@ def test_csv_has_the_same_values(result: pa.Table, capsys: Capture) -> None:
     lists = {name: json.dumps(value) for name, value in EXPECTED.items() if isinstance(value, list | dict)}
     plain = {"missing": "", "yes": "true", "big": "1e+300"}
     assert row == {name: str(value) for name, value in EXPECTED.items()} | lists | plain
+
+
+def test_a_long_csv_is_written_part_by_part_without_a_seam(capsys: Capture) -> None:
+    count = 2 * CSV_ROWS_AT_ONCE + 1
+    print_rows(pa.table({"n": pa.array(range(count))}), as_csv=True)
+    assert capsys.readouterr().out == "\n".join(["n", *map(str, range(count))]) + "\n"
 
 
 def test_parquet_gives_back_the_table(result: pa.Table, tmp_path: Path, capsys: Capture) -> None:
