@@ -256,8 +256,11 @@ def test_host_minutes_are_means_weighted_by_samples_and_sums_of_bytes(tables: Fi
 
 def test_the_usage_of_a_run_is_that_of_its_processes(tables: FilledTables) -> None:
     (usage,) = tables.rows("run_usage", rest=f"WHERE run_id = '{id_of(1)}'")
-    assert (usage["attempt"], usage["cpu_seconds"], usage["observed_s"]) == (2, 600.0, 600.0)
+    # Ten minutes were measured, and it began after two of them.
+    assert (usage["attempt"], usage["cpu_seconds"], usage["observed_s"]) == (2, 600.0, 480.0)
     assert usage["gpu_busy_s"] is None
+    (usage,) = tables.rows("run_usage", rest=f"WHERE run_id = '{id_of(2)}'")
+    assert usage["observed_s"] == 300.0, "it ended in the middle of them"
 
 
 def test_bills_by_hour_and_day_and_the_lines_are_one_sum(tables: FilledTables) -> None:

@@ -122,34 +122,42 @@ CREATE OR REPLACE VIEW {views}.run_usage (
   gpu_busy_s Nullable(Float64) COMMENT 'seconds its devices were busy for it, summed over devices; NULL without devices or where not known',
   gpu_mem_peak_bytes Nullable(UInt64) COMMENT 'highest device memory of its processes, bytes, summed over devices; NULL without devices',
   energy_j Nullable(Float64) COMMENT 'energy of its devices, joules; NULL where not measured',
-  observed_s Float64 COMMENT 'seconds that were measured',
+  observed_s Float64 COMMENT 'seconds of its life that were measured, summed over nodes',
   gpu_observed_s Nullable(Float64) COMMENT 'seconds its devices were measured with it on them, summed over devices; NULL without devices',
   gpu_quality Nullable(String) COMMENT 'how gpu_busy_s is known at its weakest: exclusive, shared-measured, estimated or unknown; NULL without devices'
 ) AS
 SELECT run_id, attempt, rank, sum(cpu) / 1000000 AS cpu_seconds, max(memory) AS mem_peak_bytes,
   sumOrNull(busy_us) / 1000000 AS gpu_busy_s, max(gpu_memory) AS gpu_mem_peak_bytes,
-  sumOrNull(energy_mj) / 1000 AS energy_j, sum(window_us) / 1000000 AS observed_s,
+  sumOrNull(energy_mj) / 1000 AS energy_j, sum(observed_us) / 1000000 AS observed_s,
   sumOrNull(gpu_us) / 1000000 AS gpu_observed_s,
   if(count(gpu_us) = 0, NULL, arrayElement(['exclusive', 'shared-measured', 'estimated', 'unknown'], max(weakness)))
     AS gpu_quality
 FROM (
   SELECT u.run_id AS run_id, w.attempt AS attempt, w.rank AS rank, u.node_id, u.start_at, sum(u.cpu) AS cpu,
-    sum(u.memory) AS memory, max(u.window_us) AS window_us, sumOrNull(u.gpu_us) AS gpu_us,
+    sum(u.memory) AS memory,
+    -- A window is as long as the node was measured in it; the run was there for a part of the first and the last one.
+    greatest(0, ifNull(dateDiff('microsecond',
+      minIf(greatest(u.start_at, ifNull(w.started_at, u.start_at), ifNull(r.started_at, u.start_at)), u.is_usage),
+      maxIf(least(u.end_at, if(w.state IN ('', 'running'), u.end_at, w.last_event_at), ifNull(r.ended_at, u.end_at)),
+        u.is_usage)
+    ), 0)) AS observed_us,
+    sumOrNull(u.gpu_us) AS gpu_us,
     sumOrNull(u.busy_us) AS busy_us, sumOrNull(u.gpu_memory) AS gpu_memory, sumOrNull(u.energy_mj) AS energy_mj,
     max(u.weakness) AS weakness
   FROM (
     SELECT run_id, writer_id, node_id, start_at, cpu_us AS cpu, memory_peak_bytes AS memory,
-      dateDiff('microsecond', start_at, end_at) AS window_us, CAST(NULL AS Nullable(UInt64)) AS gpu_us,
+      end_at, true AS is_usage, CAST(NULL AS Nullable(UInt64)) AS gpu_us,
       CAST(NULL AS Nullable(UInt64)) AS busy_us, CAST(NULL AS Nullable(UInt64)) AS gpu_memory,
       CAST(NULL AS Nullable(UInt64)) AS energy_mj, 0 AS weakness
     FROM {generation}.run_usage_windows
     UNION ALL
-    SELECT run_id, writer_id, node_id, start_at, 0, 0, 0, observed_us, busy_us, memory_peak_bytes, energy_mj,
+    SELECT run_id, writer_id, node_id, start_at, 0, 0, start_at, false, observed_us, busy_us, memory_peak_bytes, energy_mj,
       indexOf(['exclusive', 'shared-measured', 'estimated', 'unknown'], toString(quality))
     FROM {generation}.run_gpu_windows
   ) AS u
-  LEFT ANY JOIN (SELECT writer_id, attempt, rank FROM {generation}.writer_states FINAL) AS w
-    ON w.writer_id = u.writer_id
+  LEFT ANY JOIN (SELECT writer_id, attempt, rank, started_at, last_event_at, toString(state) AS state
+    FROM {generation}.writer_states FINAL) AS w ON w.writer_id = u.writer_id
+  LEFT ANY JOIN (SELECT run_id, started_at, ended_at FROM {generation}.run_states FINAL) AS r ON r.run_id = u.run_id
   GROUP BY run_id, attempt, rank, u.node_id, u.start_at
 ) GROUP BY run_id, attempt, rank;
 
