@@ -18,7 +18,7 @@ from trainledger_schemas.ids import IdSource, id_bytes
 from .launch import Launch, run_id_of
 from .settings import Settings
 
-__all__ = ["Membership", "check_resume", "choose_run", "is_told", "name_mark", "parent_variable"]
+__all__ = ["Membership", "check_resume", "choose_run", "is_told", "name_mark", "parent_of", "parent_variable"]
 
 RESUME_WORDS = ("auto", "must")
 
@@ -95,6 +95,12 @@ def name_mark(name: str | None, group: str | None) -> str:
 def parent_variable(journal_text: str, mark: str) -> str:
     """The value of TRAINLEDGER_PARENT for what this process starts."""
     return f"{os.getpid()}:{journal_text}:{mark}"
+
+
+def parent_of(settings: Settings) -> tuple[int, bytes] | None:
+    """The process that told this one its run, and its journal."""
+    pid, journal, _ = _parent(settings.parent)
+    return None if pid is None else (pid, journal)
 
 
 def _told_run(text: str | None) -> bytes | None:

@@ -8,9 +8,11 @@ never logs makes no journal; one that has had a run, and ended it, joins nothing
 `run` itself can be passed (an argument of a task, a field of an object): what arrives writes for the same run, also
 where the environment knows none; in the process it came from, and in its forks, it is the run itself.
 
-Workers that are used again (joblib keeps its own for five minutes, an executor as long as it lives) have the
-environment of their birth. `trainledger.log()` in them belongs to the run of their birth, and to the run of a `run`
-that is passed from then on: pass `run` to workers that serve several runs.
+Workers that are used again (joblib keeps its own for five minutes, an executor as long as it lives) and those of a
+fork server have the environment of their birth. When the run that it names has ended in their parent, and the parent
+is at another, `trainledger.log()` goes on in that one, said once, and `init` joins that one; when the parent has none,
+they stay in the old one. A process that outlives the run it was started for, while its parent begins another, should
+say which it means: pass `run`.
 """
 
 import copyreg
@@ -26,6 +28,7 @@ from .identity import Membership, is_told
 from .interruption import is_from_handler
 from .launch import Launch
 from .notices import Notices
+from .parent_run import ParentRun, export_later_run, open_parent_run
 from .placement import Placement, choose_folder
 from .settings import RUN_ID, Settings, process_environment
 from .starting import add_passed_run, has_begun, start_run
@@ -37,11 +40,15 @@ _DEPTH_MAX = 8
 _notices = Notices()
 _lock = threading.RLock()
 _joining: list[bool] = []
+# The parent's run that this process joined, if it has to be watched; at most one.
+_watched: list[ParentRun] = []
 
 
 def log_current(data: Any = None, step: int | None = None, *more: Any, **unknown: Any) -> None:
     """`log` of the current run, or of the run that the environment names; without one, a warning."""
     if _current:
+        if _watched:
+            _follow()
         if more or unknown:
             _current[-1].log(data, step, *more, **unknown)
         else:
@@ -64,7 +71,10 @@ def _join() -> None:
             return
         _joining.append(True)
         try:
-            if is_told(Settings.from_env(process_environment())):
+            settings = Settings.from_env(process_environment())
+            if is_told(settings):
+                export_later_run(settings)
+                _watch()
                 start_run({}, config={}, notices=_notices, from_log=True)
         except Exception as error:  # whatever the environment holds: the training goes on
             if is_from_handler(error):
@@ -74,8 +84,39 @@ def _join() -> None:
             _joining.clear()
 
 
+def _watch() -> None:
+    """Watch the run of the parent that the environment names, if there is one."""
+    while _watched:
+        _watched.pop().close()
+    parent = open_parent_run(Settings.from_env(process_environment()))
+    if parent is not None:
+        _watched.append(parent)
+
+
+def _follow() -> None:
+    """Go on in the run that the parent is at, if that of this process has ended there."""
+    try:
+        later = _watched[0].later_run() if _current[-1]._is_joined else None
+        if later is None:
+            return
+        with _lock:
+            if not _watched or _watched[0].later_run() != later:
+                return  # another thread has done it
+            finish_current()
+            _watched[0].export(later)
+            _watch()
+            start_run({}, config={}, notices=_notices, from_log=True)
+            text = f"the run of this worker has ended in its parent: log() goes on in its run {later.run_id}"
+            _notices.once("follow", text)
+    except Exception as error:  # a folder that is gone, or no more files: the run stays as it is
+        if is_from_handler(error):
+            raise
+
+
 def _after_fork() -> None:
     global _lock
+    while _watched:
+        _watched.pop().close()
     _lock = threading.RLock()
     _joining.clear()
 
@@ -123,6 +164,7 @@ def take_up(run_id: str, told: Mapping[str, Any]) -> Run:
         return run
     finish_current()
     add_passed_run(run, told["variables"])
+    _watch()
     return run
 
 

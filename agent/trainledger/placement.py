@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from .settings import Settings
 
-__all__ = ["NODE_FOLDER", "Placement", "choose_folder", "filesystem_type", "reader_of"]
+__all__ = ["NODE_FOLDER", "Placement", "choose_folder", "filesystem_type", "lock_owner", "reader_of"]
 
 NODE_FOLDER = Path("/var/lib/trainledger/journals")
 READER_LOCK = "reader.lock"
@@ -118,15 +118,21 @@ def reader_of(node_folder: Path) -> str | None:
     except OSError:
         return "an agent of another user"
     try:
-        asked = fcntl.fcntl(fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-        held, _, _, _, pid = _FLOCK.unpack(asked)
-        if held == fcntl.F_UNLCK:
+        pid = lock_owner(fd)
+        if not pid:
             return None
         return _describe_reader(os.read(fd, 4096), pid)
     except OSError:
         return None
     finally:
         os.close(fd)
+
+
+def lock_owner(fd: int) -> int:
+    """The process that holds a lock on this file, -1 if it cannot be named, 0 if none does. The lock is not taken."""
+    asked = fcntl.fcntl(fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    held, _, _, _, pid = _FLOCK.unpack(asked)
+    return 0 if held == fcntl.F_UNLCK else pid or -1
 
 
 def _describe_reader(content: bytes, pid: int) -> str:

@@ -13,6 +13,7 @@ from .identity import choose_run, name_mark
 from .init_arguments import check_arguments, warn_unknown
 from .launch import detect_launch
 from .notices import Notices
+from .parent_run import export_later_run
 from .placement import Placement, choose_folder
 from .process_facts import name_parent
 from .redaction import redact_argv
@@ -55,6 +56,7 @@ def init(
         if _current[-1]._journal is not None:
             notices.say("init was called again: the run before it is finished")
         finish_current()
+    export_later_run(Settings.from_env(process_environment()))
     told = told | {"tags": tags}
     return start_run(told, config=parameters, resume=resume, mode=mode, notices=notices)
 

@@ -26,6 +26,14 @@ def work_with(run, n):
     run.log({"x": float(n)}); trainledger.log({"y": float(n)})
     return os.getpid(), run
 
+def work_before_and_after(begun, go):
+    work(1); begun.set(); go.wait(30); work(2)
+
+def work_by_init(n):
+    run = trainledger.init()
+    for _ in range(3): run.log({"x": float(n)})
+    run.finish()
+
 def idle():
     pass
 
@@ -219,3 +227,75 @@ def test_workers_of_joblib_are_used_again_by_the_run_that_is_passed(training: Tr
         assert {child.run_id for child in children} == {parent.run_id}
         assert sum(len(child.values()) for child in children) == points
         assert sum(len(child.values("y")) for child in children) == 6
+
+
+REUSED = """
+        import joblib, multiprocessing, worker
+        from worker import spawn
+        def by_joblib():
+            with joblib.parallel_config("loky", n_jobs=2):
+                return set(joblib.Parallel()(joblib.delayed(worker.work)(n) for n in range(6)))
+        def by_fork_server(target=worker.work):
+            context = multiprocessing.get_context("forkserver")
+            for n in range(2):
+                process = context.Process(target=target, args=(n,))
+                process.start(); process.join()
+        def by_joblib_and_init():
+            with joblib.parallel_config("loky", n_jobs=2):
+                joblib.Parallel()(joblib.delayed(worker.work_by_init)(n) for n in range(6))
+        def by_fork_server_and_init():
+            by_fork_server(worker.work_by_init)
+        if __name__ == "__main__":
+            for name in ("a", "b", "c"):
+                with trainledger.init(name=name) as run:
+                    WAY()
+                    folder = run._journal.folder
+                import shutil; shutil.rmtree(folder) if name == GONE else None
+"""
+
+
+WAYS = [("by_joblib", 18), ("by_joblib_and_init", 18), ("by_fork_server", 6), ("by_fork_server_and_init", 6)]
+
+
+@pytest.mark.parametrize(("way", "points"), WAYS)
+def test_workers_that_are_used_again_follow_the_runs_of_their_parent(
+    training: Training, way: str, points: int
+) -> None:
+    done = training.run(REUSED.replace("WAY", way).replace("GONE", "None"))
+    journals = training.read()
+    parents = [journal for journal in journals if journal.parent is None]
+    assert [parent.started["name"] for parent in parents] == ["a", "b", "c"]
+    for parent in parents:
+        children = [journal for journal in journals if journal.parent == parent.id]
+        assert {child.run_id for child in children} == {parent.run_id}
+        assert sum(len(child.values()) for child in children) == points
+    assert all(journal.is_sound() for journal in journals)
+    assert "Traceback" not in done.stderr
+    assert ("log() goes on in its run" in done.stderr) == (way == "by_joblib")
+
+
+def test_run_that_ended_and_was_read_is_left_too(training: Training) -> None:
+    """The agent takes the journal of a run that has ended away, so that the environment names nothing that is there."""
+    training.run(REUSED.replace("WAY", "by_fork_server").replace("GONE", "'a'"))
+    journals = training.read()
+    for name in ("b", "c"):
+        (parent,) = [j for j in journals if j.parent is None and j.started["name"] == name]
+        assert sum(len(j.values()) for j in journals if j.parent == parent.id) == 6
+
+
+def test_worker_stays_in_its_run_while_the_parent_has_no_other(training: Training) -> None:
+    training.run(
+        main(
+            """
+import multiprocessing, os
+context = multiprocessing.get_context("spawn")
+begun, go = context.Event(), context.Event()
+process = context.Process(target=worker.work_before_and_after, args=(begun, go))
+process.start(); begun.wait(30)
+run.finish(); go.set(); process.join()
+assert process.exitcode == 0
+"""
+        )
+    )
+    parent, (child,) = family(training)
+    assert child.values() == [1.0] * 3 + [2.0] * 3 and child.parent == parent.id
