@@ -47,6 +47,10 @@ format: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+# docs/views.md, from the SQL files of the views.
+docs: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m support.views_page
+
 build: $(STAMP)
 	$(BIN)/pip wheel --quiet --no-deps -w dist .
 

@@ -9,13 +9,13 @@ The guard is one of four layers: grants without file or network sources, a clien
 the engine's own class of the statement, and this walk. Limits: text of at most 100,000 characters.
 """
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from trainledger_ingest.access_functions import EngineFunction, is_allowed_function
+from trainledger_ingest.public_views import near_view
 from trainledger_schemas.errors import UserQueryError
 
 __all__ = ["SqlInspector", "Statement", "check_user_sql"]
@@ -103,7 +103,7 @@ def _check_text(sql: str) -> None:
 def _not_a_select(kind: str, views: frozenset[str]) -> str:
     if kind.startswith(("Describe", "Show", "Exists")):
         known = ", ".join(sorted(views))
-        return f"only SELECT is allowed; to see columns: SELECT * FROM runs LIMIT 1; the views are: {known}"
+        return f"only SELECT is allowed here, and DESCRIBE view in `trainledger sql`; the views are: {known}"
     if kind.startswith("Explain"):
         return "only SELECT is allowed; run the query itself without EXPLAIN"
     return f"only SELECT is allowed, not {kind}"
@@ -280,10 +280,7 @@ class _Walk:
         raise UserQueryError(self._unknown_table(name))
 
     def _unknown_table(self, name: str) -> str:
-        last = name.rsplit(".", 1)[-1]
-        near = difflib.get_close_matches(last.lower(), sorted(self.views), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"the views are: {', '.join(sorted(self.views))}"
-        return f"no view named {name[:80]!r}; {hint}"
+        return f"no view named {name[:80]!r}; {near_view(name.rsplit('.', 1)[-1], self.views)}"
 
     def _check_identifier(self, name: str) -> None:
         if "/" in name or not _PLAIN_NAME.fullmatch(name):

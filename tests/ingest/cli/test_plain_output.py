@@ -77,6 +77,23 @@ def test_sql_of_comments_is_answered_like_any_other(
     assert len((done.stderr or "one").splitlines()) == 1
 
 
+def test_the_views_and_their_columns_are_told_whole_without_any_tables(tmp_path: Path) -> None:
+    node = Installation(tmp_path)
+    listed = node.command("sql", "SHOW TABLES").stdout.splitlines()
+    assert listed[0].split() == ["view", "one", "row", "columns"]
+    assert any(line.split() == ["runs", "a", "run", "22"] for line in listed)
+    told = node.command("sql", "describe run_io")
+    assert told.returncode == 0 and "…" not in told.stdout and "sha256: of the bytes of a file" in told.stdout
+    rows = node.json("sql", "DESCRIBE runs")
+    assert rows[0] == {"name": "run_id", "type": "UUID", "comment": "the run"}
+    refused = node.command("sql", "DESCRIBE run")
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "trainledger: no view named 'run'; did you mean runs?\n",
+    )
+    assert not node.home.exists()
+
+
 @pytest.mark.parametrize("group", ["admin", "price"])
 def test_a_group_alone_prints_its_help_and_no_empty_error(failed: Installation, group: str) -> None:
     done = failed.command(group)

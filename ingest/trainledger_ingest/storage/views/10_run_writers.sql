@@ -1,4 +1,5 @@
 -- `lost` is decided when somebody looks: a writer that nothing ended, on a node that has been silent for 90 s.
+-- One row: a process of a run.
 CREATE OR REPLACE VIEW {views}.run_writers (
   run_id UUID COMMENT 'the run',
   attempt UInt16 COMMENT 'attempt of the run, from 1',

@@ -1,3 +1,4 @@
+-- One row: a logged number.
 CREATE OR REPLACE VIEW {views}.metrics (
   run_id UUID COMMENT 'the run',
   attempt UInt16 COMMENT 'attempt of the run, from 1',
@@ -12,6 +13,7 @@ SELECT p.run_id AS run_id, w.attempt AS attempt, w.rank AS rank, toString(p.key)
 FROM {generation}.points AS p
 LEFT ANY JOIN (SELECT writer_id, attempt, rank FROM {generation}.writer_states FINAL) AS w ON w.writer_id = p.writer_id;
 
+-- One row: a logged text.
 CREATE OR REPLACE VIEW {views}.text_points (
   run_id UUID COMMENT 'the run',
   attempt UInt16 COMMENT 'attempt of the run, from 1',
@@ -26,6 +28,7 @@ SELECT p.run_id AS run_id, w.attempt AS attempt, w.rank AS rank, toString(p.key)
 FROM {generation}.text_points AS p
 LEFT ANY JOIN (SELECT writer_id, attempt, rank FROM {generation}.writer_states FINAL) AS w ON w.writer_id = p.writer_id;
 
+-- One row: a run and a metric.
 CREATE OR REPLACE VIEW {views}.metric_summary (
   run_id UUID COMMENT 'the run',
   key String COMMENT 'the metric',

@@ -1,3 +1,4 @@
+-- One row: a run, a parameter and a change of it.
 CREATE OR REPLACE VIEW {views}.params (
   run_id UUID COMMENT 'the run',
   key String COMMENT 'the parameter; nested keys joined with /',
@@ -9,6 +10,7 @@ CREATE OR REPLACE VIEW {views}.params (
 ) AS
 SELECT run_id, key, value, value_number, attempt, set_at, is_current FROM {generation}.param_changes FINAL;
 
+-- One row: a run and an attempt.
 CREATE OR REPLACE VIEW {views}.provenance (
   run_id UUID COMMENT 'the run',
   attempt UInt16 COMMENT 'attempt of the run',
@@ -55,6 +57,7 @@ LEFT ANY JOIN (SELECT run_id, version FROM {generation}.run_states FINAL) AS r O
 -- A row older than its run is of an attempt that later evidence took back.
 WHERE p.version >= r.version;
 
+-- One row: a run that was repeated and its repetition.
 CREATE OR REPLACE VIEW {views}.reproductions (
   run_id UUID COMMENT 'the run that was repeated',
   repetition UUID COMMENT 'the run that repeated it',
@@ -76,6 +79,7 @@ SELECT toUUIDOrZero(JSONExtractString(body, 'run_id')) AS run_id,
   JSONExtractString(body, 'hardware') AS hardware, at, JSONExtractString(body, 'set_by') AS set_by
 FROM {generation}.admin_events WHERE type = 'reproduction_result';
 
+-- One row: a line of output.
 CREATE OR REPLACE VIEW {views}.logs (
   run_id UUID COMMENT 'the run',
   attempt UInt16 COMMENT 'attempt of the run',
@@ -90,6 +94,7 @@ SELECT l.run_id AS run_id, w.attempt AS attempt, w.rank AS rank, toString(l.stre
 FROM {generation}.log_lines AS l
 LEFT ANY JOIN (SELECT writer_id, attempt, rank FROM {generation}.writer_states FINAL) AS w ON w.writer_id = l.writer_id;
 
+-- One row: a node and a minute.
 CREATE OR REPLACE VIEW {views}.host_minutes (
   node_id String COMMENT 'the node',
   minute DateTime('UTC') COMMENT 'start of the minute, UTC',
@@ -113,6 +118,7 @@ SELECT toString(node_id) AS node_id, toStartOfMinute(start_at) AS minute,
   sumIf(dateDiff('millisecond', start_at, end_at), name = 'cpu_pct') / 1000 AS observed_s
 FROM {generation}.hardware_stats WHERE device = 'host' GROUP BY node_id, minute;
 
+-- One row: a run, an attempt and a rank.
 CREATE OR REPLACE VIEW {views}.run_usage (
   run_id UUID COMMENT 'the run',
   attempt UInt16 COMMENT 'attempt of the run',
@@ -162,6 +168,7 @@ FROM (
 ) GROUP BY run_id, attempt, rank;
 
 -- A device's name and model are in the `devices` events: of each id, whatever was said last.
+-- One row: a device and a minute.
 CREATE OR REPLACE VIEW {views}.gpu_minutes (
   node_id String COMMENT 'the node',
   device_id String COMMENT 'UUID of the device, or of the MIG instance',

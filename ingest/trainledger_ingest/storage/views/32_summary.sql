@@ -1,3 +1,4 @@
+-- One row: a run, a key of its summary and a change of it.
 CREATE OR REPLACE VIEW {views}.summary (
   run_id UUID COMMENT 'the run',
   key String COMMENT 'the key given to run.summary; nested keys joined with /',

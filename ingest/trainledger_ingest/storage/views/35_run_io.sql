@@ -26,6 +26,7 @@ FROM (
   FROM {generation}.io_facts WHERE digest IS NOT NULL AND status = 'complete' GROUP BY family, name, digest
 );
 
+-- One row: an alias and a change of it.
 CREATE OR REPLACE VIEW {views}.model_aliases (
   model String COMMENT 'name of the model or other artifact',
   alias String COMMENT 'the name that means one of its versions',
@@ -55,6 +56,7 @@ FROM (
 LEFT ANY JOIN (SELECT name, digest, version FROM {generation}.io_versions WHERE family = 'artifact') AS v
   ON v.name = a.model AND v.digest = a.digest;
 
+-- One row: a run and an input or output.
 CREATE OR REPLACE VIEW {views}.run_io (
   run_id UUID COMMENT 'the run',
   direction String COMMENT 'in: the run reads it; out: the run wrote it',

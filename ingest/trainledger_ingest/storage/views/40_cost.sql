@@ -1,5 +1,6 @@
 -- Money is exact: costs were dealt in 10^-9 of the currency when the node-hour was priced, so that the lines of
 -- a node-hour sum to its bill; these views only add them up.
+-- One row: a node-hour and who held a part of it.
 CREATE OR REPLACE VIEW {views}.cost_lines (
   usage_hour DateTime('UTC') COMMENT 'start of the hour, UTC',
   node_id String COMMENT 'the node',
@@ -50,6 +51,7 @@ LEFT ANY JOIN (
   FROM {generation}.run_states FINAL
 ) AS r ON r.run_id = l.run_id;
 
+-- One row: a node and a day.
 CREATE OR REPLACE VIEW {views}.node_bills (
   day Date COMMENT 'UTC day',
   node_id String COMMENT 'the node',
@@ -82,6 +84,7 @@ FROM (
   GROUP BY day, node_id, currency
 );
 
+-- One row: a node and an hour.
 CREATE OR REPLACE VIEW {views}.node_hour_bills (
   usage_hour DateTime('UTC') COMMENT 'start of the hour, UTC',
   node_id String COMMENT 'the node',

@@ -1,3 +1,4 @@
+-- One row: a run.
 CREATE OR REPLACE VIEW {views}.runs (
   run_id UUID COMMENT 'the run',
   project String COMMENT 'the project',

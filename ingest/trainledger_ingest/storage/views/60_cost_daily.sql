@@ -1,3 +1,4 @@
+-- One row: a day, team, project, experiment, user, kind and currency.
 CREATE OR REPLACE VIEW {views}.cost_daily (
   day Date COMMENT 'UTC day',
   team Nullable(String) COMMENT 'the team that pays',

@@ -1,3 +1,4 @@
+-- One row: a price that was set.
 CREATE OR REPLACE VIEW {views}.prices (
   price_id UUID COMMENT 'this price',
   node String COMMENT 'pattern of node names',

@@ -1,3 +1,4 @@
+-- One row: a record that could not be understood.
 CREATE OR REPLACE VIEW {views}.dead_letters (
   topic String COMMENT 'topic of the record',
   partition UInt16 COMMENT 'its partition',
