@@ -40,6 +40,7 @@ _DEPTH_MAX = 8
 _notices = Notices()
 _lock = threading.RLock()
 _joining: list[bool] = []
+_tried: list[bool] = []
 # The parent's run that this process joined, if it has to be watched; at most one.
 _watched: list[ParentRun] = []
 
@@ -63,7 +64,7 @@ def log_current(data: Any = None, step: int | None = None, *more: Any, **unknown
 
 def _join() -> None:
     """Join the run that the environment names, once; never raises into training."""
-    if has_begun() or RUN_ID not in process_environment():
+    if _tried or has_begun() or RUN_ID not in process_environment():
         return
     with _lock:
         # Not again by a thread that waited, nor by a signal handler in the middle.
@@ -82,6 +83,7 @@ def _join() -> None:
             _notices.once("join", f"the run cannot be joined ({type(error).__name__}: {error})")
         finally:
             _joining.clear()
+            _tried.append(True)
 
 
 def _watch() -> None:
@@ -119,6 +121,7 @@ def _after_fork() -> None:
         _watched.pop().close()
     _lock = threading.RLock()
     _joining.clear()
+    _tried.clear()
 
 
 def _reduce(run: Run) -> tuple[Any, ...]:
