@@ -51,7 +51,7 @@ def test_a_second_up_names_the_first(installation: Installation) -> None:
         ("SELECT nope FROM runs", "nope"),
         ("SELECT * FROM run", "runs"),
         ("DROP TABLE runs", ""),
-        ("DESCRIBE runs", ""),
+        ("DESCRIBE run", "runs"),
     ],
     ids=["typo", "unknown column", "unknown table", "write", "describe"],
 )
