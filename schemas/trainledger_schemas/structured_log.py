@@ -1,14 +1,15 @@
 """What a daemon says about itself: one JSON object a line on stderr.
 
-Records of other libraries (the Kafka client tells why it cannot connect in its log alone) come out in the same
-form. A message that repeats is the caller's to limit: `Repeats` says when one is due again.
+Of other libraries only errors come out, in the same form and at most one a minute and library: the Kafka client tells
+why it cannot connect in its log alone, and does so ten times a second. A message of our own that repeats is the
+caller's to limit: `Repeats` says when one is due again.
 """
 
 import json
 import logging
 from typing import TextIO
 
-from .clock import Clock, iso_utc
+from .clock import Clock, SystemClock, iso_utc
 
 __all__ = ["JsonFormatter", "Repeats", "quiet_libraries", "say", "set_up_log"]
 
@@ -28,16 +29,23 @@ class JsonFormatter(logging.Formatter):
         }
         if not record.name.startswith("trainledger."):
             line["logger"] = record.name
+        library = _library_of(record)
+        if library:
+            line |= {
+                "event": f"the {library} client reports an error and goes on trying",
+                "why": line["event"],
+            }
         line.update(getattr(record, _FIELDS, {}))
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
 
 
-def set_up_log(stream: TextIO, level: int = logging.INFO) -> None:
-    """Send every log record of this process to `stream` as JSON; libraries from WARNING up. For a daemon only."""
+def set_up_log(stream: TextIO, level: int = logging.INFO, *, clock: Clock | None = None) -> None:
+    """Send the log of this process to `stream` as JSON; see the module. For a daemon only."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(_LibraryLimit(clock or SystemClock()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -81,3 +89,21 @@ class Repeats:
             return False
         self._said_ns[what] = now_ns
         return True
+
+
+class _LibraryLimit(logging.Filter):
+    """Lets through of each library one error an interval, and none of its warnings."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._repeats = Repeats(clock)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        library = _library_of(record)
+        return not library or (record.levelno >= logging.ERROR and self._repeats.is_due(library))
+
+
+def _library_of(record: logging.LogRecord) -> str:
+    """Which of the client libraries a record is of; empty for others."""
+    library = record.name.partition(".")[0]
+    return library if library in _LIBRARIES else ""
