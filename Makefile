@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Files in parallel: many tests wait for processes. One hash seed, so that all workers collect the same tests.
+PYTEST := PYTHONHASHSEED=0 $(BIN)/pytest -q --dist loadfile
+
 .PHONY: install demo test test-kafka faults bench lint format types docs build clean
 
 install: $(STAMP)
@@ -18,10 +21,10 @@ demo: $(STAMP)
 	$(BIN)/python demo/demo.py
 
 test: $(STAMP) lint types
-	$(BIN)/pytest -q -m "not kafka"
+	$(PYTEST) -n 3 -m "not kafka"
 
 test-kafka: $(STAMP) kafka-jars
-	$(BIN)/pytest -q -m kafka
+	$(PYTEST) -n 2 -m kafka
 
 # Seeded kills of every part of the path, and a checker: make faults ROUNDS=500 SEED=7
 ROUNDS ?= 40

@@ -168,6 +168,9 @@ class Embedded:
             self._tidied_ns = now_ns + round(TIDY_INTERVAL_S * 1e9)
             return False
 
+    def has_tables_open(self) -> bool:
+        return True
+
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         return self._store.query(sql, parameters)
 

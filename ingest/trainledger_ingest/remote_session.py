@@ -33,6 +33,9 @@ class RemoteSession:
         session._post("/drain", {})
         return session
 
+    def has_tables_open(self) -> bool:
+        return True
+
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         return self._table({"sql": sql, "parameters": dict(parameters or {})})
 

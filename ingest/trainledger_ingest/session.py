@@ -25,6 +25,9 @@ class Session(Protocol):
     views: str
     """Name of the database that holds the public views."""
 
+    def has_tables_open(self) -> bool:
+        """Whether the tables are open already, so that asking them makes and takes nothing."""
+
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         """A SELECT of the product; `{name:Type}` is bound by the engine."""
 

@@ -106,6 +106,9 @@ class TablesSession:
         self._patience_s = VISIBLE_WAIT_S if are_filled_now else 0.0
         self._has_said = False
 
+    def has_tables_open(self) -> bool:
+        return self._reader is not None
+
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         return self._opened().query(sql, parameters)
 

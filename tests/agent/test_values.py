@@ -448,7 +448,9 @@ def test_what_a_user_interrupts_passes_through() -> None:
         convert({"a": 1.0, "x": Nasty(KeyboardInterrupt())}, Notices())
 
 
-@pytest.mark.parametrize("data", [None, 5, "text", [1.0], object(), BrokenMapping({})], ids=repr)
+@pytest.mark.parametrize(
+    "data", [None, 5, "text", [1.0], object(), BrokenMapping({})], ids=lambda data: type(data).__name__
+)
 def test_what_is_no_dict_is_refused(data: Any) -> None:
     with pytest.raises(TypeError):
         convert(data, Notices())

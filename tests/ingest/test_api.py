@@ -52,6 +52,9 @@ class ServedSession(StoreSession):
     def verify(self) -> list[dict[str, Any]]:
         return [{"topic": "trainledger.runs", "ok": True}]
 
+    def has_tables_open(self) -> bool:
+        return True
+
     def rebuild(self, progress: Progress | None = None) -> list[dict[str, Any]]:
         return [{"table": "points", "rows_after": 2**60}]
 

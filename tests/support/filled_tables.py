@@ -51,6 +51,9 @@ class StoreSession:
     def publish(self) -> bool | None:
         return None
 
+    def has_tables_open(self) -> bool:
+        return True
+
     def rebuild(self, progress: Progress | None = None) -> list[dict[str, Any]]:
         raise NotImplementedError
 

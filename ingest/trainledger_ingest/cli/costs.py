@@ -192,6 +192,8 @@ def _price_of(row: dict[str, Any]) -> Price:
 
 def _say_unmatched(opened: Session, patterns: list[str]) -> None:
     """A line for each pattern that no node bears so far: it may be mistyped, or meant for nodes to come."""
+    if not opened.has_tables_open():
+        return  # a price needs Kafka alone, and must not make tables where it is set
     try:
         nodes = opened.query(f"SELECT DISTINCT node_id FROM {opened.views}.node_hour_bills ORDER BY node_id")
     except TrainledgerError:
