@@ -36,6 +36,7 @@ __all__ = ["ApiServer", "arrow_bytes"]
 BODY_BYTES_MAX = 16 * 1024 * 1024
 REQUEST_TIMEOUT_S = 30
 CLOSE_WAIT_S = 20.0
+SOCKET_PATH_BYTES_MAX = 107
 ARROW_TYPE = "application/vnd.apache.arrow.stream"
 
 
@@ -59,6 +60,11 @@ class ApiServer:
         run_cost: Callable[[str], Mapping[str, Any]],
     ) -> None:
         self._path = socket_path
+        if len(os.fsencode(socket_path)) > SOCKET_PATH_BYTES_MAX:
+            raise UsageError(
+                f"{socket_path} is longer than the {SOCKET_PATH_BYTES_MAX} bytes that the path of a socket may have; "
+                "choose a shorter home with --home or TRAINLEDGER_HOME"
+            )
         socket_path.unlink(missing_ok=True)
         before = os.umask(0o177)
         try:

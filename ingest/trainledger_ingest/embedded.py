@@ -153,8 +153,7 @@ class Embedded:
                 drain_and_tell(self._worker, progress)
 
     def tidy(self, *, at_once: bool = False) -> bool:
-        """Compress one segment of the log that is in the tables; whether there may be more. Never the newest one.
-
+        """Compress one segment of the log that is in the tables, never the newest one; whether there may be more.
         Does nothing when it was asked within TIDY_INTERVAL_S before and found nothing, unless `at_once`."""
         with self._turn:
             now_ns = self._clock.monotonic_ns()
@@ -315,7 +314,6 @@ def node_side(environ: Mapping[str, str]) -> NodeSide:
 
 
 def _look_at_broker(kafka: str) -> BrokerLook:
-    # Loaded here, as in make_topics.
     from trainledger.node.kafka_client import look_at_broker
 
     return look_at_broker(kafka)

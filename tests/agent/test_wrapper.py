@@ -14,11 +14,15 @@ WRAPPER = [sys.executable, "-c", "from trainledger.cli import main; raise System
 
 def environment(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TRAINLEDGER_")}
-    return kept | {"TRAINLEDGER_DIR": str(folder / "node"), "TRAINLEDGER_CAPTURE": "0", "HOME": str(folder)}
+    return kept | {"TRAINLEDGER_DIR": str(folder / "node"), "TRAINLEDGER_CAPTURE": "off", "HOME": str(folder)}
 
 
 def wrapper_journal(folder: Path) -> Journal:
-    (journal,) = [found for found in read_journals(folder / "node") if found.started["role"] == "wrapper"]
+    (journal,) = [
+        found
+        for found in read_journals(folder / "node")
+        if any(claim["role"] == "wrapper" for claim in found.claims_of("run_started"))
+    ]
     return journal
 
 

@@ -4,8 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from support.polling import poll_until
 
@@ -25,8 +29,15 @@ def processes_of(session: int) -> list[str]:
     return found
 
 
-def test_ctrl_c_in_the_demo_ends_everything_in_one_line(tmp_path: Path) -> None:
-    environment = dict(os.environ) | {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    # Not under pytest's own folder: the path of a unix socket is at most 107 bytes long.
+    with tempfile.TemporaryDirectory(prefix="tl-") as folder:
+        yield Path(folder)
+
+
+def test_ctrl_c_in_the_demo_ends_everything_in_one_line(tmp_path: Path, short_folder: Path) -> None:
+    environment = dict(os.environ) | {"TMPDIR": str(short_folder), "PYTHONUNBUFFERED": "1"}
     with (tmp_path / "output").open("w") as output:
         demo = subprocess.Popen(
             [sys.executable, str(DEMO)],

@@ -382,3 +382,8 @@ def test_a_client_that_goes_away_prints_nothing(path: Path, capfd: pytest.Captur
         connection.close()
     assert ask(path, "GET /ping")[0] == 200
     assert capfd.readouterr().err == ""
+
+
+def test_a_home_too_long_for_a_socket_is_told(tmp_path: Path, served: ServedSession) -> None:
+    with pytest.raises(UsageError, match="choose a shorter home"):
+        ApiServer(tmp_path / ("x" * 107), served, drain=served.drain, run_cost=served.run_cost)

@@ -103,9 +103,22 @@ class ProcessTable:
         readings = {reading.pid: reading for reading in self._read(wanted)}
         # Those that are late may turn up here too, or else stay late: not everybody who may wait was seen.
         late, self._unsettled = self._unsettled, []
-        spent = self._advance(readings, set(wanted), late)
+        spent = self._advance(readings, set(wanted) | self._gone_below(readings), late)
         self._unsettled += late
         return spent
+
+    def _gone_below(self, readings: dict[int, Reading]) -> set[int]:
+        """Known processes that died below those whose children's time grew: that time may be counted already."""
+        grown = {pid for pid, reading in readings.items() if reading.children != self.known[pid].children}
+        if not grown:
+            return set()
+        below = {
+            pid: reading
+            for pid, reading in self.known.items()
+            if pid not in readings and any(ancestor.pid in grown for ancestor in self.ancestors(reading))
+        }
+        alive = {reading.pid: reading for reading in self._read(below)}
+        return {pid for pid, reading in below.items() if not _is_same(reading, alive.get(pid))}
 
     def owner_of(self, pid: int) -> int | None:
         """The user id that the process runs as, or None when it is gone."""

@@ -170,7 +170,8 @@ class ProcessSampler:
             # and what it used up to the moment when its journal closed is still the run's.
             holder = now if now and now.kind == "run" and not (old and old.kind == "run") else old or now
             if item.unseen_of is not None:
-                holder = self._holder_of_unseen(holder, before.get(item.unseen_of))
+                waiter = before.get(item.unseen_of) or self._holders.get(item.unseen_of)
+                holder = self._holder_of_unseen(holder, waiter)
             if holder is not None:
                 self._cpu_ticks[holder] = self._cpu_ticks.get(holder, 0) + item.ticks
 
@@ -179,7 +180,9 @@ class ProcessSampler:
         inside that run's tree, else the owner."""
         if waiter is not None and waiter.kind == "run":
             return waiter
-        if dead is None or dead.kind != "run":
+        if dead is None:
+            return waiter  # it died before the last look, and was waited for since
+        if dead.kind != "run":
             return dead
         is_somebodys = dead.uid is not None and is_person(dead.uid, self._writer_uids)
         return Holder("untracked", uid=dead.uid) if is_somebodys else _SYSTEM

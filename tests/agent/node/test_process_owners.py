@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from support.burners import WriterStandIn
@@ -152,6 +152,19 @@ STEP = st.tuples(st.sampled_from(STEPS), st.integers(0, 5), st.integers(1, 300))
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(STEP, max_size=40))
+# A child that had died a look before its parent waited for it, and for another that nobody saw.
+@example([("start", 0, 1), ("look", 0, 1), ("end", 1, 1), ("look", 0, 1), ("unseen", 0, 1)])
+# One that only a full look sees dies before a look at runs and their parents.
+@example(
+    [
+        ("start", 0, 1),
+        ("unseen", 1, 1),
+        ("start run", 0, 1),
+        ("look", 0, 1),
+        ("end", 1, 1),
+        ("look at runs", 0, 1),
+    ]
+)
 def test_each_tick_is_of_whoever_holds_it_when_it_is_read_first(steps: list[tuple[str, int, int]]) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
