@@ -10,18 +10,14 @@ import fcntl
 import os
 import signal
 import sys
-from types import FrameType
 from typing import Any
 
 from trainledger_schemas.blobs import BLOBS_FOLDER, FolderBlobs
 from trainledger_schemas.clock import Clock, SystemClock
 from trainledger_schemas.errors import TrainledgerError
-from trainledger_schemas.ids import random_id
 
-from ..journal import JournalWriter
-from ..placement import Placement
+from ..beside import TimeUpError, create_journal, detach, limit_time
 from ..redaction import redact
-from ..settings import Settings, process_environment
 from .artifact import let_go, store_artifact
 from .measure import measure_dataset
 from .request import DataRequest, parse_request
@@ -35,10 +31,6 @@ WRITE_BUDGET_S = 10
 NICENESS = 10
 
 
-class _TimeUpError(BaseException):
-    """The budget is spent; thrown into whatever runs, past every `except Exception` there."""
-
-
 def main() -> int:
     """Read the request, leave the starter, work, write; 0, or 2 when the request is none."""
     try:
@@ -48,7 +40,7 @@ def main() -> int:
         return 2
     if os.fork():
         os._exit(0)  # nothing of it is left behind as a zombie of the training
-    _detach()
+    detach(NICENESS)
     work_and_write(request, clock=SystemClock())
     return 0
 
@@ -58,12 +50,11 @@ def work_and_write(request: DataRequest, *, clock: Clock) -> None:
 
     What was held for it is there until the claim is: `finish` may wait for that."""
     blobs = FolderBlobs(request.uid_folder / BLOBS_FOLDER)
-    signal.signal(signal.SIGALRM, _raise_time_up)
-    signal.alarm(TOTAL_BUDGET_S)
+    limit_time(TOTAL_BUDGET_S)
     try:
         found = _find(request, blobs, clock)
         signal.alarm(0)
-    except _TimeUpError:
+    except TimeUpError:
         found = {"status": "partial", "reasons": [f"given up after {TOTAL_BUDGET_S} s"]}
     except OSError as error:
         found = {"status": "failed", "reasons": [redact(f"cannot be read or stored: {error}")]}
@@ -79,14 +70,7 @@ def work_and_write(request: DataRequest, *, clock: Clock) -> None:
 
 
 def _write(request: DataRequest, found: dict[str, Any], clock: Clock) -> None:
-    journal = JournalWriter.create(
-        Placement(request.uid_folder, (), request.append_by_write, None),
-        run_id=request.run_id,
-        parent_journal=request.parent_journal,
-        settings=Settings.from_env(process_environment()),
-        ids=random_id,
-        clock=clock,
-    )
+    journal = create_journal(request, clock)
     try:
         reasons = [*request.claim.get("reasons", ()), *found.pop("reasons", ())]
         journal.append_claim(request.claim | found | {"stage": 1, "reasons": reasons})
@@ -107,21 +91,6 @@ def _find(request: DataRequest, blobs: FolderBlobs, clock: Clock) -> dict[str, A
         return measure_dataset(request.path, request.where, blobs=blobs, clock=clock)
     finally:
         os.close(fd)
-
-
-def _detach() -> None:
-    os.setsid()
-    os.nice(NICENESS)
-    os.chdir("/")
-    null = os.open(os.devnull, os.O_RDWR)
-    for target in (0, 1, 2):
-        os.dup2(null, target)
-    if null > 2:
-        os.close(null)
-
-
-def _raise_time_up(number: int, frame: FrameType | None) -> None:
-    raise _TimeUpError
 
 
 if __name__ == "__main__":

@@ -9,24 +9,17 @@ and ends none: its journal names the starter's as parent.
 import os
 import signal
 import sys
-from types import FrameType
 
 from trainledger_schemas.clock import Clock, SystemClock
 from trainledger_schemas.errors import TrainledgerError
-from trainledger_schemas.ids import random_id
 
-from ..journal import JournalWriter
-from ..placement import Placement
-from ..settings import Settings, process_environment
+from ..beside import TimeUpError, create_journal, detach, limit_time
+from ..settings import process_environment
 from .claim import Capture
 from .request import Request, parse_request
 from .settings import NICENESS, REQUEST_BYTES_MAX, TOTAL_BUDGET_S, WRITE_BUDGET_S
 
 __all__ = ["main"]
-
-
-class _TimeUpError(BaseException):
-    """The total budget is spent; thrown into whatever runs, past every `except Exception` there."""
 
 
 def main() -> int:
@@ -39,7 +32,7 @@ def main() -> int:
     if os.fork():
         # The starter may wait for this process, or not: nothing of it is left behind as a zombie for long.
         os._exit(0)
-    _detach()
+    detach(NICENESS)
     capture_and_write(request, clock=SystemClock())
     return 0
 
@@ -47,45 +40,22 @@ def main() -> int:
 def capture_and_write(request: Request, *, clock: Clock) -> None:
     """Capture within the budget and append the claim to a new journal; raises OSError when that cannot be."""
     capture = Capture(request, environment=process_environment(), clock=clock)
-    signal.signal(signal.SIGALRM, _raise_time_up)
-    signal.alarm(TOTAL_BUDGET_S)
+    limit_time(TOTAL_BUDGET_S)
     try:
         capture.run()
         signal.alarm(0)
-    except _TimeUpError:
+    except TimeUpError:
         capture.cut_short(f"not found within {TOTAL_BUDGET_S} s")
     except Exception as error:  # whatever a strange environment provokes, what was found before is written
         capture.cut_short(f"given up: {type(error).__name__}")
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(WRITE_BUDGET_S)
-    journal = JournalWriter.create(
-        Placement(request.uid_folder, (), request.append_by_write, None),
-        run_id=request.run_id,
-        parent_journal=request.parent_journal,
-        settings=Settings.from_env(process_environment()),
-        ids=random_id,
-        clock=clock,
-    )
+    journal = create_journal(request, clock)
     try:
         journal.append_claim(capture.claim())
     finally:
         journal.close()
         signal.alarm(0)
-
-
-def _detach() -> None:
-    os.setsid()
-    os.nice(NICENESS)
-    os.chdir("/")
-    null = os.open(os.devnull, os.O_RDWR)
-    for target in (0, 1, 2):
-        os.dup2(null, target)
-    if null > 2:
-        os.close(null)
-
-
-def _raise_time_up(number: int, frame: FrameType | None) -> None:
-    raise _TimeUpError
 
 
 if __name__ == "__main__":
