@@ -116,6 +116,19 @@ _SCHEMAS = {
             ("launcher", pa.list_(pa.string())),
             ("variables", pa.map_(pa.string(), pa.string())),
             ("program", pa.string()),
+            ("package_ids", pa.map_(pa.string(), pa.string())),
+            ("package_sources", pa.map_(pa.string(), pa.string())),
+            ("lock_sha256", pa.string()),
+            ("lock_files", pa.map_(pa.string(), pa.string())),
+            ("image_digest", pa.string()),
+            ("image_source", pa.string()),
+            ("driver", pa.string()),
+            ("cuda", pa.string()),
+            ("cudnn", pa.string()),
+            ("nccl", pa.string()),
+            ("system", pa.map_(pa.string(), pa.string())),
+            ("libraries", pa.map_(pa.string(), pa.string())),
+            ("randomness", pa.map_(pa.string(), pa.string())),
         ]
     ),
 }
@@ -286,8 +299,9 @@ def _grades(picture: RunPicture) -> tuple[str | None, str | None]:
 
 _PLAIN = (
     "vcs repository commit branch dirty entry_point python os snapshot_id snapshot_sha256 patch_sha256 patch_bytes "
-    "left_out code_root cwd program"
+    "left_out code_root cwd program lock_sha256 image_digest image_source driver cuda cudnn nccl"
 ).split()
+_MAPS = "packages variables package_ids package_sources lock_files system libraries randomness".split()
 
 
 def _provenance_rows(picture: RunPicture) -> Iterable[dict[str, Any]]:
@@ -298,9 +312,9 @@ def _provenance_rows(picture: RunPicture) -> Iterable[dict[str, Any]]:
             "attempt": facts.attempt,
             "version": picture.version,
             "argv": list(body.get("argv") or ()),
-            "packages": sorted((body.get("packages") or {}).items()),
             "reasons": list(body.get("reasons") or ()),
             "left_out_files": [f"{file['path']}: {file['why']}" for file in body.get("left_out_files") or ()],
             "launcher": list(body.get("launcher") or ()),
-            "variables": sorted((body.get("variables") or {}).items()),
-        } | {name: body.get(name) for name in _PLAIN}
+            **{name: sorted((body.get(name) or {}).items()) for name in _MAPS},
+            **{name: body.get(name) for name in _PLAIN},
+        }

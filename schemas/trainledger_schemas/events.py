@@ -43,6 +43,7 @@ __all__ = [
     "ReproductionResult",
     "RunExited",
     "RunStarted",
+    "RuntimeSeen",
     "Setting",
     "SourceRange",
     "Stat",
@@ -96,6 +97,7 @@ EVENT_TOPICS: dict[str, str] = {
     "summary_set": TOPIC_RUNS,
     "metric_defined": TOPIC_RUNS,
     "provenance": TOPIC_RUNS,
+    "runtime_seen": TOPIC_RUNS,
     "dataset_used": TOPIC_RUNS,
     "artifact_logged": TOPIC_RUNS,
     "run_exited": TOPIC_RUNS,
@@ -255,6 +257,29 @@ class Provenance(TypedDict):
     launcher: list[str]
     variables: dict[str, str]
     program: str | None
+    package_ids: dict[str, str]
+    package_sources: dict[str, str]
+    lock_sha256: str | None
+    lock_files: dict[str, str]
+    image_digest: str | None
+    image_source: str | None
+    driver: str | None
+    cuda: str | None
+    cudnn: str | None
+    nccl: str | None
+    system: dict[str, str]
+
+
+class RuntimeSeen(TypedDict):
+    """What only the training process itself can know of its environment."""
+
+    envelope: Envelope
+    run_id: bytes
+    writer_id: bytes
+    at_us: int
+    stage: str
+    randomness: dict[str, str]
+    libraries: dict[str, str]
 
 
 class DatasetUsed(TypedDict):
@@ -347,6 +372,8 @@ class WriterSeen(TypedDict):
     start_ticks: int
     cgroup: str | None
     alive: bool
+    image_digest: str | None
+    image_name: str | None
 
 
 class WriterGone(TypedDict):

@@ -80,13 +80,18 @@ def test_what_was_found_stands_when_the_rest_is_given_up(
         capture.run()
     capture.cut_short("not found within 30 s")
     assert "Linux" in capture.claim()["os"]
-    assert capture.claim()["reasons"][-1] == "packages, stored code: not found within 30 s"
+    assert (
+        capture.claim()["reasons"][-1]
+        == "packages, lock files, stored code, contents of packages: not found within 30 s"
+    )
 
 
 def test_claim_that_is_too_large_is_cut_and_says_so() -> None:
     claim = {
         "argv": ["x" * 1000] * 500,
         "packages": {f"package-number-{number:06d}": "1.2.3.post20260101" for number in range(9000)},
+        "package_ids": {f"package-number-{number:06d}": "0" * 64 for number in range(9000)},
+        "package_sources": {},
         "reasons": ["earlier"],
     }
     cut = fit(claim)

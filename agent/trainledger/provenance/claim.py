@@ -17,11 +17,13 @@ from ..redaction import redact, redact_argv
 from ..settings import Settings
 from .code import capture_code
 from .code_store import CodeStore
-from .environment import ask_interpreter, describe_system, read_packages
+from .environment import ask_interpreter, describe_system
 from .launcher import find_launcher
+from .lock_files import store_lock_files
+from .packages import Packages, find_changed, read_packages
 from .programs import Programs, UnavailableError
 from .request import Request
-from .settings import GIT_BUDGET_S, SNAPSHOT_BUDGET_S, program_environment
+from .settings import CONTENT_BUDGET_S, GIT_BUDGET_S, SNAPSHOT_BUDGET_S, program_environment
 from .variables import describe_variables
 
 __all__ = ["CLAIM_BYTES_MAX", "Capture", "fit"]
@@ -45,6 +47,7 @@ class Capture:
         self._started_ns = clock.wall_ns()
         self._programs = Programs(program_environment(environment), clock=clock, budget_s=GIT_BUDGET_S)
         self._done: list[str] = []
+        self._packages = Packages()
         self._claim: dict[str, Any] = {
             "type": "provenance",
             "at_us": clock.wall_ns() // 1000,
@@ -70,6 +73,17 @@ class Capture:
             "launcher": find_launcher(request.pid) if request.pid else [],
             "variables": {},
             "program": None,
+            "package_ids": {},
+            "package_sources": {},
+            "lock_sha256": None,
+            "lock_files": {},
+            "image_digest": None,
+            "image_source": None,
+            "driver": None,
+            "cuda": None,
+            "cudnn": None,
+            "nccl": None,
+            "system": {},
         }
 
     def run(self) -> None:
@@ -93,7 +107,9 @@ class Capture:
             ("os", self._find_system),
             ("code", self._find_code),
             ("packages", self._find_packages),
+            ("lock files", self._store_locks),
             ("stored code", self._store_code),
+            ("contents of packages", self._check_contents),
         )
 
     def _find_system(self) -> None:
@@ -115,8 +131,7 @@ class Capture:
         return None if found is None else redact(found)
 
     def _find_code(self) -> None:
-        folder = self._request.code_folder
-        facts = capture_code(folder if folder.is_dir() else self._request.cwd, self._programs)
+        facts = capture_code(self._code_folder(), self._programs)
         for name in ("vcs", "repository", "commit", "branch", "dirty"):
             self._claim[name] = getattr(facts, name)
         self._claim["reasons"] += facts.reasons
@@ -133,8 +148,7 @@ class Capture:
             never=(self._request.uid_folder.parent, settings.home),
             loaded=[Path(path) for path in self._request.loaded],
         )
-        folder = self._request.code_folder
-        folder = folder if folder.is_dir() else self._request.cwd
+        folder = self._code_folder()
         # Without a script, a folder that is in no repository is just where somebody stood.
         has_entry = self._request.script is not None or str(self._claim["entry_point"]).endswith(".ipynb")
         stored = store.store(folder, home=Path(os.path.expanduser("~")), takes_plain=has_entry)
@@ -151,6 +165,10 @@ class Capture:
             "code_root": redact(str(stored.root)),
         }
 
+    def _code_folder(self) -> Path:
+        folder = self._request.code_folder
+        return folder if folder.is_dir() else self._request.cwd
+
     def _find_packages(self) -> None:
         sys_path = self._request.sys_path
         try:
@@ -159,9 +177,24 @@ class Capture:
         except UnavailableError as error:
             self._claim["reasons"].append(f"packages: {redact(str(error))}")
             return
-        packages, reasons = read_packages(sys_path, self._request.cwd)
-        self._claim["packages"] = packages
-        self._claim["reasons"] += reasons
+        self._packages = read_packages(sys_path, self._request.cwd)
+        self._claim |= {
+            "packages": self._packages.versions,
+            "package_ids": self._packages.ids,
+            "package_sources": self._packages.sources,
+        }
+        self._claim["reasons"] += self._packages.reasons
+
+    def _check_contents(self) -> None:
+        end_ns = self._clock.monotonic_ns() + round(CONTENT_BUDGET_S * 1e9)
+        self._claim["reasons"] += find_changed(self._packages, clock=self._clock, end_ns=end_ns)
+
+    def _store_locks(self) -> None:
+        blobs = FolderBlobs(self._request.uid_folder / BLOBS_FOLDER)
+        home = Path(os.path.expanduser("~"))
+        locks = store_lock_files(self._code_folder(), home, self._packages.versions, blobs)
+        self._claim |= {"lock_sha256": locks.first, "lock_files": locks.stored}
+        self._claim["reasons"] += locks.reasons
 
     def _ask_interpreter(self) -> tuple[str, ...]:
         executable = self._request.python_executable
@@ -192,6 +225,8 @@ def fit(claim: dict[str, Any], bytes_max: int = CLAIM_BYTES_MAX) -> dict[str, An
     while _size(cut) > bytes_max and packages:
         packages = packages[: len(packages) * 3 // 4]
         cut["packages"] = dict(packages)
+        for name in ("package_ids", "package_sources"):
+            cut[name] = {key: value for key, value in claim[name].items() if key in cut["packages"]}
     if len(packages) < len(claim["packages"]):
         cut["reasons"].append(f"packages: only {len(packages)} of {len(claim['packages'])} fit one record")
     return cut

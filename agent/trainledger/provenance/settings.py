@@ -5,6 +5,7 @@
 | REQUEST_BYTES_MAX | bytes | 4 MiB | a command line may be 2 MiB long |
 | GIT_BUDGET_S | s | 10 | `git status` of 100,000 files takes 0.4 s warm; a cold disk takes longer |
 | SNAPSHOT_BUDGET_S | s | 30 | a snapshot of 100,000 files takes 0.8 s warm; large new files must be read |
+| CONTENT_BUDGET_S | s | 10 | 50,000 installed files take 0.5 s warm |
 | TOTAL_BUDGET_S | s | 60 | the capture must not linger beside a short training |
 | WRITE_BUDGET_S | s | 10 | on top, to write what was found; then the kernel ends the process |
 | PACKAGES_MAX | packages | 5,000 | ten times a large environment; the claim must fit one record of 256 KiB |
@@ -16,6 +17,7 @@ import os
 from collections.abc import Mapping
 
 __all__ = [
+    "CONTENT_BUDGET_S",
     "GIT_BUDGET_S",
     "NICENESS",
     "OUTPUT_BYTES_MAX",
@@ -29,6 +31,7 @@ __all__ = [
 
 REQUEST_BYTES_MAX = 4 << 20
 GIT_BUDGET_S = 10.0
+CONTENT_BUDGET_S = 10.0
 SNAPSHOT_BUDGET_S = 30.0
 TOTAL_BUDGET_S = 60
 WRITE_BUDGET_S = 10

@@ -2,10 +2,11 @@
 
 Five columns are judged, and the worst one is the grade:
 
-    B  code stored whole; every package by content, or the image by digest; every input kept; the whole command;
-       all seeds
-    C  a part of the code left out, or a notebook, or clean at a commit and not stored; versions of packages only;
-       an input that may change; the working folder not known; a seed among the parameters
+    B  code stored whole; every package by content, or the image by the digest that its runtime told; every input kept;
+       the whole command; all seeds
+    C  a part of the code left out, or a notebook, or clean at a commit and not stored; a package by version only, or
+       editable outside of the stored code; an input that may change; the working folder not known; a seed among the
+       parameters
     D  a commit, local changes lost; packages in part; an input by name only; the command of one rank only; no seed
     E  nothing known of the code, the environment or the command
 
@@ -13,13 +14,16 @@ A: as B, and a repetition had the same results. That also proves what was not kn
 and with the packages of the repetition, and nothing else. Data that was not declared counts as none used.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
+from urllib.parse import unquote
 
 __all__ = ["Facts", "InputFacts", "Judgement", "Opinion", "facts_of", "judge"]
 
+_EDITABLE = "editable file://"
+_NAMES_TOLD = 3
 _SEED_WORDS = frozenset({"seed", "seeds", "random_state", "random_seed", "rng_seed", "global_seed"})
 
 
@@ -40,6 +44,10 @@ class Facts:
     ranks: int
     seeds: tuple[str, ...]
     inputs: tuple["InputFacts", ...] = ()
+    # Packages of which the content is not known.
+    by_version: tuple[str, ...] = ()
+    image_digest: str | None = None
+    image_source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +109,29 @@ def facts_of(
         ranks=ranks,
         seeds=tuple(sorted(seeds)),
         inputs=tuple(_input_facts(told) for told in inputs),
+        by_version=_by_version(provenance),
+        image_digest=provenance.get("image_digest"),
+        image_source=provenance.get("image_source"),
+    )
+
+
+def _by_version(provenance: Mapping[str, Any]) -> tuple[str, ...]:
+    known = dict(provenance.get("package_ids") or {})
+    sources = dict(provenance.get("package_sources") or {})
+    root = provenance.get("code_root")
+
+    def is_stored(name: str) -> bool:
+        """Whether it is editable, from a folder in the stored code."""
+        source = sources.get(name, "")
+        if root is None or not source.startswith(_EDITABLE):
+            return False
+        return PurePath(unquote(source.removeprefix(_EDITABLE))).is_relative_to(root)
+
+    return tuple(
+        name
+        for name in sorted(provenance.get("packages") or ())
+        # Trainledger only looks on: what it is made of decides no result.
+        if name not in known and name != "trainledger" and not is_stored(name)
     )
 
 
@@ -142,11 +173,23 @@ def _code(facts: Facts) -> tuple[str, str]:
 
 
 def _environment(facts: Facts) -> tuple[str, str]:
+    if facts.image_source == "runtime" and facts.image_digest is not None:
+        return "B", f"the image {facts.image_digest[:19]}, as its runtime says"
+    if facts.packages and facts.has_python and not facts.by_version:
+        return "B", f"Python and the contents of {facts.packages} packages"
     if facts.packages and facts.has_python:
-        return "C", f"Python and the versions of {facts.packages} packages, not their contents"
+        return "C", (
+            f"Python and the versions of {facts.packages} packages; of {len(facts.by_version)} not the contents: "
+            f"{_some(facts.by_version)}"
+        )
     if facts.packages or facts.has_python:
         return "D", "the packages or the interpreter are not known"
     return "E", "nothing is known of it"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMES_TOLD}" if len(names) > _NAMES_TOLD else ""
+    return ", ".join(names[:_NAMES_TOLD]) + more
 
 
 def _data(facts: Facts) -> tuple[str, str]:

@@ -16,7 +16,11 @@ __all__ = ["REPEATS_TAG", "RunFacts", "grade_of", "read_run_facts"]
 REPEATS_TAG = "reproduces:"
 _PROVENANCE = (
     "vcs, repository, commit, branch, dirty, snapshot_id, snapshot_sha256, left_out, left_out_files, code_root, cwd, "
-    "entry_point, argv, program, launcher, variables, python, packages, os, reasons"
+    "entry_point, argv, program, launcher, variables, python, packages, os, reasons, package_ids, package_sources, "
+    "lock_sha256, lock_files, image_digest, image_source, driver, cuda, cudnn, nccl, system, libraries, randomness"
+)
+_MAPS = frozenset(
+    "packages variables package_ids package_sources lock_files system libraries randomness".split()
 )
 
 
@@ -107,7 +111,6 @@ def _rows(session: Session, sql: str, run_id: str) -> list[dict[str, Any]]:
     table: pa.Table = session.query(sql, {"id": run_id})
     rows: list[dict[str, Any]] = table.to_pylist()
     for row in rows:
-        for name in ("packages", "variables"):
-            if name in row:
-                row[name] = dict(row[name])
+        for name in _MAPS.intersection(row):
+            row[name] = dict(row[name])
     return rows

@@ -60,7 +60,9 @@ VIEWS: dict[str, dict[str, str]] = {
         "image_digest": MAYBE_TEXT, "image_source": MAYBE_TEXT, "os": MAYBE_TEXT, "driver": MAYBE_TEXT,
         "cuda": MAYBE_TEXT, "nccl": MAYBE_TEXT, "snapshot_sha256": MAYBE_TEXT, "left_out_files": "Array(String)",
         "code_root": MAYBE_TEXT, "cwd": MAYBE_TEXT, "launcher": "Array(String)", "variables": "Map(String, String)",
-        "program": MAYBE_TEXT, "reasons": "Array(String)",
+        "program": MAYBE_TEXT, "reasons": "Array(String)", "package_ids": "Map(String, String)",
+        "package_sources": "Map(String, String)", "lock_files": "Map(String, String)", "cudnn": MAYBE_TEXT,
+        "system": "Map(String, String)", "libraries": "Map(String, String)", "randomness": "Map(String, String)",
     },
     "reproductions": {
         "run_id": "UUID", "repetition": "UUID", "outcome": TEXT, "metrics": "UInt64", "points": "UInt64",

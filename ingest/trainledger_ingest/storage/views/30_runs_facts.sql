@@ -27,13 +27,13 @@ CREATE OR REPLACE VIEW {views}.provenance (
   argv Array(String) COMMENT 'command line, secrets removed',
   python Nullable(String) COMMENT 'interpreter and version',
   packages Map(String, String) COMMENT 'distribution to version',
-  lock_sha256 Nullable(String) COMMENT 'digest of the lock file',
-  image_digest Nullable(String) COMMENT 'container image',
-  image_source Nullable(String) COMMENT 'where the image digest is known from',
+  lock_sha256 Nullable(String) COMMENT 'SHA-256 of the lock file that comes first, stored as a blob',
+  image_digest Nullable(String) COMMENT 'sha256: and the digest of the container image, or of what is installed where that is all that is known',
+  image_source Nullable(String) COMMENT 'how it is known: runtime (the container runtime said so), declared (TRAINLEDGER_IMAGE) or fingerprint (of system packages and package_ids)',
   os Nullable(String) COMMENT 'operating system and kernel',
   driver Nullable(String) COMMENT 'GPU driver version',
-  cuda Nullable(String) COMMENT 'CUDA version',
-  nccl Nullable(String) COMMENT 'NCCL version',
+  cuda Nullable(String) COMMENT 'CUDA runtime version: of the library that was loaded, else of the one that is installed',
+  nccl Nullable(String) COMMENT 'NCCL version: of the library that was loaded, else of the one that is installed',
   snapshot_sha256 Nullable(String) COMMENT 'digest of the stored document from which the code is restored',
   left_out_files Array(String) COMMENT 'the first of the files that are not stored, with the reasons',
   code_root Nullable(String) COMMENT 'folder of the outermost repository',
@@ -41,17 +41,25 @@ CREATE OR REPLACE VIEW {views}.provenance (
   launcher Array(String) COMMENT 'command line of the outermost launcher; empty without one',
   variables Map(String, String) COMMENT 'environment variables that matter to a result, by an allow-list',
   program Nullable(String) COMMENT 'file that the first word of the command line stands for',
-  reasons Array(String) COMMENT 'what could not be captured, and why'
+  reasons Array(String) COMMENT 'what could not be captured, and why',
+  package_ids Map(String, String) COMMENT 'distribution to the SHA-256 of what is installed of it: the same for the same build',
+  package_sources Map(String, String) COMMENT 'distribution to where it was installed from, where it is no package index',
+  lock_files Map(String, String) COMMENT 'path of each lock file near the code to the SHA-256 of its stored bytes',
+  cudnn Nullable(String) COMMENT 'cuDNN version: of the library that was loaded, else of the one that is installed',
+  system Map(String, String) COMMENT 'processor, C library, limits and other facts of the machine, by name',
+  libraries Map(String, String) COMMENT 'numerical libraries that the process had loaded at its end: version, path or number of threads',
+  randomness Map(String, String) COMMENT 'seeds and determinism flags of the process, by name'
 ) AS
 SELECT p.run_id AS run_id, p.attempt AS attempt, p.vcs AS vcs, p.repository AS repository, p.commit AS commit,
   p.branch AS branch, p.dirty AS dirty,
   p.snapshot_id AS snapshot_id, p.patch_sha256 AS patch_sha256, p.patch_bytes AS patch_bytes, p.left_out AS left_out,
   p.entry_point AS entry_point, p.argv AS argv, p.python AS python, p.packages AS packages,
-  CAST(NULL AS Nullable(String)) AS lock_sha256,
-  CAST(NULL AS Nullable(String)) AS image_digest, CAST(NULL AS Nullable(String)) AS image_source, p.os AS os,
-  CAST(NULL AS Nullable(String)) AS driver, CAST(NULL AS Nullable(String)) AS cuda, CAST(NULL AS Nullable(String)) AS nccl,
+  p.lock_sha256 AS lock_sha256, p.image_digest AS image_digest, p.image_source AS image_source, p.os AS os,
+  p.driver AS driver, p.cuda AS cuda, p.nccl AS nccl,
   p.snapshot_sha256 AS snapshot_sha256, p.left_out_files AS left_out_files, p.code_root AS code_root, p.cwd AS cwd,
-  p.launcher AS launcher, p.variables AS variables, p.program AS program, p.reasons AS reasons
+  p.launcher AS launcher, p.variables AS variables, p.program AS program, p.reasons AS reasons,
+  p.package_ids AS package_ids, p.package_sources AS package_sources, p.lock_files AS lock_files, p.cudnn AS cudnn,
+  p.system AS system, p.libraries AS libraries, p.randomness AS randomness
 FROM (SELECT * FROM {generation}.provenance_facts FINAL) AS p
 LEFT ANY JOIN (SELECT run_id, version FROM {generation}.run_states FINAL) AS r ON r.run_id = p.run_id
 -- A row older than its run is of an attempt that later evidence took back.
