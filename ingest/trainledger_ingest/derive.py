@@ -6,6 +6,7 @@ repeated, and a crash between a batch and its refresh is found by `catch_up`.
 
 from .cost.tables import CostTables
 from .dirty import Dirty
+from .progress_samples import ProgressSamples
 from .run_tables import RunTables
 from .storage.store import Store
 
@@ -18,11 +19,13 @@ class Derivation:
     def __init__(self, store: Store, generation: str) -> None:
         self.runs = RunTables(store, generation)
         self.costs = CostTables(store, generation)
+        self._progress = ProgressSamples(store, generation)
 
     def refresh(self, dirty: Dirty) -> None:
         """Compute anew what these events can change."""
         self.runs.refresh(dirty.run_ids)
         self.costs.refresh(dirty.node_hours, prices_changed=dirty.prices)
+        self._progress.add(dirty.steps)
 
     def catch_up(self) -> None:
         """Compute anew everything that is older than its events."""

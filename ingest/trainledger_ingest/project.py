@@ -167,7 +167,10 @@ def dirty_of(batch: Sequence[Admitted]) -> Dirty:
     dirty = Dirty()
     for item in batch:
         decoded, topic = item.decoded, item.record.topic
-        if isinstance(decoded, DeadLetter | DecodedMetrics):
+        if isinstance(decoded, DecodedMetrics):
+            _note_steps(dirty, decoded)
+            continue
+        if isinstance(decoded, DeadLetter):
             continue
         if topic == TOPIC_RUNS:
             dirty.run_ids.add(id_text(decoded.record["run_id"]))
@@ -177,6 +180,15 @@ def dirty_of(batch: Sequence[Admitted]) -> Dirty:
             node_id = str(decoded.record["envelope"]["node_id"])
             dirty.node_hours |= {(node_id, hour_us) for hour_us in _hours_of(decoded.record)}
     return dirty
+
+
+def _note_steps(dirty: Dirty, metrics: DecodedMetrics) -> None:
+    # The first and the last row of a block are enough: a block is a second's worth, or a few thousand points.
+    run_id = id_text(metrics.run_id)
+    for block in metrics.blocks:
+        if len(block.step):
+            for row in (0, -1):
+                dirty.reach(run_id, int(block.step[row]), clip_us(int(block.wall_us[row])))
 
 
 def json_body(record: Mapping[str, Any], **extra: object) -> str:

@@ -138,9 +138,18 @@ class FilledTables:
         """One point of each series at steps 0, 1 ...; all series are of one length."""
         values = np.array(list(series.values()), dtype=np.float64).T
         steps = np.arange(len(values), dtype=np.int64)
-        block = PointBlock(
-            tuple(series), steps, START_US + steps * 1000, self._offsets(writer, len(steps)), values
-        )
+        self._block(run, writer, tuple(series), steps, START_US + steps * 1000, values)
+
+    def logged(self, run: int, writer: int, *rows: tuple[int, int, float], key: str = "loss") -> None:
+        """Rows (time, step, value) of one metric, each an event of its own."""
+        for at_us, step, value in rows:
+            steps, times = np.array([step], np.int64), np.array([at_us], np.int64)
+            self._block(run, writer, (key,), steps, times, np.array([[value]]))
+
+    def _block(
+        self, run: int, writer: int, keys: tuple[str, ...], steps: Any, times: Any, values: Any
+    ) -> None:
+        block = PointBlock(keys, steps, times, self._offsets(writer, len(steps)), values)
         source = (fixed_id(writer), int(block.offset[0]), int(block.offset[-1]) + OFFSET_STEP)
         payload = self.producer.metrics([block], run=run, writer=writer, source=source)
         self.log.append(EVENT_TOPICS["metrics"], payload)

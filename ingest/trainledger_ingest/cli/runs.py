@@ -11,6 +11,7 @@ from ..reports.comparison import compare_runs
 from ..reports.description import describe_run
 from ..reports.listing import RunChoice, list_runs, ls_cells, parse_since, short_id
 from ..reports.logs import LogReader, follow_log
+from ..reports.time_left import about_text
 from ..run_lookup import find_run
 from .opening import session, utc_now
 from .options import Csv, Json, Parquet
@@ -62,9 +63,18 @@ def ls(
             else "no runs; `trainledger run -- CMD` or `import trainledger` in a script records one"
         )
         return
-    rows = [ls_cells(row) for row in table_rows(table)]
+    listed = table_rows(table)
+    columns, cells = list(_LS_COLUMNS), [ls_cells(row) for row in listed]
+    if any(row["eta_s"] is not None for row in listed):
+        place = columns.index("duration") + 1
+        columns.insert(place, "left")
+        for row, cell in zip(listed, cells, strict=True):
+            cell.insert(place, "-" if row["eta_s"] is None else f"~{about_text(row['eta_s'])}")
     print_table(
-        _LS_COLUMNS, rows, right=("duration", "cost"), optional=("experiment", "team", "project", "cost")
+        columns,
+        cells,
+        right=("duration", "left", "cost"),
+        optional=("experiment", "team", "project", "cost"),
     )
 
 

@@ -13,6 +13,7 @@ from .inputs_outputs import inputs_outputs
 from .listing import SELECTED_COLUMNS, money_text
 from .missing_cost import why_no_cost
 from .section import Section, shortened
+from .time_left import time_left
 from .times import duration_text
 
 __all__ = ["Picture", "Section", "describe_run"]
@@ -66,6 +67,7 @@ def _facts(session: Session, row: dict[str, Any]) -> tuple[tuple[str, str], ...]
         ("started", _moment(row["started_at"])),
         ("ended", _moment(row["ended_at"])),
         ("duration", duration_text(row["duration_s"])),
+        *([("time left", time_left(session, row["run_id"]))] if row["state"] == "running" else []),
         ("attempts, ranks, nodes", f"{row['attempts']}, {row['ranks']}, {row['nodes']}"),
         (
             "cost",

@@ -83,6 +83,10 @@ VIEWS: dict[str, dict[str, str]] = {
         "mem_peak_bytes": "UInt64", "gpu_busy_s": MAYBE_NUMBER, "gpu_mem_peak_bytes": "Nullable(UInt64)",
         "energy_j": MAYBE_NUMBER, "observed_s": "Float64", "gpu_observed_s": MAYBE_NUMBER, "gpu_quality": MAYBE_TEXT,
     },
+    "run_progress": {
+        "run_id": "UUID", "step": "Int64", "at": AT, "steps_per_s": MAYBE_NUMBER, "total_steps": MAYBE_NUMBER,
+        "total_from": MAYBE_TEXT, "eta_s": MAYBE_NUMBER,
+    },
     "gpu_minutes": {
         "node_id": TEXT, "device_id": TEXT, "model": MAYBE_TEXT, "mig_profile": MAYBE_TEXT, "minute": HOUR,
         "run_ids": "Array(UUID)", "util_pct": MAYBE_NUMBER, "mem_used_bytes": MAYBE_NUMBER,

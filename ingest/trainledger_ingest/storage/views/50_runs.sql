@@ -31,7 +31,7 @@ SELECT r.run_id AS run_id, r.project AS project, r.experiment AS experiment, r.n
   r.attempts AS attempts, r.ranks AS ranks, r.nodes AS nodes, r.started_at AS started_at, r.ended_at AS ended_at,
   greatest(r.last_event_at, w.seen_at) AS last_seen_at,
   dateDiff('millisecond', r.started_at, coalesce(r.ended_at, greatest(r.last_event_at, w.seen_at))) / 1000 AS duration_s,
-  CAST(NULL AS Nullable(Float64)) AS eta_s, c.gpu_hours AS gpu_hours, c.cost AS cost, c.currency AS currency,
+  if(state = 'running', e.eta_s, NULL) AS eta_s, c.gpu_hours AS gpu_hours, c.cost AS cost, c.currency AS currency,
   if(r.team IS NULL, NULL, 'declared team') AS payer_evidence, if(p.is_same, r.grade_if_repeated, r.grade) AS grade, r.tags AS tags
 FROM (SELECT * FROM {generation}.run_states FINAL) AS r
 LEFT ANY JOIN (
@@ -46,6 +46,7 @@ LEFT ANY JOIN (
     FROM {views}.cost_lines WHERE run_id IS NOT NULL GROUP BY run_id
   )
 ) AS c ON c.run_id = r.run_id
+LEFT ANY JOIN (SELECT run_id, eta_s FROM {views}.run_progress) AS e ON e.run_id = r.run_id
 LEFT ANY JOIN (
   SELECT run_id, true AS is_same FROM {views}.reproductions WHERE outcome IN ('identical', 'within tolerance')
 ) AS p ON p.run_id = r.run_id;
