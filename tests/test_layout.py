@@ -20,7 +20,7 @@ ONE_MODULE_ONLY = {
     "clickhouse_connect": {"ingest/trainledger_ingest/storage/"},
     "chdb": {"ingest/trainledger_ingest/storage/"},
     "pynvml": {"agent/trainledger/node/nvml.py"},
-    "boto3": {"agent/trainledger/node/blobs.py", "ingest/trainledger_ingest/archive.py"},
+    "boto3": {"schemas/trainledger_schemas/s3_client.py", "ingest/trainledger_ingest/archive.py"},
     "typer": {"ingest/trainledger_ingest/cli/"},
 }
 # Where time, ids and the environment come in. The SDK binds the clock's C function in its generated code.

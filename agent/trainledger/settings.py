@@ -19,6 +19,8 @@
 | TRAINLEDGER_NODE | text | host name | the node's id, read by the agent |
 | TRAINLEDGER_KAFKA, _CLICKHOUSE | address | none | read by the agent and by ingest, listed here for checks |
 | TRAINLEDGER_ENGINE_MEMORY_MB | MB, 512 to 1,048,576 | 4,096 | read by the embedded tables, listed here for checks |
+| TRAINLEDGER_BLOBS | s3://bucket/prefix | none: beside the journals alone | read by the agent and commands |
+| TRAINLEDGER_BLOBS_LOCAL_MIB | MiB, 0 to 1,073,741,824 | none: nothing is removed | copies that the agent keeps here |
 
 Nothing else in the SDK reads or writes the environment. Unknown names warn with the nearest known one; a value
 out of range warns and the default holds, because a typing error must not stop a training.
@@ -51,7 +53,8 @@ VARIABLES = frozenset(
     PREFIX + name
     for name in (
         "DIR HOME PROJECT EXPERIMENT TEAM NAME TAGS RUN_ID PARENT WRAPPED RANK LOCAL_RANK WORLD_SIZE MODE "
-        "NODE FINISH_WAIT_S ALLOW_NETWORK_DISK CAPTURE BUDGET_MIB KAFKA CLICKHOUSE ENGINE_MEMORY_MB"
+        "NODE FINISH_WAIT_S ALLOW_NETWORK_DISK CAPTURE BUDGET_MIB KAFKA CLICKHOUSE ENGINE_MEMORY_MB "
+        "BLOBS BLOBS_LOCAL_MIB"
     ).split()
 )
 
@@ -59,6 +62,9 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 FINISH_WAIT_S_MAX = 3600.0
 BUDGET_MIB_MAX = 1 << 20
+BLOBS_LOCAL_MIB_MAX = 1 << 30
+# A password may stand in them, in the last one by mistake.
+_UNSHOWN = ("kafka", "clickhouse", "blobs")
 
 
 class Settings(NamedTuple):
@@ -83,10 +89,12 @@ class Settings(NamedTuple):
     # Addresses may hold a password: not printed.
     kafka: str | None = None
     clickhouse: str | None = None
+    blobs: str | None = None
+    blobs_local_mib: int | None = None
     warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        shown = {name: value for name, value in self._asdict().items() if name not in ("kafka", "clickhouse")}
+        shown = {name: value for name, value in self._asdict().items() if name not in _UNSHOWN}
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @classmethod
@@ -113,6 +121,8 @@ class Settings(NamedTuple):
             budget_mib=_whole(reader.number("BUDGET_MIB", 1, BUDGET_MIB_MAX)),
             kafka=reader.text("KAFKA"),
             clickhouse=reader.text("CLICKHOUSE"),
+            blobs=reader.text("BLOBS"),
+            blobs_local_mib=_whole(reader.number("BLOBS_LOCAL_MIB", 0, BLOBS_LOCAL_MIB_MAX)),
             warnings=tuple(reader.warnings + reader.unknown_names()),
         )
 

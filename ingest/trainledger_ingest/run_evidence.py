@@ -83,6 +83,8 @@ def collect_writers(events: Iterable[RunEvent]) -> dict[str, WriterEvidence]:
     """Sort the events of one run by writer; repeats of an event change nothing."""
     writers: dict[str, WriterEvidence] = {}
     for event in sorted(events, key=lambda e: (e.at_us, e.offset)):
+        if event.type == "blobs_stored":
+            continue  # the agent's work, perhaps days later: no sign of life of the process
         writer = writers.setdefault(event.writer_id, WriterEvidence(event.writer_id))
         writer.last_us = max(writer.last_us, event.at_us)
         writer.node_id = writer.node_id or event.node_id

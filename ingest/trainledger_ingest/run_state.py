@@ -130,13 +130,20 @@ def judge_run(run_id: str, events: Sequence[RunEvent]) -> RunPicture:
     return RunPicture(
         run_id=run_id,
         version=max(event.offset for event in events) + 1,
-        run=_run_state(states, newest, verdict, attempts, max(e.at_us for e in events)),
+        run=_run_state(states, newest, verdict, attempts, _last_us(events)),
         writers=states,
         params=_setting_changes(ordered, writers, _PARAM_FIELDS),
         goals=tuple(_goals(ordered)),
         provenance=_provenance(ordered, writers),
         inputs=_inputs(ordered),
         summary=_setting_changes(ordered, writers, _SUMMARY_FIELDS),
+    )
+
+
+def _last_us(events: Sequence[RunEvent]) -> int:
+    """When the run was heard of last; the agent's keeping of its blobs, perhaps days later, is no sign of it."""
+    return max(
+        (e.at_us for e in events if e.type != "blobs_stored"), default=min(event.at_us for event in events)
     )
 
 

@@ -31,6 +31,10 @@ class IngestSettings:
     clickhouse: str | None = field(repr=False)
     """TRAINLEDGER_CLICKHOUSE: URL of the server; unset = embedded tables. May hold a password: never shown."""
 
+    blobs: str | None = field(default=None, repr=False)
+    """TRAINLEDGER_BLOBS: where blobs lie for all machines, see `blob_address`; unset = beside the journals alone.
+    It must hold no secret, and is not shown because by mistake it may."""
+
     engine_memory_bytes: int = 4 << 30
     """TRAINLEDGER_ENGINE_MEMORY_MB: most memory of the embedded engine, 512 to 1,048,576 MB; default 4096:
     a laptop's quarter, enough for merges of a hundred million points."""
@@ -46,6 +50,7 @@ class IngestSettings:
             node_folder=Path(given).absolute() if given else _default_journals(state),
             kafka=environ.get("TRAINLEDGER_KAFKA") or None,
             clickhouse=environ.get("TRAINLEDGER_CLICKHOUSE") or None,
+            blobs=environ.get("TRAINLEDGER_BLOBS", "").strip() or None,
             engine_memory_bytes=_megabytes(environ.get("TRAINLEDGER_ENGINE_MEMORY_MB")),
         )
 

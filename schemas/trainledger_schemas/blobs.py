@@ -2,13 +2,15 @@
 
     <folder>/sha256/ab/<64 hexadecimal digits>     the bytes, mode 0444
     <folder>/tmp/                                  what is being written
+    <folder>/writing.lock                          held, shared, by who stores until what names it is in a journal
 
 Guarantees: a blob has its name only when all its bytes are on disk (file and folder fsynced); the same bytes are
 stored once; a blob whose bytes do not have the digest of its name is never handed out as sound. Where blobs of a
 user lie is told in docs/adr/0006-blobs-beside-journals.md.
-Limits: no removal here (that needs to know who refers to a blob); one blob fits a file.
+Limits: no removal here (that needs to know who refers to a blob, and that nobody is `writing`).
 """
 
+import fcntl
 import hashlib
 import os
 import re
@@ -21,9 +23,19 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from .errors import CorruptDataError, NotFoundError
 
-__all__ = ["BLOBS_FOLDER", "BlobRef", "BlobSource", "BlobStore", "FolderBlobs", "SeveralBlobs", "sha256_of"]
+__all__ = [
+    "BLOBS_FOLDER",
+    "WRITING_LOCK",
+    "BlobRef",
+    "BlobSource",
+    "BlobStore",
+    "FolderBlobs",
+    "SeveralBlobs",
+    "sha256_of",
+]
 
 BLOBS_FOLDER = "blobs"
+WRITING_LOCK = "writing.lock"
 BLOCK_BYTES = 1 << 20
 ABANDONED_NS = 2 * 86_400 * 10**9
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -37,7 +49,10 @@ class BlobRef(NamedTuple):
 
 
 class BlobSource(Protocol):
-    """Where blobs are read from: a folder now, S3 by the same calls."""
+    """Where blobs are read from: a folder, S3 (`shared_blobs`), or several of them."""
+
+    place: str
+    """Where it is, as words for a person."""
 
     def has(self, sha256: str) -> bool:
         """Whether there is a blob of this digest; its bytes are not checked."""
@@ -64,6 +79,7 @@ class FolderBlobs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.place = str(folder)
 
     def put(self, data: bytes) -> BlobRef:
         """See BlobStore."""
@@ -118,6 +134,17 @@ class FolderBlobs:
         if digest.hexdigest() != sha256:
             target.unlink()
         self._check(sha256, digest.hexdigest())
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Held from before the first look at what is stored until what names it is in a journal: nothing is removed
+        meanwhile. Waits for a removal under way (seconds). Raises OSError."""
+        fd = os.open(self._make(self.folder) / WRITING_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(fd)
 
     @contextmanager
     def workspace(self) -> Iterator[Path]:
@@ -182,8 +209,9 @@ class FolderBlobs:
 class SeveralBlobs:
     """Reads from the first of several stores that has a blob; writes to none."""
 
-    def __init__(self, stores: Iterable[FolderBlobs]) -> None:
+    def __init__(self, stores: Iterable[BlobSource]) -> None:
         self._stores = tuple(stores)
+        self.place = ", ".join(store.place for store in self._stores) or "no folder of this machine"
 
     def has(self, sha256: str) -> bool:
         """Whether one of them has it."""
@@ -197,14 +225,14 @@ class SeveralBlobs:
         """See BlobStore."""
         self._holder(sha256).copy_to(sha256, target)
 
-    def _holder(self, sha256: str) -> FolderBlobs:
+    def _holder(self, sha256: str) -> BlobSource:
         for store in self._stores:
             if store.has(sha256):
                 return store
-        places = ", ".join(str(store.folder) for store in self._stores) or "no folder of this machine"
         raise NotFoundError(
-            f"the blob sha256:{sha256} is not in {places}; it lies on the machine where the run was, beside its "
-            "journals: copy that folder `blobs` here, or run this there"
+            f"the blob sha256:{sha256} is not in {self.place}; it lies on the machine where the run was, beside its "
+            "journals: copy that folder `blobs` here, run this there, or set TRAINLEDGER_BLOBS where the agent of that "
+            "machine sends blobs to"
         )
 
 

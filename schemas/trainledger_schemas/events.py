@@ -19,6 +19,7 @@ __all__ = [
     "AliasSet",
     "Allocation",
     "ArtifactLogged",
+    "BlobsStored",
     "Block",
     "DatasetUsed",
     "DeadSkipped",
@@ -100,6 +101,7 @@ EVENT_TOPICS: dict[str, str] = {
     "runtime_seen": TOPIC_RUNS,
     "dataset_used": TOPIC_RUNS,
     "artifact_logged": TOPIC_RUNS,
+    "blobs_stored": TOPIC_RUNS,
     "run_exited": TOPIC_RUNS,
     "writer_gap": TOPIC_RUNS,
     "writer_seen": TOPIC_RUNS,
@@ -327,6 +329,21 @@ class ArtifactLogged(TypedDict):
     is_stored: bool
     new_bytes: int | None
     aliases: list[str]
+    reasons: list[str]
+
+
+class BlobsStored(TypedDict):
+    """The blobs that an event of a run names are kept in a store for all machines."""
+
+    envelope: Envelope
+    run_id: bytes
+    writer_id: bytes
+    at_us: int
+    sha256: str
+    place: str
+    blobs: int
+    new_bytes: int
+    missing: int
     reasons: list[str]
 
 

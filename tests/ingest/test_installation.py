@@ -14,6 +14,7 @@ from support.blocked import without
 from support.broker import Broker
 from support.clickhouse_http import running_server
 from support.installation import Installation
+from support.moto_server import MotoServer
 from trainledger.node.reader_lock import acquire
 from trainledger_ingest.home_lock import HomeLock
 from trainledger_schemas.clock import SystemClock
@@ -61,6 +62,19 @@ def test_findings_name_what_to_do_and_the_exit_status_tells(node: Installation) 
     assert "broken" in lines["kafka"] and "to mend it: start the broker" in lines["kafka"]
     assert "did you mean TRAINLEDGER_DIR?" in lines["environment"]
     assert "settings in effect" in done.stdout
+
+
+def test_the_store_of_blobs_is_probed(node: Installation) -> None:
+    assert doctor(node)[1]["blobs"]["detail"].startswith("TRAINLEDGER_BLOBS is not set")
+    with MotoServer() as server:
+        status, rows = doctor(node, TRAINLEDGER_BLOBS=server.setting("x"), **server.environment)
+        assert (status, rows["blobs"]["state"]) == (0, "ok")
+        assert rows["blobs"]["detail"] == "s3://blobs/x answers, and heeds conditional puts"
+        assert rows["agent.blobs.bucket"]["value"] == "blobs"
+    status, rows = doctor(node, TRAINLEDGER_BLOBS=server.setting("x"), **server.environment)
+    assert status == 1 and "can be reached from here" in rows["blobs"]["detail"]
+    status, rows = doctor(node, TRAINLEDGER_BLOBS="s3://key:hush@blobs/x")
+    assert rows["blobs"]["state"] == "broken" and "hush" not in str(rows)
 
 
 def test_secrets_are_not_shown(node: Installation) -> None:

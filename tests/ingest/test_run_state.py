@@ -201,3 +201,10 @@ def test_what_the_training_says_of_itself_beats_the_wrappers_defaults() -> None:
     ]
     run = judge_run(RUN, events).run
     assert (run.project, run.team) == ("vision", "blue")
+
+
+def test_keeping_its_blobs_is_no_sign_of_life() -> None:
+    events = [started("a", 1), exited("a", 2, "finished", "finish"), gone("a", 3)]
+    late = RunEvent(99, "blobs_stored", "c", "node-1", 900 * SECOND_US, {"sha256": "0" * 64})
+    before, after = judge_run(RUN, events), judge_run(RUN, [*events, late])
+    assert (after.run, after.writers) == (before.run, before.writers) and after.version == 100

@@ -10,6 +10,7 @@ import fcntl
 import os
 import signal
 import sys
+from contextlib import ExitStack
 from typing import Any
 
 from trainledger_schemas.blobs import BLOBS_FOLDER, FolderBlobs
@@ -51,7 +52,13 @@ def work_and_write(request: DataRequest, *, clock: Clock) -> None:
     What was held for it is there until the claim is: `finish` may wait for that."""
     blobs = FolderBlobs(request.uid_folder / BLOBS_FOLDER)
     limit_time(TOTAL_BUDGET_S)
+    with ExitStack() as held:
+        _work_and_write(request, blobs, held, clock=clock)
+
+
+def _work_and_write(request: DataRequest, blobs: FolderBlobs, held: ExitStack, *, clock: Clock) -> None:
     try:
+        held.enter_context(blobs.writing())
         found = _find(request, blobs, clock)
         signal.alarm(0)
     except TimeUpError:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainledger.node.allocation import AllocationLog
+from trainledger.node.blob_upload import BlobUploader, runs_log, start_uploader
 from trainledger.node.collector import Collector, CollectorSettings, CollectReport
 from trainledger.node.foreign_spool import mark_given_away
 from trainledger.node.gpu_watch import GpuWatch
@@ -29,7 +30,8 @@ from trainledger.node.reader_lock import ReaderKind, ReaderLock, acquire
 from trainledger.node.sampler import NodeEvent, NodeSampler
 from trainledger.node.spool import Spool
 from trainledger_schemas.clock import Clock, SystemClock
-from trainledger_schemas.errors import FatalError
+from trainledger_schemas.errors import FatalError, RetryableError
+from trainledger_schemas.events import TOPIC_RUNS
 from trainledger_schemas.structured_log import Repeats, say
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ __all__ = ["AgentStatus", "NodeAgent", "spool_folder"]
 
 SECOND_NS = 1_000_000_000
 LEAVE_PUBLISH_S = 5.0
+LEAVE_UPLOAD_S = 2.0
 CONNECT_WAIT_S = 10.0
 ERROR_PAUSE_S = 1.0
 
@@ -90,6 +93,7 @@ class NodeAgent:
         self.spool = spool
         self.identity = identity
         self.publisher: Publisher | None = None
+        self.uploader: BlobUploader | None = None
         self._collector = collector
         self._watch = watch
         self._clock = clock
@@ -181,7 +185,17 @@ class NodeAgent:
         agent._arrive()
         if agent.publisher is not None:
             agent.publisher.start()
+        if settings.blobs is not None and stays:
+            log = runs_log(spool, agent.publisher, agent._read_claims)
+            agent.uploader = start_uploader(log, spool, node_folder, settings=settings.blobs, clock=clock)
         return agent
+
+    def _read_claims(self) -> None:
+        with self._turn:
+            if self._is_closed:
+                raise RetryableError("the agent is ending")
+            self._count(self._collector.collect(drain=True))
+            self.spool.sync()
 
     def step(self) -> None:
         """Do what is due: read journals, sample, say. Returns soon; what was spooled is on disk then."""
@@ -338,6 +352,8 @@ class NodeAgent:
         self._dropped_ns = now_ns
         published: Mapping[str, int] = self.publisher.published()
         for topic, end in published.items():
+            if topic == TOPIC_RUNS and self.uploader is not None:
+                end = min(end, self.uploader.saved)
             self.spool.drop_read(topic, end)
 
     def _let_go(self) -> None:
@@ -345,6 +361,8 @@ class NodeAgent:
             self.spool.sync()
             if self.publisher is not None:
                 self.publisher.stop(self._leave_publish_s)
+            if self.uploader is not None:
+                self.uploader.stop(LEAVE_UPLOAD_S)
         finally:
             if self._watch is not None:
                 self._watch.sampler.close()

@@ -29,6 +29,11 @@ def node_settings(environ: Mapping[str, str]) -> list[EffectiveSetting]:
     rows += effective_settings("agent", agent, environ=environ, variables=_AGENT_VARIABLES)
     rows += effective_settings("agent.sampling", agent.sampling, environ=environ, variables={})
     rows += effective_settings("agent.spool", agent.spool, environ=environ, variables={})
+    if agent.blobs is not None:
+        told = {"local_bytes_max": "TRAINLEDGER_BLOBS_LOCAL_MIB"}
+        place = dict.fromkeys(("bucket", "prefix", "endpoint", "region"), "TRAINLEDGER_BLOBS")
+        rows += effective_settings("agent.blobs", agent.blobs.address, environ=environ, variables=place)
+        rows += effective_settings("agent.blobs", agent.blobs, environ=environ, variables=told)
     if agent.kafka is not None:
         address = {item.name: "TRAINLEDGER_KAFKA" for item in fields(KafkaAddress)}
         rows += effective_settings("agent.kafka", agent.kafka, environ=environ, variables=address)

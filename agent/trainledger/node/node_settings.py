@@ -7,6 +7,8 @@ for the SDK and here for the agent; no other module of the agent asks it.
 |---|---|---|---|
 | TRAINLEDGER_NODE | text up to 253 characters | the host name | name of the node in events and bills |
 | TRAINLEDGER_KAFKA | see `kafka_address` | none | where the spool is published; unset: embedded |
+| TRAINLEDGER_BLOBS | see `blob_address` | none | where blobs are sent; unset: they lie beside the journals alone |
+| TRAINLEDGER_BLOBS_LOCAL_MIB | MiB, 0 to 1,073,741,824 | none | see BlobSettings |
 | TRAINLEDGER_HOME, TRAINLEDGER_DIR | folders | as in `trainledger.settings` | spool and journals |
 """
 
@@ -17,10 +19,18 @@ from pathlib import Path
 
 from trainledger.placement import NODE_FOLDER
 from trainledger.settings import Settings
+from trainledger_schemas.blob_address import BlobAddress, parse_blob_address
 from trainledger_schemas.errors import SettingsError
 from trainledger_schemas.kafka_address import KafkaAddress, parse_kafka_address
 
-__all__ = ["AgentSettings", "KafkaSettings", "SamplingSettings", "SpoolSettings", "parse_kafka"]
+__all__ = [
+    "AgentSettings",
+    "BlobSettings",
+    "KafkaSettings",
+    "SamplingSettings",
+    "SpoolSettings",
+    "parse_kafka",
+]
 
 NODE_ID_CHARACTERS_MAX = 253
 
@@ -125,6 +135,29 @@ class KafkaSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class BlobSettings:
+    """Where blobs are sent, and what stays here.
+
+    address             required; TRAINLEDGER_BLOBS.
+    local_bytes_max     0 to 1 PiB, None by default: of blobs that are in the store too, the agent keeps so many bytes
+                        a user here, those used last. None: it removes nothing, because a copy here costs nobody
+                        anything but the disk, and a training reads it without the network.
+    retry_s_max         1 to 3600, default 60: longest wait between two tries while the store cannot be reached.
+    free_interval_s     1 to 86,400, default 300: how often local copies are counted.
+    """
+
+    address: BlobAddress
+    local_bytes_max: int | None = None
+    retry_s_max: float = 60.0
+    free_interval_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        _in_range("TRAINLEDGER_BLOBS_LOCAL_MIB", (self.local_bytes_max or 0) / (1 << 20), 0, 1 << 30)
+        _in_range("retry_s_max", self.retry_s_max, 1, 3600)
+        _in_range("free_interval_s", self.free_interval_s, 1, 86_400)
+
+
+@dataclass(frozen=True, slots=True)
 class AgentSettings:
     """What the node agent as a whole is told.
 
@@ -133,6 +166,7 @@ class AgentSettings:
     node_folder         the journals to read: TRAINLEDGER_DIR, else the node's folder where an agent was
                         installed, else the user's. The same rule as where the SDK writes.
     sampling, spool, kafka     see above; kafka None: the spool is not published.
+    blobs               see above; None: blobs lie beside the journals alone.
     loop_interval_s     0.05 to 1, default 0.2: how often the loop wakes; spooled data is fsynced within it.
     poll_interval_s     0.1 to 10, default 1: how often journals are read. Shorter makes more, smaller events.
     lock_wait_s         0 to 600, default 30: how long to wait for a one-shot command to leave the folder.
@@ -145,6 +179,7 @@ class AgentSettings:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     spool: SpoolSettings = field(default_factory=SpoolSettings)
     kafka: KafkaSettings | None = None
+    blobs: BlobSettings | None = None
     loop_interval_s: float = 0.2
     poll_interval_s: float = 1.0
     lock_wait_s: float = 30.0
@@ -169,6 +204,7 @@ class AgentSettings:
             home=shared.home,
             node_folder=shared.dir or (NODE_FOLDER if NODE_FOLDER.is_dir() else users_own),
             kafka=parse_kafka(shared.kafka) if shared.kafka else None,
+            blobs=_blobs(shared),
         )
 
 
@@ -176,6 +212,13 @@ def parse_kafka(text: str) -> KafkaSettings:
     """The address in `text` (see `trainledger_schemas.kafka_address`) with the default limits."""
     address = parse_kafka_address(text)
     return KafkaSettings(**{item.name: getattr(address, item.name) for item in fields(address)})
+
+
+def _blobs(shared: Settings) -> BlobSettings | None:
+    if shared.blobs is None:
+        return None
+    local_mib = shared.blobs_local_mib
+    return BlobSettings(parse_blob_address(shared.blobs), None if local_mib is None else local_mib << 20)
 
 
 def _in_range(name: str, value: float, lowest: float, highest: float) -> None:

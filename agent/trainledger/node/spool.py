@@ -52,7 +52,7 @@ class Spool:
         self, folder: Path, *, identity: NodeIdentity, clock: Clock, settings: SpoolSettings, lock_fd: int
     ) -> None:
         self.folder = folder
-        self._identity = identity
+        self.identity = identity
         self._clock = clock
         self._lock_fd = lock_fd
         self._mutex = threading.RLock()
@@ -226,11 +226,11 @@ class Spool:
 
     def _envelope(self, wall_us: int, source: JournalRange | None) -> Envelope:
         return {
-            "producer_id": self._identity.producer_id,
+            "producer_id": self.identity.producer_id,
             "seq": self._next_seq,
-            "node_id": self._identity.node_id,
+            "node_id": self.identity.node_id,
             "wall_us": wall_us,
-            "boot_id": self._identity.boot_id,
+            "boot_id": self.identity.boot_id,
             "boot_us": self._clock.boot_ns() // 1000,
             "source": None
             if source is None
@@ -265,7 +265,7 @@ class Spool:
         self._is_shrinking = True
         try:
             for loss in self._budget.enforce():
-                self.append("gap", self._gap_fields(loss), key=self._identity.node_id.encode())
+                self.append("gap", self._gap_fields(loss), key=self.identity.node_id.encode())
         finally:
             self._is_shrinking = False
 

@@ -9,7 +9,9 @@ and ends none: its journal names the starter's as parent.
 import os
 import signal
 import sys
+from contextlib import ExitStack
 
+from trainledger_schemas.blobs import BLOBS_FOLDER, FolderBlobs
 from trainledger_schemas.clock import Clock, SystemClock
 from trainledger_schemas.errors import TrainledgerError
 
@@ -39,9 +41,15 @@ def main() -> int:
 
 def capture_and_write(request: Request, *, clock: Clock) -> None:
     """Capture within the budget and append the claim to a new journal; raises OSError when that cannot be."""
+    with ExitStack() as held:
+        _capture_and_write(request, held, clock=clock)
+
+
+def _capture_and_write(request: Request, held: ExitStack, *, clock: Clock) -> None:
     capture = Capture(request, environment=process_environment(), clock=clock)
     limit_time(TOTAL_BUDGET_S)
     try:
+        _hold_blobs(request, held)
         capture.run()
         signal.alarm(0)
     except TimeUpError:
@@ -56,6 +64,14 @@ def capture_and_write(request: Request, *, clock: Clock) -> None:
     finally:
         journal.close()
         signal.alarm(0)
+
+
+def _hold_blobs(request: Request, held: ExitStack) -> None:
+    """Until the claim is in a journal nothing that it names is removed."""
+    try:
+        held.enter_context(FolderBlobs(request.uid_folder / BLOBS_FOLDER).writing())
+    except OSError:
+        pass  # a disk that takes no lock takes no blobs either; all else can be captured
 
 
 if __name__ == "__main__":

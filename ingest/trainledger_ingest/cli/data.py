@@ -13,7 +13,7 @@ from trainledger_schemas.errors import UsageError
 from ..artifact_files import compare_versions, restore_artifact
 from ..artifact_lookup import find_version
 from ..file_lookup import find_file
-from ..reproduce.blob_places import local_blobs
+from ..reproduce.blob_places import known_blobs
 from .opening import read_settings, session
 from .options import Json
 from .output import print_json, print_table, stderr_line
@@ -35,7 +35,7 @@ def get(
     """Write a stored artifact to a new file or folder; its digests are checked."""
     with session() as opened:
         version = find_version(opened, reference)
-    for line in restore_artifact(version, target, blobs=local_blobs(read_settings())):
+    for line in restore_artifact(version, target, blobs=known_blobs(read_settings())):
         stderr_line(line)
     typer.echo(f"{target} is {version.name}:{version.version}, {version.digest}")
 
@@ -49,7 +49,7 @@ def diff(
     """List the files that differ between two versions of a folder."""
     with session() as opened:
         versions = [find_version(opened, reference, also_inputs=True) for reference in (old, new)]
-    changes = compare_versions(versions[0], versions[1], blobs=local_blobs(read_settings()))
+    changes = compare_versions(versions[0], versions[1], blobs=known_blobs(read_settings()))
     if as_json:
         print_json(
             [
@@ -85,7 +85,7 @@ def find(
                 f"{file} is neither a SHA-256 nor a file that can be read: {error.strerror}"
             ) from error
     with session() as opened:
-        uses = find_file(opened, sha256, blobs=local_blobs(read_settings()))
+        uses = find_file(opened, sha256, blobs=known_blobs(read_settings()))
     if uses.unseen:
         stderr_line(f"not looked into, their manifests are on other machines: {', '.join(uses.unseen)}")
     if as_json:

@@ -15,7 +15,7 @@ from trainledger_schemas.code_snapshot import CodeSnapshot
 from trainledger_schemas.errors import TrainledgerError, UsageError
 from trainledger_schemas.ids import id_text, random_id
 
-from ..reproduce.blob_places import local_blobs
+from ..reproduce.blob_places import known_blobs
 from ..reproduce.command import Command, build_command
 from ..reproduce.plan import check_repeatable, plan_steps
 from ..reproduce.repetition import Comparison, compare_runs, compare_when_captured, hardware, run_again
@@ -101,7 +101,7 @@ def _plan(run: str, given: list[str], choice: _Choice) -> _Planned:
             stderr_line(f"{facts.run_id} is a repetition of {facts.repeats}, which is repeated again")
             facts = read_run_facts(opened, facts.repeats)
     check_repeatable(facts)
-    blobs = local_blobs(settings)
+    blobs = known_blobs(settings)
     snapshot = read_snapshot(blobs, str(facts.provenance["snapshot_sha256"]))
     folder = (choice.into or _new_folder(settings.home / "reproduced", facts)).absolute()
     command = build_command(facts.provenance, str(folder), given=given, environ=os.environ)

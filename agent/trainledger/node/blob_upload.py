@@ -1,0 +1,305 @@
+"""Sends the blobs that events of runs name to the store of all machines, in the order of the log.
+
+A thread reads topic runs of the spool behind a cursor of its own, `<spool>/blobs.cursor`, as the publisher does. An
+event is taken up only once it is in the log that a garbage collection reads (fsynced here; with Kafka, acknowledged
+there): that order is what makes the store safe (see `trainledger_schemas.shared_blobs`). For each event that names
+blobs: documents first, then what they name; what is there already is not sent. Then the event `blobs_stored` says
+where they lie, and the cursor moves. After a crash the event at the cursor is taken up again, and what was sent of a
+large file is not sent again.
+
+A store that cannot be reached is tried again for ever, and training and collecting never wait for it. A blob that is
+neither here nor there is counted in `missing` of the event, with a reason.
+"""
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainledger.node.blob_freeing import free_copies
+from trainledger.node.identity import write_durably
+from trainledger.node.node_settings import BlobSettings
+from trainledger.node.spool import Spool
+from trainledger.node.user_blobs import UserBlobs
+from trainledger_schemas.avro_codec import decode_event
+from trainledger_schemas.blob_references import NAMING_EVENTS, Named, named_blobs, walk_named
+from trainledger_schemas.clock import Clock
+from trainledger_schemas.errors import CorruptDataError, FatalError, NotFoundError
+from trainledger_schemas.events import TOPIC_RUNS
+from trainledger_schemas.ids import id_text
+from trainledger_schemas.shared_blobs import SharedBlobs, register_uploader
+from trainledger_schemas.spool_reader import SpoolReader
+from trainledger_schemas.structured_log import Repeats, say
+
+if TYPE_CHECKING:
+    from trainledger.node.publisher import Publisher
+
+__all__ = ["BlobUploader", "RunsLog", "StoredReport", "runs_log", "start_uploader", "store_named"]
+
+CURSOR_FILE = "blobs.cursor"
+READ_BYTES_MAX = 1 << 20
+IDLE_S = 0.5
+FIRST_RETRY_S = 1.0
+SETTLE_S = 10.0
+REASONS_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RunsLog:
+    """Topic runs of this spool, as the uploader uses it from its thread.
+
+    readable_end   up to where events are in the log that a garbage collection reads
+    spooled_end    up to where they are in the spool, on disk
+    append         append an event (type, fields, key), durably
+    read_claims    bring all that journals hold into the spool
+    """
+
+    readable_end: Callable[[], int]
+    spooled_end: Callable[[], int]
+    append: Callable[[str, Mapping[str, Any], bytes], object]
+    read_claims: Callable[[], None]
+
+
+@dataclass(slots=True)
+class StoredReport:
+    """What became of the blobs of one event."""
+
+    blobs: int = 0
+    new_bytes: int = 0
+    missing: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+
+class BlobUploader:
+    """One thread; `start` once, `stop` once."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        local: UserBlobs,
+        *,
+        settings: BlobSettings,
+        log: RunsLog,
+        clock: Clock,
+    ) -> None:
+        """Use `start` afterwards."""
+        self._cursor = spool.folder / CURSOR_FILE
+        self._identity = spool.identity
+        self._local = local
+        self._settings = settings
+        self._log = log
+        self._clock = clock
+        self._repeats = Repeats(clock)
+        self._reader = SpoolReader(spool.folder, TOPIC_RUNS)
+        self._position = _load_cursor(self._cursor, self._reader.begin())
+        self._saved = self._position
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._free_at_ns = 0
+        self._thread = threading.Thread(target=self._run, name="trainledger-blobs", daemon=True)
+        self._store: SharedBlobs | None = None
+        self.stored_blobs = 0
+        self.sent_bytes = 0
+        self.trouble = ""
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that there may be something new; harmless at any time."""
+        self._wake.set()
+
+    def stop(self, timeout_s: float) -> None:
+        """End after the blob under way, or leave the thread behind after `timeout_s`: what it did is kept."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join(timeout_s)
+
+    @property
+    def saved(self) -> int:
+        """Up to where topic runs is dealt with, as the cursor on disk says: below it nothing is read again."""
+        return self._saved
+
+    def is_caught_up(self, end: int) -> bool:
+        """Whether everything below an offset of topic runs is dealt with."""
+        return self._saved >= end
+
+    def _run(self) -> None:
+        retry_s = FIRST_RETRY_S
+        while not self._stopping.is_set():
+            try:
+                if not self._round() and not self._free():
+                    self._wake.wait(IDLE_S)
+                    self._wake.clear()
+                retry_s, self.trouble = FIRST_RETRY_S, ""
+            except FatalError as error:
+                self.trouble = str(error)
+                say(logging.ERROR, "sending blobs stopped", {"why": str(error)})
+                return
+            except Exception as error:
+                # Whatever it is, the store, the disk or the client: the events and the local blobs are still there.
+                self.trouble = str(error)
+                if self._repeats.is_due(type(error).__name__):
+                    say(logging.WARNING, "blobs cannot be sent now; trying again", {"why": str(error)})
+                self._stopping.wait(retry_s)
+                retry_s = min(retry_s * 2, self._settings.retry_s_max)
+
+    def _round(self) -> bool:
+        """Deal with some events; False when there are none."""
+        end = self._log.readable_end()
+        begin = max(self._position, self._reader.begin())
+        frames = self._reader.read(begin, end=end, bytes_max=READ_BYTES_MAX) if begin < end else []
+        for frame in frames:
+            if self._stopping.is_set():
+                return True
+            self._take_up(frame.payload)
+            self._position = frame.offset + 1
+        if not frames:
+            self._position = max(begin, end)
+        if self._position != self._saved:
+            write_durably(self._cursor, json.dumps({TOPIC_RUNS: self._position}).encode())
+            self._saved = self._position
+        return bool(frames)
+
+    def _free(self) -> bool:
+        """Remove local copies above the limit, when that is due; whether any went."""
+        now_ns = self._clock.monotonic_ns()
+        limit = self._settings.local_bytes_max
+        if limit is None or self._store is None or now_ns < self._free_at_ns:
+            return False
+        self._free_at_ns = now_ns + round(self._settings.free_interval_s * 1e9)
+        freed = free_copies(self._local, self._store, bytes_max=limit, settle=self._settle)
+        if freed:
+            say(logging.INFO, "local copies of blobs that are in the store were removed", {"bytes": freed})
+        return freed > 0
+
+    def _settle(self) -> bool:
+        """Read all claims and deal with what they name; False when that takes longer than SETTLE_S."""
+        self._log.read_claims()
+        end = self._log.spooled_end()
+        give_up_ns = self._clock.monotonic_ns() + round(SETTLE_S * 1e9)
+        while self._position < end:
+            if not self._round() and self._position < end:
+                self._clock.sleep(0.05)  # the broker has yet to take them
+            if self._clock.monotonic_ns() > give_up_ns or self._stopping.is_set():
+                return False
+        return True
+
+    def _take_up(self, payload: bytes) -> None:
+        try:
+            event = decode_event(payload)
+        except CorruptDataError:
+            return  # ingest says so; it names no blob that could be read
+        if event.type not in NAMING_EVENTS:
+            return
+        for named in named_blobs(event.type, event.record):
+            report = store_named(named, self._local, self._opened())
+            if not report.blobs and not report.missing:
+                continue
+            self.stored_blobs += report.blobs
+            self.sent_bytes += report.new_bytes
+            fields = {
+                "run_id": event.record["run_id"],
+                "writer_id": event.record["writer_id"],
+                "at_us": self._clock.wall_ns() // 1000,
+                "sha256": named.sha256,
+                "place": str(self._settings.address),
+                "blobs": report.blobs,
+                "new_bytes": report.new_bytes,
+                "missing": report.missing,
+                "reasons": report.reasons,
+            }
+            self._log.append("blobs_stored", fields, event.record["run_id"])
+
+    def _opened(self) -> SharedBlobs:
+        if self._store is None:
+            # Loaded here: the client of S3 takes 0.3 s, and most nodes never need it.
+            from trainledger_schemas.s3_objects import S3Objects
+
+            objects = S3Objects(self._settings.address)
+            about = {"place": objects.place, "conditional_puts": objects.probe()}
+            register_uploader(objects, id_text(self._identity.producer_id), self._identity.node_id)
+            say(logging.INFO, "blobs are sent", dict(about))
+            self._store = SharedBlobs(objects)
+        return self._store
+
+
+def runs_log(spool: Spool, publisher: "Publisher | None", read_claims: Callable[[], None]) -> RunsLog:
+    """Topic runs of a spool; with a publisher an event is in the log once the broker has acknowledged it."""
+
+    def spooled_end() -> int:
+        return spool.synced_end(TOPIC_RUNS)
+
+    def readable_end() -> int:
+        end = spooled_end()
+        return end if publisher is None else min(end, publisher.published().get(TOPIC_RUNS, 0))
+
+    return RunsLog(
+        readable_end=readable_end,
+        spooled_end=spooled_end,
+        append=lambda name, fields, key: spool.append(name, fields, key=key),
+        read_claims=read_claims,
+    )
+
+
+def start_uploader(
+    log: RunsLog, spool: Spool, node_folder: Path, *, settings: BlobSettings, clock: Clock
+) -> BlobUploader:
+    """An uploader of the blobs beside the journals of a node folder, at work."""
+    uploader = BlobUploader(spool, UserBlobs(node_folder), settings=settings, log=log, clock=clock)
+    uploader.start()
+    return uploader
+
+
+def store_named(named: Named, local: UserBlobs, store: SharedBlobs) -> StoredReport:
+    """See that a blob, and all that it names, is in the store. Raises RetryableError; a repeat is harmless."""
+    report = StoredReport()
+
+    def read(sha256: str) -> bytes:
+        try:
+            return local.read(sha256)
+        except (NotFoundError, CorruptDataError):
+            return store.read(sha256)
+
+    try:
+        for item in walk_named(named, read):
+            _store_one(item, local, store, report)
+    except (NotFoundError, CorruptDataError) as error:
+        # A document that cannot be read: it was counted, and what it names nobody can say.
+        _note(report, f"sha256:{named.sha256} names what cannot be read: {error}")
+    return report
+
+
+def _store_one(item: Named, local: UserBlobs, store: SharedBlobs, report: StoredReport) -> None:
+    try:
+        with local.path_to(item.sha256) as path:
+            if path is None:
+                is_kept = store.revive(item.sha256)
+                if not is_kept:
+                    _note(report, f"sha256:{item.sha256} is neither on this node nor in {store.place}")
+            else:
+                report.new_bytes += store.keep(path, item.sha256, path.stat().st_size)
+                is_kept = True
+    except CorruptDataError as error:
+        _note(report, str(error))
+        is_kept = False
+    report.blobs += is_kept
+    report.missing += not is_kept
+
+
+def _note(report: StoredReport, reason: str) -> None:
+    if len(report.reasons) < REASONS_MAX:
+        report.reasons.append(reason)
+
+
+def _load_cursor(path: Path, begin: int) -> int:
+    try:
+        return max(begin, int(json.loads(path.read_bytes())[TOPIC_RUNS]))
+    except FileNotFoundError:
+        return begin
+    except (ValueError, KeyError, TypeError):
+        return begin  # taken up again from the start: what is in the store is not sent again

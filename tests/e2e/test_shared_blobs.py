@@ -1,0 +1,57 @@
+"""Blobs in S3: the agent sends them, and another machine repeats a run and gets its model from there alone."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.installation import Installation
+from support.moto_server import MotoServer
+from support.polling import poll_until
+
+TRAIN = """
+import trainledger
+with trainledger.init(project="p", name="train") as run:
+    run.log({"loss": 0.5})
+    open("model.pt", "wb").write(b"weights" * 1000)
+    run.log_artifact("model.pt", name="resnet")
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[MotoServer]:
+    with MotoServer() as running:
+        yield running
+
+
+@pytest.fixture
+def node(tmp_path: Path, server: MotoServer) -> Installation:
+    installed = Installation(tmp_path)
+    installed.environment |= server.environment | {"TRAINLEDGER_BLOBS": server.setting("team/ledger")}
+    return installed
+
+
+def kept(node: Installation) -> list[dict[str, Any]]:
+    return node.sql(
+        "SELECT r.kind AS kind, p.place AS place, p.blobs AS blobs, p.missing AS missing FROM blob_places AS p "
+        "JOIN blob_references AS r ON r.sha256 = p.sha256 AND r.run_id = p.run_id ORDER BY kind"
+    )
+
+
+def test_what_a_run_named_is_had_on_another_machine(node: Installation, tmp_path: Path) -> None:
+    with node.up():
+        assert node.script(TRAIN).returncode == 0
+        poll_until(
+            lambda: {row["kind"] for row in kept(node)} >= {"file", "snapshot"}, deadline_s=60, pause_s=0.5
+        )
+    assert {(row["place"], row["missing"]) for row in kept(node)} == {("s3://blobs/team/ledger", 0)}
+    shutil.rmtree(node.journals)  # as on another machine: the tables are known, the blobs are not here
+    got = node.command("admin", "data", "get", "resnet:v1", "got")
+    assert got.returncode == 0, got.stderr
+    assert (tmp_path / "got").read_bytes() == b"weights" * 1000
+    alone = node.command("admin", "data", "get", "resnet:v1", "again", TRAINLEDGER_BLOBS="")
+    assert alone.returncode == 1 and "TRAINLEDGER_BLOBS" in alone.stderr
+    (result,) = node.json("reproduce", "train", "--yes")
+    assert (result["outcome"], result["points"]) == ("identical", 1)
