@@ -70,14 +70,13 @@ def read_report(session: Session, *, by: str, start: str | None, end: str | None
         parameters,
     ).to_pylist()
     bills = session.query(
-        f"SELECT currency AS money, sum(bill) AS total FROM {session.views}.node_hour_bills "
-        f"WHERE {where} AND currency IS NOT NULL GROUP BY money ORDER BY money",
+        "SELECT currency AS money, sum(bill) AS total, max(usage_hour) AS newest "
+        f"FROM {session.views}.node_hour_bills WHERE {where} GROUP BY money ORDER BY money",
         parameters,
     ).to_pylist()
-    newest = session.query(
-        f"SELECT maxOrNull(usage_hour) AS hour FROM {session.views}.node_hour_bills WHERE {where}", parameters
-    ).to_pylist()[0]["hour"]
-    return replace(make_report(by, lines, bills), newest_hour=newest)
+    newest = max((row["newest"] for row in bills), default=None)
+    priced = [row for row in bills if row["money"] is not None]
+    return replace(make_report(by, lines, priced), newest_hour=newest)
 
 
 def make_report(
