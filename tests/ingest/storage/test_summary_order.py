@@ -46,3 +46,20 @@ def test_the_last_point_is_that_of_the_highest_attempt_then_step_then_time() -> 
         f"SELECT toString(run_id) AS run, last_step, last FROM {schema.views_database}.metric_summary"
     )
     assert {str(row["run"]): (row["last_step"], row["last"]) for row in rows} == expected
+
+
+def test_the_summary_is_read_from_the_projection_and_not_from_the_points() -> None:
+    store = fresh_store()
+    schema = migrate(store)
+    store.command(
+        f"INSERT INTO {schema.generation}.points (month, run_id, key, writer_id, step, at, value, topic, partition, offset, "
+        "idx) SELECT 202601, toUUID('00000000-0000-4000-8000-000000000001'), 'k', "
+        "toUUID('00000000-0000-4000-8000-000000000002'), number, now64(6), number, 't', 0, number, 0 FROM numbers(20000)"
+    )
+    plan = store.rows(
+        f"EXPLAIN indexes = 1 SELECT run_id, key, last FROM {schema.views_database}.metric_summary"
+    )
+    assert any("ReadFromMergeTree (summary)" in str(row["explain"]) for row in plan), plan
+    assert not any(
+        "points)" in str(row["explain"]) and "ReadFromMergeTree" in str(row["explain"]) for row in plan
+    ), plan
