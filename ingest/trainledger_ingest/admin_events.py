@@ -14,8 +14,11 @@ from trainledger_schemas.ids import id_bytes
 
 __all__ = ["ADMIN_TYPES", "admin_record"]
 
-ADMIN_TYPES = frozenset({"price_set", "dead_skipped", "reproduction_result", "alias_set"})
-_ID_FIELDS = frozenset({"price_id", "run_id", "repetition"})
+ADMIN_TYPES = frozenset(
+    {"price_set", "dead_skipped", "reproduction_result", "alias_set"}
+    | {"period_closed", "owner_set", "budget_set", "alert_sent"}
+)
+_ID_FIELDS = frozenset({"price_id", "run_id", "repetition", "statement_id"})
 
 
 def admin_record(event_type: str, fields: Mapping[str, Any], *, clock: Clock) -> dict[str, Any]:

@@ -4,6 +4,7 @@
     POST /drain                     read everything written before the call, then {"ok": true}
     POST /query                     {"sql", "parameters", "user": bool} -> Arrow IPC stream
     POST /admin                     {"type", "fields"} -> {"ok": true} once the tables show it
+    POST /close-period              {"period", "accepts_unpriced", "note"} -> what was closed
     POST /publish                   wait for Kafka, then {"published": true | false | null (nothing to publish)}
     POST /rebuild, POST /verify     -> JSON array
     GET  /run-cost?run_id=UUID      {"cost": "1.23" | null, "currency": "USD" | null}
@@ -152,6 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
             "/drain": self._drain,
             "/query": self._query,
             "/admin": self._admin,
+            "/close-period": lambda body: self.server.session.close_period(body),
             "/publish": lambda _: {"published": self.server.session.publish()},
             "/rebuild": lambda _: self.server.session.rebuild(),
             "/verify": lambda _: self.server.session.verify(),

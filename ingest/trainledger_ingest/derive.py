@@ -24,7 +24,8 @@ class Derivation:
     def refresh(self, dirty: Dirty) -> None:
         """Compute anew what these events can change."""
         self.runs.refresh(dirty.run_ids)
-        self.costs.refresh(dirty.node_hours, prices_changed=dirty.prices)
+        hours = dirty.node_hours | self.costs.unbooked() if dirty.periods else dirty.node_hours
+        self.costs.refresh(hours, prices_changed=dirty.prices)
         self._progress.add(dirty.steps)
 
     def catch_up(self) -> None:

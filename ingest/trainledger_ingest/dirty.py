@@ -13,13 +13,14 @@ Steps = tuple[int, int]
 
 @dataclass(slots=True)
 class Dirty:
-    """Run ids (UUID text), (node id, start of the hour in microseconds), and whether a price was set.
+    """Run ids (UUID text), (node id, start of the hour in microseconds), whether a price was set, a month closed.
 
     `steps`: how far each run was, by (run id, number of the stretch of SAMPLE_US since 1970)."""
 
     run_ids: set[str] = field(default_factory=set)
     node_hours: set[tuple[str, int]] = field(default_factory=set)
     prices: bool = False
+    periods: bool = False
     steps: dict[tuple[str, int], Steps] = field(default_factory=dict)
 
     def merge(self, others: Iterable["Dirty"]) -> None:
@@ -28,6 +29,7 @@ class Dirty:
             self.run_ids |= other.run_ids
             self.node_hours |= other.node_hours
             self.prices = self.prices or other.prices
+            self.periods = self.periods or other.periods
             for (run_id, _), (step, at_us) in other.steps.items():
                 self.reach(run_id, step, at_us)
 
@@ -39,4 +41,4 @@ class Dirty:
             self.steps[place] = (step, at_us)
 
     def __bool__(self) -> bool:
-        return bool(self.run_ids or self.node_hours or self.prices or self.steps)
+        return bool(self.run_ids or self.node_hours or self.prices or self.periods or self.steps)

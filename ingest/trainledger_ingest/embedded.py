@@ -34,6 +34,7 @@ from trainledger_schemas.events import TOPICS
 from trainledger_schemas.positions import LogPosition, TopicPartition
 
 from .admin_events import admin_record
+from .cost.statements import close_month
 from .derive import Derivation
 from .home_lock import HomeLock
 from .ingest_settings import WorkerSettings
@@ -47,6 +48,7 @@ from .storage.migrate import Schema, migrate
 from .storage.opening import open_tables
 from .tables_place import VIEWS
 from .tables_session import NOT_YET
+from .tidying import tidy_a_little
 from .told_drain import drain_and_tell
 from .worker import Worker
 
@@ -57,9 +59,8 @@ __all__ = ["AdminSender", "Embedded", "make_topics", "node_settings", "node_side
 
 PUBLISH_S = 60.0
 ADMIN_PUBLISH_S = 15.0
-# Compressing what the tables have: how often `up` looks, and how long a one-shot spends on it at its end.
+# Compressing what the tables have: how often `up` looks.
 TIDY_INTERVAL_S = 10.0
-TIDY_ONE_SHOT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +194,11 @@ class Embedded:
                 "run `trainledger sync` when the broker is back"
             )
 
+    def close_period(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        with self._turn:
+            self._own_worker().drain()
+            return close_month(self._store, self._schema, fields, clock=self._clock, append=self.append_admin)
+
     def publish(self) -> bool | None:
         if not self._publishes or self._node.agent is None:
             return None
@@ -235,7 +241,7 @@ class Embedded:
                 if self._kind == "up":
                     self.drain()
                 else:
-                    self._tidy_a_little()
+                    tidy_a_little(self.tidy, self._settings.home, clock=self._clock, say=self._say)
                 if self._worker is not None:
                     self._worker.close()
                 self._node.close()
@@ -255,15 +261,6 @@ class Embedded:
         finally:
             sender.close()
         self._say(NOT_YET)
-
-    def _tidy_a_little(self) -> None:
-        give_up_ns = self._clock.monotonic_ns() + round(TIDY_ONE_SHOT_S * 1e9)
-        try:
-            while self._clock.monotonic_ns() < give_up_ns and self.tidy(at_once=True):
-                pass
-        except (OSError, RetryableError) as error:
-            # The command has done its work; the next one tries again.
-            self._say(f"the log in {self._settings.home} could not be compressed: {error}")
 
     def _publish(self, timeout_s: float) -> bool:
         agent = self._node.agent

@@ -176,6 +176,7 @@ def dirty_of(batch: Sequence[Admitted]) -> Dirty:
             dirty.run_ids.add(id_text(decoded.record["run_id"]))
         elif topic == TOPIC_ADMIN:
             dirty.prices = dirty.prices or decoded.type == "price_set"
+            dirty.periods = dirty.periods or decoded.type == "period_closed"
         elif topic == TOPIC_NODES:
             node_id = str(decoded.record["envelope"]["node_id"])
             dirty.node_hours |= {(node_id, hour_us) for hour_us in _hours_of(decoded.record)}

@@ -3,7 +3,8 @@
 `rebuild_generation` replays the whole log into the next generation of tables with a ledger of its own, compares
 rows and checksums group by group (a run, a node ...), and only then turns the public views over. It refuses a log
 that begins after the oldest range in the ledger: what retention removed cannot be replayed. Killed at any moment,
-the views show the old tables as long as the new ones are not whole, and the next rebuild begins anew.
+the views show the old tables as long as the new ones are not whole, and the next rebuild begins anew. Statements of
+closed months are no projection: their rows are carried over, and must have the digest that the log says.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 from trainledger_schemas.errors import RecoveryError
 from trainledger_schemas.positions import TopicPartition
 
+from .cost.statements import carry_statements, check_statements
 from .derive import Derivation
 from .session import Progress
 from .sources.source import Source
@@ -70,6 +72,7 @@ def rebuild_generation(
     number = _unused_number(store)
     _drop_all_but(store, schema)
     fresh = create_tables(store, generation=number)
+    carry_statements(store, schema, fresh)
     derivation = Derivation(store, fresh.generation)
     worker = worker_for(fresh, derivation)
     try:
@@ -84,6 +87,7 @@ def rebuild_generation(
             f"the tables rebuilt from the log differ from the current ones in {differing}: the views stay on "
             f"{schema.generation}, and {fresh.generation} is kept until the next rebuild for comparison"
         )
+    check_statements(store, fresh)
     create_views(store, fresh)
     _drop_all_but(store, fresh)
     return RebuildOutcome(fresh, rows)

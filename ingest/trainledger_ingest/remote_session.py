@@ -45,6 +45,10 @@ class RemoteSession:
     def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
         self._post("/admin", {"type": event_type, "fields": dict(fields)})
 
+    def close_period(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        closed: dict[str, Any] = json.loads(self._post("/close-period", fields))
+        return closed
+
     def publish(self) -> bool | None:
         published: bool | None = json.loads(self._post("/publish", {}))["published"]
         return published

@@ -42,6 +42,11 @@ class Session(Protocol):
         In a cluster the wait is short, and a line says when the tables do not show it yet. Raises RetryableError
         when the log cannot take it."""
 
+    def close_period(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Close a month (the fields of a `CloseRequest`) on everything that was written before; what was closed.
+
+        Raises UsageError while it cannot be closed."""
+
     def publish(self) -> bool | None:
         """Wait, for a bounded time, until Kafka has what this node spooled; None where nothing is to publish."""
 

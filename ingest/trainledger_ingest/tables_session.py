@@ -16,6 +16,7 @@ from trainledger_schemas.events import TOPIC_ADMIN
 from trainledger_schemas.positions import LogPosition, TopicPartition
 
 from .admin_events import admin_record
+from .cost.statements import close_month
 from .ledger import Ledger
 from .session import Progress
 from .storage.migrate import Schema
@@ -75,6 +76,12 @@ class TablesReader:
         """The offset behind the last record of topic admin that these tables have."""
         return Ledger(self._store, self._schema.tables).end(TopicPartition(TOPIC_ADMIN, 0)) or 0
 
+    def close_period(
+        self, fields: Mapping[str, Any], clock: Clock, append: Callable[[str, Mapping[str, Any]], None]
+    ) -> dict[str, Any]:
+        """Write the statement of a month into these tables, and let `append` send the event that makes it count."""
+        return close_month(self._store, self._schema, fields, clock=clock, append=append)
+
     def close(self) -> None:
         self._store.close()
         self._release()
@@ -120,6 +127,12 @@ class TablesSession:
         if not self._is_shown(position) and not self._has_said:
             self._has_said = True
             self._say(NOT_YET)
+
+    def close_period(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        reader = self._opened()
+        if not isinstance(reader, TablesReader):
+            raise UsageError("a month is closed where the tables are; these belong to another process")
+        return reader.close_period(fields, self._clock, self.append_admin)
 
     def publish(self) -> bool | None:
         return None

@@ -16,11 +16,13 @@ __all__ = [
     "TOPIC_METRICS",
     "TOPIC_NODES",
     "TOPIC_RUNS",
+    "AlertSent",
     "AliasSet",
     "Allocation",
     "ArtifactLogged",
     "BlobsStored",
     "Block",
+    "BudgetSet",
     "DatasetUsed",
     "DeadSkipped",
     "Device",
@@ -34,10 +36,14 @@ __all__ = [
     "Holder",
     "LeftOutFile",
     "LogChunk",
+    "LogEnd",
     "MetricDefined",
     "MetricsEvent",
     "NodePresent",
+    "OwnerSet",
     "ParamsChanged",
+    "PeriodClosed",
+    "PeriodTotal",
     "PriceSet",
     "ProcessUsage",
     "Provenance",
@@ -118,6 +124,10 @@ EVENT_TOPICS: dict[str, str] = {
     "dead_skipped": TOPIC_ADMIN,
     "reproduction_result": TOPIC_ADMIN,
     "alias_set": TOPIC_ADMIN,
+    "period_closed": TOPIC_ADMIN,
+    "owner_set": TOPIC_ADMIN,
+    "budget_set": TOPIC_ADMIN,
+    "alert_sent": TOPIC_ADMIN,
 }
 
 
@@ -657,3 +667,74 @@ class AliasSet(TypedDict):
     run_id: bytes | None
     set_by: str
     note: str | None
+
+
+class PeriodTotal(TypedDict):
+    """Money in one currency, as exact decimal text."""
+
+    currency: str
+    amount: str
+
+
+class LogEnd(TypedDict):
+    """How far a partition was known."""
+
+    topic: str
+    partition: int
+    end: int
+
+
+class PeriodClosed(TypedDict):
+    """A month was closed: its statement stands."""
+
+    envelope: Envelope
+    at_us: int
+    statement_id: bytes
+    period: str
+    digest: str
+    lines: int
+    adjustments: int
+    totals: list[PeriodTotal]
+    adjusted: list[PeriodTotal]
+    unpriced_hours: float
+    positions: list[LogEnd]
+    set_by: str
+    note: str | None
+
+
+class OwnerSet(TypedDict):
+    """Which teams somebody belongs to, from an hour on."""
+
+    envelope: Envelope
+    at_us: int
+    subject: str
+    name: str
+    teams: list[str]
+    from_hour_us: int
+    set_by: str
+    note: str | None
+
+
+class BudgetSet(TypedDict):
+    """A limit of what a team, project or experiment may cost in a month."""
+
+    envelope: Envelope
+    at_us: int
+    scope: str
+    name: str
+    nano_a_month: str | None
+    currency: str
+    hard: bool
+    from_month: str
+    set_by: str
+    note: str | None
+
+
+class AlertSent(TypedDict):
+    """An alert was delivered."""
+
+    envelope: Envelope
+    at_us: int
+    alert: str
+    channel: str
+    set_by: str

@@ -48,6 +48,9 @@ class StoreSession:
     def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
         raise NotImplementedError
 
+    def close_period(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
     def publish(self) -> bool | None:
         return None
 

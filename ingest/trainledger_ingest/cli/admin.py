@@ -11,6 +11,7 @@ from .data import app as data_app
 from .opening import read_settings, session
 from .options import Json
 from .output import cell_text, print_json, print_table
+from .periods import app as period_app
 from .progress import progress_bar
 
 __all__ = ["app"]
@@ -22,6 +23,7 @@ dead_app = typer.Typer(no_args_is_help=True, help="Records that could not be und
 app.add_typer(dead_app, name="dead")
 app.add_typer(alias_app, name="alias")
 app.add_typer(data_app, name="data")
+app.add_typer(period_app, name="period")
 
 
 @app.command()

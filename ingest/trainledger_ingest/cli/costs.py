@@ -11,12 +11,14 @@ import typer
 from trainledger_schemas.errors import TrainledgerError, UsageError
 from trainledger_schemas.ids import id_text, random_id
 
+from ..cost.month import read_statement
 from ..cost.node_events import hour_of
 from ..cost.price_book import read_price_book
 from ..cost.prices import Price, PriceBook, matches, nano_rate, price_fields, whole_hour
 from ..cost.report import GROUPS, CostReport, read_report
 from ..reports.times import parse_month, parse_time
 from ..session import Session
+from .cost_months import closed_month, print_explanation, say_closed
 from .opening import session, utc_now
 from .options import Csv, Json, Parquet
 from .output import cell_text, check_one_form, print_json, print_rows, print_table, stderr_line, table_rows
@@ -41,7 +43,12 @@ def cost(
         typer.Option("--from", help="First UTC hour: 2026-11-01, 2026-11-01T10:00, or an age such as 7d."),
     ] = None,
     end: Annotated[str | None, typer.Option("--to", help="The UTC hour behind the last one.")] = None,
-    month: Annotated[str | None, typer.Option(help="One month, as in 2026-11.")] = None,
+    month: Annotated[
+        str | None, typer.Option(help="One month, as in 2026-11; a closed one as it was closed.")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Why the newest bill of a closed month is not its statement.")
+    ] = False,
     as_json: Json = False,
     as_csv: Csv = False,
     parquet: Parquet = None,
@@ -52,13 +59,21 @@ def cost(
         raise UsageError(f"cannot report by {by!r}; the groups are {', '.join(GROUPS)}")
     first, last = _period(start, end, month)
     with session() as opened:
-        report = read_report(opened, by=by, start=_hour_text(first), end=_hour_text(last))
-    if as_json:
-        print_json(report.rows)
-    elif as_csv or parquet is not None:
-        print_rows(_report_table(report, exact=parquet is not None), as_csv=as_csv, parquet=parquet)
-    else:
-        _print_report(report, now=utc_now())
+        closed = closed_month(opened, first, is_month=month is not None)
+        if explain:
+            print_explanation(opened, closed, asked=month, as_json=as_json)
+            return
+        if closed is not None:
+            report = read_statement(opened, closed, by=by)
+        else:
+            report = read_report(opened, by=by, start=_hour_text(first), end=_hour_text(last))
+        if as_json:
+            print_json(report.rows)
+        elif as_csv or parquet is not None:
+            print_rows(_report_table(report, exact=parquet is not None), as_csv=as_csv, parquet=parquet)
+        else:
+            _print_report(report, now=utc_now())
+            say_closed(opened, closed, first, is_month=month is not None)
 
 
 def _report_table(report: CostReport, *, exact: bool) -> pa.Table:

@@ -8,7 +8,7 @@ version; rows of different versions are never shown together.
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,14 +16,15 @@ from uuid import UUID
 import pyarrow as pa
 
 from ..storage.store import Store
-from .money import largest_remainder
+from .closed_hours import ClosedHours, Closing, DealtNode
 from .node_events import HOUR_US, NodeEvent, hour_of
 from .node_facts import NodeFacts, read_node_events
 from .node_hour import NodeHour, deal_node_hour
 from .node_stream import cut_stream, hours_touched
 from .prices import Price, PriceBook
+from .pricing import priced_lines
 
-__all__ = ["CostTables", "priced_lines"]
+__all__ = ["CostTables"]
 
 # Allocations count for 11 minutes and presence reaches over gaps; the events of a node are read from this far
 # around the hours asked for, plus its nearest node event on either side.
@@ -69,9 +70,10 @@ class CostTables:
     def __init__(self, store: Store, generation: str) -> None:
         self._store = store
         self._generation = generation
+        self._closed = ClosedHours(store, generation)
 
     def stale(self) -> set[tuple[str, int]]:
-        """Node-hours whose events are newer than their row."""
+        """Node-hours whose events are newer than their row, or whose difference to a closed month is not told."""
         rows = self._store.rows(
             f"SELECT e.node_id AS node_id, toUnixTimestamp(e.hour) AS hour FROM (SELECT node_id, hour, max(offset) + 1 "
             f"AS version FROM {self._generation}.node_events GROUP BY node_id, hour) AS e LEFT ANY JOIN "
@@ -79,7 +81,12 @@ class CostTables:
             f"FROM {self._generation}.node_hours FINAL) AS h "
             f"ON h.node_id = e.node_id AND h.hour = e.hour WHERE h.version < e.version"
         )
-        return {(str(row["node_id"]), int(str(row["hour"])) * 1_000_000) for row in rows}
+        behind = {(str(row["node_id"]), int(str(row["hour"])) * 1_000_000) for row in rows}
+        return behind | self.unbooked()
+
+    def unbooked(self) -> set[tuple[str, int]]:
+        """Hours of closed months whose difference to the books is not told yet, or of older books."""
+        return self._closed.stale(self._closed.closing())
 
     def prices_are_stale(self) -> bool:
         """Whether a price event is newer than the rows dealt last."""
@@ -102,9 +109,10 @@ class CostTables:
         if prices_changed:
             for node_id, hour_us in self._known_hours():
                 by_node[node_id].add(hour_us)
-        attempts = self._attempts()
+        attempts, closing = self._attempts(), self._closed.closing()
         for node_id, hours in sorted(by_node.items()):
-            self._deal_node(node_id, hours, book=book, book_version=book_version, attempts=attempts)
+            node = self._deal_node(node_id, hours, book=book, book_version=book_version, attempts=attempts)
+            self._write(node, closing)
 
     def _deal_node(
         self,
@@ -114,7 +122,7 @@ class CostTables:
         book: PriceBook,
         book_version: int,
         attempts: dict[str, int],
-    ) -> None:
+    ) -> DealtNode:
         facts = self._read(node_id, min(hours), max(hours) + HOUR_US, attempts)
         policy = book.policy_for(node_id, max(hours))
         fresh: list[NodeEvent] = [event for event in facts.events if hour_of(event.wall_us) in hours]
@@ -126,15 +134,16 @@ class CostTables:
             node_hour = deal_node_hour(stream, hour_us, hour_policy)
             if node_hour.presence_us or hour_us in hours:
                 dealt.append((node_hour, book.price_for(node_id, hour_us)))
-        self._write(dealt, version=facts.version * PRICES_A_VERSION + book_version)
+        return DealtNode(node_id, dealt, facts.events, facts.version * PRICES_A_VERSION + book_version)
 
-    def _write(self, dealt: Sequence[tuple[NodeHour, Price | None]], *, version: int) -> None:
-        if not dealt:
+    def _write(self, node: DealtNode, closing: Closing) -> None:
+        if not node.hours:
             return
-        hours = pa.Table.from_pylist([_hour_row(hour, version) for hour, _ in dealt], schema=_HOURS)
-        prices = [_price_row(hour, price, version) for hour, price in dealt]
-        # Prices first: a node-hour row says that both are done, so a crash in between is found by `stale` or
+        hours = pa.Table.from_pylist([_hour_row(hour, node.version) for hour, _ in node.hours], schema=_HOURS)
+        prices = [_price_row(hour, price, node.version) for hour, price in node.hours]
+        # Prices first: a node-hour row says that all is done, so a crash in between is found by `stale` or
         # `prices_are_stale`.
+        self._closed.write(node, closing)
         self._store.insert(
             f"{self._generation}.node_hour_prices", pa.Table.from_pylist(prices, schema=_PRICES)
         )
@@ -187,13 +196,6 @@ class CostTables:
             f"SELECT body FROM {self._generation}.admin_events WHERE type = 'price_set' ORDER BY offset, idx"
         )
         return PriceBook(Price.from_fields(json.loads(str(row["body"]))) for row in rows), len(rows)
-
-
-def priced_lines(hour: NodeHour, price: Price) -> tuple[int, list[int]]:
-    """The bill of a node-hour and its division among the lines, 10^-9 of the currency; they sum exactly."""
-    bill = price.bill_nano(hour.presence_us)
-    costs = largest_remainder(bill, [line.held_share for line in hour.lines], range(len(hour.lines)))
-    return bill, costs
 
 
 def _hour_row(hour: NodeHour, version: int) -> dict[str, Any]:

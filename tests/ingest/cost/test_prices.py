@@ -11,7 +11,7 @@ from trainledger_ingest.cost.node_stream import NodeStream
 from trainledger_ingest.cost.policy import CostPolicy
 from trainledger_ingest.cost.presence import PresenceMode, PresenceRule
 from trainledger_ingest.cost.prices import Price, PriceBook, nano_rate, price_fields, whole_hour
-from trainledger_ingest.cost.tables import priced_lines
+from trainledger_ingest.cost.pricing import priced_lines
 from trainledger_schemas.errors import UsageError
 
 

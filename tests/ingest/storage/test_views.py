@@ -130,6 +130,28 @@ VIEWS: dict[str, dict[str, str]] = {
         "model": TEXT, "alias": TEXT, "version": MAYBE_TEXT, "digest": MAYBE_TEXT, "run_id": "Nullable(UUID)",
         "set_at": AT, "set_by": MAYBE_TEXT, "is_current": "Bool",
     },
+    "cost_periods": {
+        "period": TEXT, "statement_id": "UUID", "closed_at": AT, "closed_by": TEXT,
+        "totals": "Map(String, Decimal(38, 9))", "adjusted": "Map(String, Decimal(38, 9))",
+        "unpriced_hours": "Float64", "lines": "UInt64", "adjustments": "UInt64", "digest": TEXT, "note": MAYBE_TEXT,
+    },
+    "statement_lines": {
+        "period": TEXT, "usage_hour": HOUR, "node_id": TEXT, "kind": TEXT, "run_id": "Nullable(UUID)",
+        "attempt": "Nullable(UInt16)", "owner": MAYBE_TEXT, "team": MAYBE_TEXT, "project": MAYBE_TEXT,
+        "experiment": MAYBE_TEXT, "resource": TEXT, "held_hours": "Float64", "used_hours": MAYBE_NUMBER,
+        "share": "Float64", "cost": MAYBE_MONEY, "currency": MAYBE_TEXT, "price_id": "Nullable(UUID)",
+        "evidence": TEXT, "revision": "UInt64", "device_hours": MAYBE_NUMBER, "statement_id": "UUID",
+    },
+    "statement_bills": {
+        "period": TEXT, "usage_hour": HOUR, "node_id": TEXT, "present_s": "Float64", "bill": MAYBE_MONEY,
+        "currency": MAYBE_TEXT, "statement_id": "UUID",
+    },
+    "cost_adjustments": {
+        "period": TEXT, "usage_hour": HOUR, "node_id": TEXT, "team": MAYBE_TEXT, "project": MAYBE_TEXT,
+        "run_id": "Nullable(UUID)", "old_cost": MAYBE_MONEY, "new_cost": MAYBE_MONEY, "delta": "Decimal(38, 9)",
+        "currency": TEXT, "cause": TEXT, "event_ref": TEXT, "booked_at": AT, "booked_by": TEXT, "booked_in": TEXT,
+        "is_booked": "Bool", "kind": TEXT, "owner": MAYBE_TEXT, "experiment": MAYBE_TEXT,
+    },
     "dead_letters": {
         "topic": TEXT, "partition": "UInt16", "offset": "UInt64", "at": AT, "reason": TEXT, "message": TEXT,
     },

@@ -1,0 +1,90 @@
+"""`cost --month`: the statement of a closed month, and why the newest bill differs from it."""
+
+from datetime import datetime
+
+import typer
+
+from trainledger_schemas.errors import UsageError
+
+from ..cost.month import ClosedMonth, Explanation, booked_in, explain_month, read_closed_month
+from ..session import Session
+from .output import cell_text, print_json, print_table
+
+__all__ = ["closed_month", "print_explanation", "say_closed"]
+
+
+def closed_month(opened: Session, first: datetime | None, *, is_month: bool) -> ClosedMonth | None:
+    """The closing of the month that was asked for, if one was asked for and it is closed."""
+    return read_closed_month(opened, f"{first:%Y-%m}") if is_month and first is not None else None
+
+
+def print_explanation(
+    opened: Session, month: ClosedMonth | None, *, asked: str | None, as_json: bool
+) -> None:
+    """Why the newest bill of a month is not its statement."""
+    if asked is None:
+        raise UsageError("--explain is for a month: give --month too, as in --month 2026-10")
+    if month is None:
+        raise UsageError(
+            f"{asked} is open: its numbers move as events come in; "
+            f"close it with `trainledger admin period close {asked}`"
+        )
+    explanation = explain_month(opened, month)
+    if as_json:
+        print_json(explanation.rows)
+        return
+    typer.echo(f"{month.period} was closed on {month.closed_at:%Y-%m-%d %H:%M} UTC by {month.closed_by}")
+    _print_rows(explanation)
+    for sums in explanation.sums:
+        typer.echo(
+            f"statement {sums['statement']} {sums['currency']}, differences {sums['differences']}, "
+            f"newest bill {sums['newest']} {sums['currency']}"
+        )
+
+
+def say_closed(opened: Session, month: ClosedMonth | None, first: datetime | None, *, is_month: bool) -> None:
+    """What a person must know beside the numbers of a month."""
+    if not is_month or first is None:
+        return
+    if month is not None:
+        typer.echo(f"as it was closed on {month.closed_at:%Y-%m-%d %H:%M} UTC by {month.closed_by}")
+        for sums in explain_month(opened, month).sums:
+            if sums["statement"] != sums["newest"]:
+                typer.echo(
+                    f"learned since: {sums['differences']} {sums['currency']}, so the newest bill is {sums['newest']}; "
+                    f"`trainledger cost --month {month.period} --explain` says why"
+                )
+    for currency, amount in booked_in(opened, f"{first:%Y-%m}").items():
+        typer.echo(f"beside it, differences of closed months booked in {first:%Y-%m}: {amount} {currency}")
+
+
+def _print_rows(explanation: Explanation) -> None:
+    if not explanation.rows:
+        typer.echo("nothing was learned since")
+        return
+    columns = (
+        "difference",
+        "currency",
+        "cause",
+        "event",
+        "by",
+        "at (UTC)",
+        "booked in",
+        "team",
+        "node-hours",
+    )
+    rows = (
+        [
+            row["delta"],
+            row["currency"],
+            row["cause"],
+            row["event_ref"],
+            cell_text(row["booked_by"]),
+            f"{row['booked_at']:%Y-%m-%d %H:%M}",
+            row["booked_in"],
+            cell_text(row["team"]),
+            str(row["hours"]),
+        ]
+        for row in explanation.rows
+    )
+    print_table(columns, rows, right=("difference", "node-hours"))

@@ -1,0 +1,89 @@
+"""`admin period`: closing months."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from fractions import Fraction
+from typing import Annotated, Any
+
+import typer
+
+from ..cost.money import format_minor, minor_digits, rounded_minor
+from ..cost.statements import list_periods
+from .opening import session
+from .options import Json
+from .output import cell_text, print_json, print_table
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Close months: what was billed then stands for ever.")
+
+
+@app.command("close")
+def close(
+    month: Annotated[str, typer.Argument(metavar="MONTH", help="As in 2026-10; it must be over.")],
+    accept_unpriced: Annotated[
+        bool, typer.Option("--accept-unpriced", help="Close hours without a price as unpriced.")
+    ] = False,
+    note: Annotated[str | None, typer.Option(help="Why.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the statement of a month; what is learned later becomes a difference booked in the open month."""
+    with session() as opened:
+        closed = opened.close_period({"period": month, "accepts_unpriced": accept_unpriced, "note": note})
+    if as_json:
+        print_json([closed])
+        return
+    totals = _amounts((item["currency"], Decimal(item["amount"])) for item in closed["totals"])
+    typer.echo(f"{closed['period']} is closed: {totals}, {closed['lines']} lines, digest {closed['digest']}")
+    if closed["adjustments"]:
+        adjusted = _amounts((item["currency"], Decimal(item["amount"])) for item in closed["adjusted"])
+        typer.echo(f"it books {closed['adjustments']} differences of earlier months: {adjusted}")
+    if closed["unpriced_hours"]:
+        typer.echo(f"unpriced: {closed['unpriced_hours']:.4f} node-hours")
+
+
+@app.command("ls")
+def list_closed(as_json: Json = False) -> None:
+    """List the closed months; exit status 1 if the rows of one are not those that were closed."""
+    with session() as opened:
+        rows = list_periods(opened.query, opened.views)
+    if as_json:
+        print_json(rows)
+    elif rows:
+        columns = (
+            "month",
+            "total",
+            "books of earlier months",
+            "unpriced hours",
+            "closed (UTC)",
+            "by",
+            "intact",
+            "digest",
+        )
+        print_table(columns, (_cells(row) for row in rows))
+    else:
+        typer.echo("no month is closed; close one with `trainledger admin period close MONTH`")
+    if not all(row["is_intact"] for row in rows):
+        raise typer.Exit(1)
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    return [
+        row["period"],
+        _amounts(row["totals"].items()),
+        _amounts(row["adjusted"].items()),
+        f"{row['unpriced_hours']:.4f}" if row["unpriced_hours"] else "-",
+        f"{row['closed_at']:%Y-%m-%d %H:%M}",
+        cell_text(row["closed_by"]),
+        "yes" if row["is_intact"] else "NO",
+        row["digest"][:12],
+    ]
+
+
+def _amounts(amounts: Any) -> str:
+    """Amounts by currency as a person reads them, each rounded once."""
+    texts = [
+        f"{format_minor(rounded_minor(int(Fraction(amount) * 10**9), currency), minor_digits(currency))} {currency}"
+        for currency, amount in sorted(amounts)
+    ]
+    return ", ".join(texts) or "-"
