@@ -79,7 +79,10 @@ def clean_url(url: str) -> str:
 
 def has_secret_form(text: str) -> bool:
     """Whether something in `text` has the form of a token or key, or is an address with a password."""
-    return _VALUE_FORMS.search(text) is not None or _URL_PASSWORD.search(text) is not None
+    # Plain searches first, as in `redact`.
+    if any(mark in text for mark in _VALUE_MARKS) and _VALUE_FORMS.search(text) is not None:
+        return True
+    return "://" in text and _URL_PASSWORD.search(text) is not None
 
 
 def redact(text: str) -> str:

@@ -58,3 +58,12 @@ def test_contents_with_secrets(name: str, text: str) -> None:
 )
 def test_code_that_handles_secrets_is_kept(name: str, text: str) -> None:
     assert not holds_secret(name, text)
+
+
+@pytest.mark.parametrize(
+    "before", ["", "a key\n" * 400, "x" * 5000 + "\n", "\u0130 token\n" * 50, "no such name\n" * 900]
+)
+def test_secret_deep_in_a_long_text_is_found(before: str) -> None:
+    assert holds_secret("a.py", f'{before}db_password = "{PASSWORD}"\n' + "behind\n" * 500)
+    assert holds_secret("a.yaml", f"{before}db_password: {PASSWORD}\n" + "behind\n" * 500)
+    assert not holds_secret("a.yaml", f"{before}plain: {PASSWORD}\n")

@@ -35,6 +35,7 @@ _ARGV_BYTES_MAX = 64 << 10
 LEFT_OUT_MAX = 200
 LEFT_OUT_PATH_CHARS_MAX = 300
 REASONS_MAX = 100
+REASON_CHARS_MAX = 400
 
 
 class Capture:
@@ -152,7 +153,7 @@ class Capture:
         # Without a script, a folder that is in no repository is just where somebody stood.
         has_entry = self._request.script is not None or str(self._claim["entry_point"]).endswith(".ipynb")
         stored = store.store(folder, home=Path(os.path.expanduser("~")), takes_plain=has_entry)
-        self._claim["reasons"] += stored.reasons[:REASONS_MAX]
+        self._claim["reasons"] += [reason[:REASON_CHARS_MAX] for reason in stored.reasons[:REASONS_MAX]]
         if stored.document is None:
             return
         self._claim |= {

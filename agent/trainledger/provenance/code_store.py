@@ -74,6 +74,7 @@ class CodeStore:
         self._repositories: list[RepositorySnapshot] = []
         self._left_out: list[LeftOut] = []
         self._patch = b""
+        self._is_home = False
         self._stored = StoredCode()
 
     def store(self, folder: Path, *, home: Path, takes_plain: bool = True) -> StoredCode:
@@ -84,7 +85,7 @@ class CodeStore:
         try:
             self._check_room()
             if vcs == "git":
-                self._git_repository(open_git(folder, self._programs)[0], "")
+                self._outermost(folder, home)
             elif vcs == "svn":
                 self._working_copy(folder)
             elif not takes_plain or folder == home or folder in home.parents:
@@ -118,13 +119,35 @@ class CodeStore:
         self._stored.snapshot_id = snapshot.snapshot_id
         self._stored.left_out = left_out
 
-    def _git_repository(self, user: Git, path: str) -> None:
+    def _outermost(self, folder: Path, home: Path) -> None:
+        try:
+            user = open_git(folder, self._programs)[0]
+            if user.top == home or user.top in home.parents:
+                self._is_home = True
+                # A repository of settings files: what else lies in a home folder is no code.
+                self._stored.reasons.append(
+                    f"code: {user.top} is a home folder; new files are of {folder} alone"
+                )
+                self._git_repository(user, "", below=os.path.relpath(folder, user.top))
+            else:
+                self._git_repository(user, "")
+        except UnavailableError as error:
+            top = next(place for place in (folder, *folder.parents) if (place / ".git").exists())
+            if error.exit_code is None or top == home or top in home.parents:
+                raise
+            # An index that is damaged, a work tree whose repository was moved.
+            self._stored.reasons.append(redact(f"code: files are stored without their history: {error}"))
+            self._plain_folder(top)
+
+    def _git_repository(self, user: Git, path: str, *, below: str | None = None) -> None:
         layout = read_layout(user)
         with self._blobs.workspace() as workspace:
             private = open_private(user.top, user, layout, workspace / "git")
             history = read_history(user, private, self._blobs, workspace)
             raw = RawSnapshot(user, private, object_format=layout.object_format, started_ns=self._started_ns)
-            tree = raw.take(history.parent, also=self._loaded_in(user.top), never=self._never_in(user.top))
+            also, never = self._loaded_in(user.top), self._never_in(user.top)
+            only: list[bytes] | None = [] if below == "." else None
+            tree = raw.take(history.parent, only=only, below=below, also=also, never=never)
             branch = user.ask("symbolic-ref", "-q", "--short", "HEAD")
             lfs = self._lfs(user, is_pushed=history.bundle is None and history.parent is not None)
             settings = ((name, user.ask("config", "--get", name)) for name in _CHECKOUT_SETTINGS)
@@ -189,8 +212,10 @@ class CodeStore:
         prefix = f"{repository.path}/" if repository.path else ""
         self._left_out += [replace(item, path=prefix + item.path) for item in tree.left_out]
         self._stored.reasons += [redact(reason) for reason in tree.reasons]
-        folders = find_empty_folders(private, never=self._never_in(top))
-        self._repositories.append(replace(repository, empty_folders=folders))
+        if not self._is_home:
+            folders = find_empty_folders(private, never=self._never_in(top))
+            repository = replace(repository, empty_folders=folders)
+        self._repositories.append(repository)
         if len(self._patch) < PATCH_BYTES_MAX:
             self._patch += readable_patch(private, repository, prefix)
 

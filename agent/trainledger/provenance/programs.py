@@ -33,6 +33,15 @@ class Programs:
         self._end_ns = clock.monotonic_ns() + round(budget_s * 1e9)
         self._budget_s = budget_s
 
+    @property
+    def left_share(self) -> float:
+        """How much of the budget is left, 1 to 0."""
+        return (
+            max(0.0, (self._end_ns - self._clock.monotonic_ns()) / 1e9 / self._budget_s)
+            if self._budget_s
+            else 0.0
+        )
+
     def run(
         self,
         command: Sequence[str],

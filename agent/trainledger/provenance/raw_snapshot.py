@@ -35,6 +35,10 @@ __all__ = [
 SNAPSHOT_REF = "refs/trainledger/snapshot"
 # Digests of files that are not stored: time for reading is limited.
 HASHED_BYTES_MAX = 512 << 20
+NAMED_MAX = 5
+# Of the budget, for what comes after reading: git adds and packs the files, which takes as long again.
+_SHARE_FOR_STORING = 0.6
+_SHARE_FOR_DIGESTS = 0.3
 _GITLINK = "160000"
 _NOTHING = "000000"
 
@@ -78,6 +82,8 @@ class RawSnapshot:
         self._hashed_bytes = 0
         self._taken: set[bytes] = set()
         self._gone: set[bytes] = set()
+        self._outputs: list[bytes] = []
+        self._later: list[bytes] = []
         self._withheld: set[bytes] = set()
         self._found = RawTree()
 
@@ -86,19 +92,22 @@ class RawSnapshot:
         parent: str | None,
         *,
         only: Iterable[bytes] | None = None,
+        below: str | None = None,
         also: Iterable[bytes] = (),
         never: Iterable[bytes] = (),
     ) -> RawTree:
-        """Write the commit. `only`: the new files to take, instead of all that are not ignored. `also`: ignored
-        files that the run uses. `never`: folders to pass over, each ending in /."""
+        """Write the commit. `only`: the new files to take, instead of all that are not ignored; `below`: of
+        these, those in one folder. `also`: ignored files that the run uses. `never`: folders to pass over, each
+        ending in /."""
         self._show_hidden_changes()
         reference = parent or empty_tree(self._format)
         staged = {c.path: c for c in changes_between(self._git, "diff-index", "--cached", reference)}
         tracked = list(dict.fromkeys([*staged, *self._changed_on_disk(staged)]))
-        listed = self._listed() if only is None else sorted(only)
+        listed = self._listed(below) if only is None else sorted(only)
         untracked = self._untracked(listed, set(also), tuple(never))
         self._choose(tracked, is_new=False)
         self._choose(untracked, is_new=True)
+        self._tell_of_later_files()
         self._git.run(
             "update-index",
             "-z",
@@ -127,18 +136,27 @@ class RawSnapshot:
         return self._found
 
     def _add_taken(self) -> None:
-        add = ("update-index", "-z", "--add", "--remove", "--stdin")
+        self._add(sorted(self._taken))
+        # Some names git passes over with a warning alone: .GIT, git~1.
+        indexed = set(self._git.lines("ls-files", "-z"))
+        for path in sorted(self._taken - indexed):
+            if os.path.lexists(self._top + b"/" + path) and not os.path.isdir(self._top + b"/" + path):
+                why = "git does not take a file of this name, or could not read it"
+                self._found.left_out.append(LeftOut(os.fsdecode(path), None, None, why))
+
+    def _add(self, paths: list[bytes]) -> None:
+        """Add what can be added: one file that cannot (it went meanwhile, or is a repository without a commit) ends
+        the whole call, so it is looked for by halves."""
         try:
-            self._git.run(*add, stdin=_joined(self._taken))
+            self._git.run(
+                "update-index", "-z", "--add", "--remove", "--stdin", stdin=b"".join(p + b"\0" for p in paths)
+            )
         except UnavailableError as error:
             if error.exit_code is None:
                 raise
-            # One that cannot be added (it went meanwhile, or is a repository without a commit) ends the whole call.
-            for path in sorted(self._taken):
-                if self._git.ask(*add[:-1], "--", os.fsdecode(path)) is None:
-                    self._found.left_out.append(
-                        LeftOut(os.fsdecode(path), None, None, "git could not add it")
-                    )
+            half = len(paths) // 2
+            for part in (paths[:half], paths[half:]) if half else ():
+                self._add(part)
 
     def _show_hidden_changes(self) -> None:
         """Look at files that the user told git not to look at; sparse ones that are not there stay hidden."""
@@ -173,9 +191,10 @@ class RawSnapshot:
         same = unchanged_after_conversion(self._user, plain)
         return [path for path in dict.fromkeys([*(c.path for c in changes), *plain]) if path not in same]
 
-    def _listed(self) -> list[bytes]:
+    def _listed(self, below: str | None) -> list[bytes]:
+        where = () if below is None else ("--", below)
         try:
-            return self._git.lines("ls-files", "-o", "--exclude-standard", "-z")
+            return self._git.lines("ls-files", "-o", "--exclude-standard", "-z", *where)
         except UnavailableError as error:
             self._found.reasons.append(f"code: new files were not looked at: {error}")
             self._found.left_out.append(LeftOut("", None, None, "new files were not looked at"))
@@ -216,6 +235,9 @@ class RawSnapshot:
         for candidate, why in choice.left_out:
             self._leave_out(candidate, why)
         for candidate in choice.taken:
+            if self._git.programs.left_share < _SHARE_FOR_STORING:
+                self._leave_out(candidate, "there was no time to read it")
+                continue
             secret = self._why_secret(candidate)
             if secret is None:
                 self._taken.add(candidate.path)
@@ -228,14 +250,18 @@ class RawSnapshot:
     def _is_output(self, path: bytes, mtime_ns: int, *, is_new: bool) -> bool:
         if mtime_ns <= self._started_ns:
             return False
-        name = os.fsdecode(path)
-        if is_new:
-            self._found.reasons.append(f"code: {name} was written after the run began; it is not stored")
-        else:
-            self._found.reasons.append(
-                f"code: {name} was changed after the run began; the later state is stored"
-            )
+        (self._outputs if is_new else self._later).append(path)
         return is_new
+
+    def _tell_of_later_files(self) -> None:
+        for paths, what in (
+            (self._outputs, "written after the run began; not stored"),
+            (self._later, "changed after the run began; the later state is stored"),
+        ):
+            names = [os.fsdecode(path) for path in sorted(paths)]
+            self._found.reasons += [f"code: {name} was {what}" for name in names[:NAMED_MAX]]
+            if len(names) > NAMED_MAX:
+                self._found.reasons.append(f"code: {len(names) - NAMED_MAX} more files were {what}")
 
     def _why_secret(self, candidate: Candidate) -> str | None:
         name = os.fsdecode(candidate.path)
@@ -253,7 +279,8 @@ class RawSnapshot:
     def _leave_out(self, candidate: Candidate, why: str) -> None:
         self._withheld.add(candidate.path)
         digest = None
-        if self._hashed_bytes + candidate.size_bytes <= HASHED_BYTES_MAX:
+        has_time = self._git.programs.left_share > _SHARE_FOR_DIGESTS
+        if has_time and self._hashed_bytes + candidate.size_bytes <= HASHED_BYTES_MAX:
             self._hashed_bytes += candidate.size_bytes
             try:
                 digest = sha256_of(Path(os.fsdecode(self._top + b"/" + candidate.path)))

@@ -7,6 +7,7 @@ is named in the snapshot, without its digest: a short secret could be guessed fr
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import PurePath
 
 from ..redaction import has_secret_form, is_secret_name
@@ -31,6 +32,11 @@ _UNQUOTED = re.compile(
     r"(?m)^[ \t]{0,40}(?:export )?(?P<name>[A-Za-z_][A-Za-z0-9_.-]{0,80})[ \t]{0,4}[=:][ \t]{0,4}"
     r"(?P<value>[^\s\"'{}$<>%()]{8,512})[ \t\r]*$"
 )
+# Every secret name has one of these in it; looking for them first saves nine tenths of the time.
+_STEMS = ("secret", "passw", "passphrase", "pwd", "credential", "key", "token", "auth", "bearer", "cookie")
+# What a name and its value may take before and behind a stem.
+_BEFORE_CHARS = 130
+_BEHIND_CHARS = 620
 
 
 def is_secret_file(path: str) -> bool:
@@ -48,9 +54,35 @@ def holds_secret(path: str, text: str) -> bool:
         forms.append(_UNQUOTED)
     return any(
         is_secret_name(match["name"]) and _looks_chosen(match["value"])
+        for part in _parts_with_names(text)
         for form in forms
-        for match in form.finditer(text)
+        for match in form.finditer(part)
     )
+
+
+def _parts_with_names(text: str) -> Iterator[str]:
+    """The parts of a text that may hold a secret name and its value, from the beginning of a line if it is near."""
+    lowered = text.lower()
+    if len(lowered) != len(text):  # a few letters of other alphabets become two
+        yield text
+        return
+    places = []
+    for stem in _STEMS:
+        place = lowered.find(stem)
+        while place >= 0:
+            places.append(place)
+            # Of what stands close together the first is enough, since a part goes on behind its last.
+            place = lowered.find(stem, place + len(stem))
+    begin = end = 0
+    for place in sorted(places):
+        if place - _BEFORE_CHARS > end:
+            if end:
+                yield text[begin:end]
+            line = text.rfind("\n", max(end, place - _BEFORE_CHARS), place)
+            begin = line + 1 if line >= 0 else place - _BEFORE_CHARS
+        end = place + _BEHIND_CHARS
+    if end:
+        yield text[begin:end]
 
 
 def _looks_chosen(value: str) -> bool:
