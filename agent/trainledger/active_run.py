@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainledger_schemas.clock import SystemClock, wall_ns
 from trainledger_schemas.ids import id_text, random_id
@@ -37,6 +37,9 @@ from .placement import Placement, choose_folder
 from .settings import PARENT, RUN_ID, WRAPPED, Settings, process_environment, set_variables
 from .shapes import RowWriter
 from .values import settings_of, short_key
+
+if TYPE_CHECKING:
+    from .notebook_cells import CellRecorder
 
 __all__ = ["Run", "current_run", "finish_current", "install_hooks"]
 
@@ -90,6 +93,7 @@ class Run(DeclaredData):
         # By log() or by a passed run, not by init: it gives way to a run that is passed.
         self._is_joined = False
         self._held = []
+        self._cells: CellRecorder | None = None
         self._restore: dict[str, str | None] = {}
         self._rows = RowWriter(self._open_journal, self._notices)
         self.config: Change = Change(lambda changes: self._record("params_changed", changes), config)
@@ -206,6 +210,8 @@ class Run(DeclaredData):
     def _end(self, claim: dict[str, Any]) -> None:
         if self._ended:
             return
+        if self._cells is not None:
+            self._cells.stop()
         journal = self._journal  # a handler or a thread may end the run at the same time
         if journal is not None:
             self._claim(claim)

@@ -131,6 +131,14 @@ def _begin(run: Run, notices: Notices, *, from_log: bool) -> None:
             "to a value of its own for each launch"
         )
     run._export(run._variables())
+    notebook = None
+    is_session = "IPython" in sys.modules and not from_log and run._membership.joined != "parent"
+    if is_session and run._settings.capture and not run._launch.local_rank:
+        # Not at the top: only a notebook needs it.
+        from .notebook_cells import find_notebook, record_cells
+
+        run._cells = record_cells(run._claim, run._notices)
+        notebook = find_notebook(process_environment())
     is_first = run._membership.joined in ("new", "resume", "environment") and not run._launch.local_rank
     if run._settings.capture and is_first and not from_log:
         argv = redact_argv([str(argument) for argument in getattr(sys, "orig_argv", sys.argv)])
@@ -140,5 +148,5 @@ def _begin(run: Run, notices: Notices, *, from_log: bool) -> None:
             journal.folder.parent,
             append_by_write=run._place.append_by_write,
             argv=argv,
-            main_file=getattr(sys.modules.get("__main__"), "__file__", None),
+            main_file=notebook or getattr(sys.modules.get("__main__"), "__file__", None),
         )

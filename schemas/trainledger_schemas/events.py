@@ -22,6 +22,7 @@ __all__ = [
     "ArtifactLogged",
     "BlobsStored",
     "Block",
+    "CellRun",
     "BudgetSet",
     "DatasetUsed",
     "DeadSkipped",
@@ -108,6 +109,7 @@ EVENT_TOPICS: dict[str, str] = {
     "dataset_used": TOPIC_RUNS,
     "artifact_logged": TOPIC_RUNS,
     "blobs_stored": TOPIC_RUNS,
+    "cell_run": TOPIC_RUNS,
     "run_exited": TOPIC_RUNS,
     "writer_gap": TOPIC_RUNS,
     "writer_seen": TOPIC_RUNS,
@@ -355,6 +357,24 @@ class BlobsStored(TypedDict):
     new_bytes: int
     missing: int
     reasons: list[str]
+
+
+class CellRun(TypedDict):
+    """A cell of a notebook was run; see `stage`."""
+
+    envelope: Envelope
+    run_id: bytes
+    writer_id: bytes
+    at_us: int
+    ordinal: int
+    stage: int
+    phase: str
+    execution_count: int | None
+    cell_id: str | None
+    source: list[str]
+    is_whole: bool
+    status: str
+    error: str | None
 
 
 class RunExited(TypedDict):

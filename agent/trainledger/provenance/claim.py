@@ -151,7 +151,12 @@ class Capture:
         )
         folder = self._code_folder()
         # Without a script, a folder that is in no repository is just where somebody stood.
-        has_entry = self._request.script is not None or str(self._claim["entry_point"]).endswith(".ipynb")
+        has_entry = (
+            self._request.script is not None
+            or str(self._claim["entry_point"]).endswith(".ipynb")
+            # A kernel whose notebook is not known: it runs in the folder of it.
+            or any(word.startswith("ipykernel") for word in self._request.argv[1:4])
+        )
         stored = store.store(folder, home=Path(os.path.expanduser("~")), takes_plain=has_entry)
         self._claim["reasons"] += [reason[:REASON_CHARS_MAX] for reason in stored.reasons[:REASONS_MAX]]
         if stored.document is None:

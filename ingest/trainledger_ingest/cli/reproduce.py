@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +17,7 @@ from trainledger_schemas.ids import id_text, random_id
 
 from ..reproduce.blob_places import known_blobs
 from ..reproduce.command import Command, build_command
+from ..reproduce.notebook import NotebookCells, read_cells, write_cells
 from ..reproduce.plan import check_repeatable, plan_steps
 from ..reproduce.repetition import Comparison, compare_runs, compare_when_captured, hardware, run_again
 from ..reproduce.restore import Restored, read_snapshot, restore_code
@@ -90,6 +91,16 @@ class _Planned:
     snapshot: CodeSnapshot
     folder: Path
     command: Command
+    cells: NotebookCells | None
+
+    @property
+    def cells_script(self) -> Path:
+        """Beside the folder: in it, it would be code that the run did not have."""
+        return _cells_script(self.folder)
+
+
+def _cells_script(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}-cells.py")
 
 
 def _plan(run: str, given: list[str], choice: _Choice) -> _Planned:
@@ -100,12 +111,18 @@ def _plan(run: str, given: list[str], choice: _Choice) -> _Planned:
             # A repetition often bears the name of what it repeats, and is newer.
             stderr_line(f"{facts.run_id} is a repetition of {facts.repeats}, which is repeated again")
             facts = read_run_facts(opened, facts.repeats)
+        cells = None if given else read_cells(opened, facts.run_id)
     check_repeatable(facts)
     blobs = known_blobs(settings)
     snapshot = read_snapshot(blobs, str(facts.provenance["snapshot_sha256"]))
     folder = (choice.into or _new_folder(settings.home / "reproduced", facts)).absolute()
+    if cells is not None:
+        facts = replace(facts, provenance=cells.provenance(facts.provenance, _cells_script(folder)))
     command = build_command(facts.provenance, str(folder), given=given, environ=os.environ)
-    return _Planned(facts, blobs, snapshot, folder, command)
+    if cells is not None:
+        command.variables |= cells.variables(facts.provenance)
+        command.notes.append(f"the {len(cells.rows)} cells run in their order in one IPython session")
+    return _Planned(facts, blobs, snapshot, folder, command, cells)
 
 
 def _print_plan(planned: _Planned, *, as_json: bool) -> None:
@@ -121,6 +138,8 @@ def _carry_out(planned: _Planned, choice: _Choice) -> None:
     facts, repetition = planned.facts, id_text(random_id())
     restored = restore_code(planned.snapshot, planned.folder, blobs=planned.blobs, environment=os.environ)
     _link(choice.links, planned.snapshot, planned.folder)
+    if planned.cells is not None:
+        write_cells(planned.cells, planned.cells_script)
     _report_restored(restored, accept=choice.accepts_differences)
     status = run_again(
         facts, planned.command, run_id=repetition, environ=os.environ, quiet_stdout=choice.as_json

@@ -12,6 +12,7 @@ from ..session import Session
 from .inputs_outputs import inputs_outputs
 from .listing import SELECTED_COLUMNS, money_text
 from .missing_cost import why_no_cost
+from .notebook import notebook_cells
 from .section import Section, shortened
 from .time_left import time_left
 from .times import duration_text
@@ -48,6 +49,7 @@ def describe_run(session: Session, run_id: str) -> Picture:
         _usage(session, run_id),
         _gpus(session, run_id),
         _code(session, run_id),
+        notebook_cells(session, run_id),
         inputs_outputs(session, run_id),
         _grade(session, run_id),
     ]

@@ -48,6 +48,7 @@ class Facts:
     by_version: tuple[str, ...] = ()
     image_digest: str | None = None
     image_source: str | None = None
+    cells: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +90,10 @@ def facts_of(
     parameters: Collection[str],
     ranks: int,
     inputs: Iterable[Mapping[str, Any]] = (),
+    cells: int = 0,
 ) -> Facts:
-    """From a provenance event or a row of its view, the names of the run's parameters, its ranks, and its inputs as
-    events `dataset_used` or rows of view run_io."""
+    """From a provenance event or a row of its view, the names of the run's parameters, its ranks, its inputs as
+    events `dataset_used` or rows of view run_io, and how many cells of a notebook are recorded."""
     variables = provenance.get("variables") or {}
     seeds = [name for name in parameters if name.rpartition("/")[2].lower() in _SEED_WORDS]
     seeds += [name for name in ("PL_GLOBAL_SEED",) if name in variables]
@@ -112,6 +114,7 @@ def facts_of(
         by_version=_by_version(provenance),
         image_digest=provenance.get("image_digest"),
         image_source=provenance.get("image_source"),
+        cells=cells,
     )
 
 
@@ -162,6 +165,8 @@ def _code(facts: Facts) -> tuple[str, str]:
     if facts.is_stored and facts.left_out:
         return "C", f"stored, but {facts.left_out} files were left out"
     if facts.is_stored and PurePath(facts.entry_point or "").suffix == ".ipynb":
+        if facts.cells:
+            return "C", f"a notebook; the {facts.cells} cells that ran are stored in their order"
         return "C", "a notebook is stored, not the order in which its cells ran"
     if facts.is_stored:
         return "B", "stored whole, with local changes" if facts.dirty else "stored whole"

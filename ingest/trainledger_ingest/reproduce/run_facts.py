@@ -41,6 +41,7 @@ class RunFacts:
     is_repeated: bool
     tags: tuple[str, ...] = ()
     inputs: tuple[Mapping[str, Any], ...] = ()
+    cells: int = 0
 
     @property
     def repeats(self) -> str | None:
@@ -51,7 +52,13 @@ class RunFacts:
     @property
     def judged(self) -> Facts:
         """What the grade looks at."""
-        return facts_of(self.provenance, parameters=self.parameters, ranks=self.ranks, inputs=self.inputs)
+        return facts_of(
+            self.provenance,
+            parameters=self.parameters,
+            ranks=self.ranks,
+            inputs=self.inputs,
+            cells=self.cells,
+        )
 
     @property
     def judgement(self) -> Judgement:
@@ -66,7 +73,9 @@ def read_run_facts(session: Session, run_id: str) -> RunFacts:
         session,
         "SELECT toString(run_id) AS id, tags, name, project, experiment, team, state, ranks, nodes, "
         f"run_id IN (SELECT run_id FROM {views}.reproductions WHERE outcome IN ('identical', 'within tolerance')) "
-        f"AS is_repeated FROM {views}.runs WHERE run_id = {{id:UUID}}",
+        f"AS is_repeated, "
+        f"(SELECT count() FROM {views}.notebook_cells WHERE run_id = {{id:UUID}}) AS cells "
+        f"FROM {views}.runs WHERE run_id = {{id:UUID}}",
         run_id,
     )
     if not runs:
@@ -98,6 +107,7 @@ def read_run_facts(session: Session, run_id: str) -> RunFacts:
         is_repeated=bool(row["is_repeated"]),
         tags=tuple(row["tags"]),
         inputs=tuple(inputs),
+        cells=int(row["cells"] or 0),
     )
 
 

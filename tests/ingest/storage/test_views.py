@@ -126,6 +126,11 @@ VIEWS: dict[str, dict[str, str]] = {
         "manifest_sha256": MAYBE_TEXT, "system": MAYBE_TEXT, "reference": MAYBE_TEXT, "is_fixed": "Nullable(Bool)",
         "reasons": "Array(String)",
     },
+    "notebook_cells": {
+        "run_id": "UUID", "attempt": "UInt16", "rank": "Nullable(UInt32)", "ordinal": "UInt32", "phase": TEXT,
+        "execution_count": "Nullable(UInt32)", "cell_id": MAYBE_TEXT, "source": TEXT, "is_whole": "Bool",
+        "status": TEXT, "error": MAYBE_TEXT, "at": AT, "duration_s": MAYBE_NUMBER,
+    },
     "model_aliases": {
         "model": TEXT, "alias": TEXT, "version": MAYBE_TEXT, "digest": MAYBE_TEXT, "run_id": "Nullable(UUID)",
         "set_at": AT, "set_by": MAYBE_TEXT, "is_current": "Bool",
