@@ -25,7 +25,7 @@ class Notebook:
         self.installation = Installation(folder)
         self.folder = folder / "study"
         self.folder.mkdir()
-        cell = {
+        cell: dict[str, object] = {
             "cell_type": "code",
             "source": "never run",
             "outputs": [],
