@@ -20,6 +20,10 @@ need cc gcc libc6-dev
 need make make
 python3 -c "import ensurepip" 2>/dev/null || missing="$missing python3 python3-venv"
 need systemd-analyze systemd
+need mpirun openmpi-bin
+need mpiexec.hydra mpich
+# A build for CPUs, 150 MB; its torchrun is started with the Python of the tests.
+need torchrun python3-torch
 
 if [ -n "$missing" ]; then
     echo "installing:$missing"

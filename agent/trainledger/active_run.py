@@ -30,6 +30,7 @@ from .identity import Membership, name_mark, parent_variable
 from .interruption import is_from_handler
 from .journal import JournalWriter
 from .launch import Launch
+from .launch_record import LaunchRecord
 from .local_api import ask_run_cost
 from .log_call import log_function
 from .notices import Notices
@@ -92,6 +93,7 @@ class Run(DeclaredData):
         self._mark = name_mark(None, None)
         # By log() or by a passed run, not by init: it gives way to a run that is passed.
         self._is_joined = False
+        self._launch_record: LaunchRecord | None = None
         self._held = []
         self._cells: CellRecorder | None = None
         self._restore: dict[str, str | None] = {}
@@ -219,6 +221,8 @@ class Run(DeclaredData):
             self._journal = None
             self._wait_for_agent(journal.folder)
         self._ended = True
+        if self._launch_record is not None and claim["status"] == "finished":
+            self._launch_record.end()
         # After the journal is closed: shapes that a thread defines now must not reach it under old numbers.
         self._rows.forget()
         self._restore_environment()
@@ -257,6 +261,7 @@ class Run(DeclaredData):
         self._restore = {}
         if journal is not None:
             journal.forget_inherited()
+            self._launch_record = None
             # The child writes as a child of the parent's process, from its own first call on.
             self._membership = Membership(self._membership.run_id, "parent", journal.journal_id)
 

@@ -71,6 +71,12 @@ def started_claim(
         "world_size": launch.world_size,
         "launcher": launch.launcher,
         "restart_hint": launch.restart_hint,
+        "node_rank": launch.node_rank,
+        "scope": launch.scope,
+        "launch_id": launch.launch_id,
+        "join": launch.joins() if membership.joined == "environment" else None,
+        "scheduler_restart": launch.scheduler_restart,
+        "ordinal": launch.ordinal,
         "argv": list(
             _first(redact_argv([str(argument) for argument in getattr(sys, "orig_argv", sys.argv)]))
         ),

@@ -51,6 +51,8 @@ def choose_run(
         if settings.wrapped:
             if may_join_wrapper:
                 return Membership(told, "wrapper", journal)
+            if launch.key is not None:
+                return Membership(run_id_of(launch.key), "environment", parent_run=told)
             return Membership(ids(), "new", parent_run=told)
         if pid is None:
             return Membership(told, "environment")
@@ -63,7 +65,7 @@ def choose_run(
         raise ValueError(
             "resume='must', but nothing says which run: give its id (resume=run.id), or set TRAINLEDGER_RUN_ID"
         )
-    if launch.world_size is not None and launch.key is not None:
+    if launch.key is not None:
         return Membership(run_id_of(launch.key), "environment")
     return Membership(ids(), "new")
 

@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 from trainledger_schemas.clock import read_boot_id
 
-__all__ = ["ProcessFacts", "cpu_us", "name_parent", "read_process_facts", "read_start_ticks"]
+__all__ = ["ProcessFacts", "cpu_us", "name_launcher", "read_process_facts", "read_start_ticks"]
+
+PARENTS_MAX = 20
 
 
 class ProcessFacts(NamedTuple):
@@ -51,11 +53,36 @@ def read_process_facts() -> ProcessFacts:
     return ProcessFacts(pid, uid, read_start_ticks(pid), pid_namespace, user, os.uname().nodename)
 
 
-def name_parent() -> str:
-    """A name of the process that started this one, unlike any other's; "" when it cannot be seen."""
+def name_launcher(variable: str | None, value: str) -> str:
+    """A name of the process that started the ranks here, unlike any other's; "" when it cannot be seen.
+
+    That is the nearest one above this that was not itself started with the rank in its environment: a shell script
+    between `mpirun` and Python has the rank of what it starts.
+    """
     pid = os.getppid()
+    told = f"{variable}={value}".encode("utf-8", "surrogateescape")
+    for _ in range(PARENTS_MAX if variable else 0):
+        parent = _parent_of(pid)
+        if pid <= 1 or parent is None or told not in _environment_of(pid):
+            break
+        pid = parent
     started = read_start_ticks(pid) if pid > 1 else 0
     return f"{read_boot_id().hex()}:{pid}:{started}" if started else ""
+
+
+def _environment_of(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # another user's
+        return []
+
+
+def _parent_of(pid: int) -> int | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        return int(stat[stat.rindex(b")") + 2 :].split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def cpu_us() -> int:

@@ -11,6 +11,9 @@
 | TRAINLEDGER_PARENT | pid:journal[:marks] | none | who set the run id; set with it, not by hand |
 | TRAINLEDGER_WRAPPED | 1 | none | set by `trainledger run` for the command it wraps |
 | TRAINLEDGER_RANK, _LOCAL_RANK, _WORLD_SIZE | number >= 0 | from the launcher | when no known launcher set them |
+| TRAINLEDGER_NODE_RANK | number >= 0 | from the launcher | the node's number in the launch |
+| TRAINLEDGER_SCOPE | text | the scheduler's job | what all ranks of a job share and no other job has: a JobSet's uid |
+| TRAINLEDGER_RESTART_COUNT | number >= 0 | from the scheduler | grows when the scheduler starts the job again |
 | TRAINLEDGER_MODE | on, disabled | on | `disabled` records nothing and creates nothing |
 | TRAINLEDGER_FINISH_WAIT_S | s, 0 to 3,600 | 0 | wait for the agent: for pods and spot nodes |
 | TRAINLEDGER_ALLOW_NETWORK_DISK | 0, 1 | 0 | a stalled file server would stall training |
@@ -52,7 +55,8 @@ WRAPPED = "TRAINLEDGER_WRAPPED"
 VARIABLES = frozenset(
     PREFIX + name
     for name in (
-        "DIR HOME PROJECT EXPERIMENT TEAM NAME TAGS RUN_ID PARENT WRAPPED RANK LOCAL_RANK WORLD_SIZE MODE "
+        "DIR HOME PROJECT EXPERIMENT TEAM NAME TAGS RUN_ID PARENT WRAPPED RANK LOCAL_RANK WORLD_SIZE "
+        "NODE_RANK SCOPE RESTART_COUNT MODE "
         "NODE FINISH_WAIT_S ALLOW_NETWORK_DISK CAPTURE BUDGET_MIB KAFKA CLICKHOUSE ENGINE_MEMORY_MB "
         "BLOBS BLOBS_LOCAL_MIB"
     ).split()

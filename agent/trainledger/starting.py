@@ -9,13 +9,12 @@ from trainledger_schemas.ids import random_id
 from .active_run import Run, _current, finish_current, install_hooks
 from .capture import start_capture
 from .claims import run_identity
-from .identity import choose_run, name_mark
+from .identity import choose_run, is_told, name_mark
 from .init_arguments import check_arguments, warn_unknown
-from .launch import detect_launch
+from .launch_place import find_launch, is_first_on_node
 from .notices import Notices
 from .parent_run import export_later_run
 from .placement import Placement, choose_folder
-from .process_facts import name_parent
 from .redaction import redact_argv
 from .settings import Settings, process_environment
 
@@ -75,17 +74,18 @@ def start_run(
     for warning in settings.warnings:
         notices.once(warning, warning)
     disabled = (mode or settings.mode) == "disabled"
-    launch = detect_launch(process_environment(), parent=name_parent()).numbered(_state["launches"])
     name, group = told.get("name"), told.get("group")
     mark = name_mark(name, group) if name is not None or group is not None else None
     may_join = not _state["joined_wrapper"]
+    place = Placement() if disabled else choose_folder(settings)
+    is_known = is_told(settings) and (may_join or not settings.wrapped)
+    launch, record = find_launch(place, number=_state["launches"], is_told=resume is not None or is_known)
     membership = choose_run(
         settings, launch, ids=random_id, resume=resume, mark=mark, may_join_wrapper=may_join
     )
-    place = Placement() if disabled else choose_folder(settings)
     identity = run_identity(settings, told, told.get("tags"))
     run = Run(identity, membership, launch, settings=settings, place=place, config=config)
-    run._mark, run._is_joined = mark or run._mark, from_log
+    run._mark, run._is_joined, run._launch_record = mark or run._mark, from_log, record
     _state["joined_wrapper"] |= membership.joined == "wrapper"
     install_hooks()
     # Before its journal is open: a thread that forks from here on must find it.
@@ -123,23 +123,25 @@ def _begin(run: Run, notices: Notices, *, from_log: bool) -> None:
         notices.say(f"run {run.id}: nothing is recorded, no folder can be written")
         return
     reader = run._place.reader or "no agent reads it yet; `trainledger up` or any command will"
-    if not from_log or run._membership.joined != "parent":
+    # Of a launch rank 0 speaks for all.
+    is_spoken_for = bool(run._launch.rank) and run._membership.joined != "new"
+    if not is_spoken_for and (not from_log or run._membership.joined != "parent"):
         notices.say(f"run {run.id} in {journal.folder}; {reader}")
-    if run._launch.is_weak and run._membership.joined == "environment":
+    if run._launch.is_weak and not is_spoken_for and run._membership.joined == "environment":
         notices.say(
-            "the ranks of this launch share nothing but an address: set TRAINLEDGER_RUN_ID, or torchrun's --rdzv-id, "
-            "to a value of its own for each launch"
+            "the ranks of this launch share nothing that no other launch has: set TRAINLEDGER_RUN_ID, or torchrun's "
+            "--rdzv-id, to a value of its own for each launch"
         )
     run._export(run._variables())
     notebook = None
     is_session = "IPython" in sys.modules and not from_log and run._membership.joined != "parent"
-    if is_session and run._settings.capture and not run._launch.local_rank:
+    if is_session and run._settings.capture and is_first_on_node(run._launch):
         # Not at the top: only a notebook needs it.
         from .notebook_cells import find_notebook, record_cells
 
         run._cells = record_cells(run._claim, run._notices)
         notebook = find_notebook(process_environment())
-    is_first = run._membership.joined in ("new", "resume", "environment") and not run._launch.local_rank
+    is_first = run._membership.joined in ("new", "resume", "environment") and is_first_on_node(run._launch)
     if run._settings.capture and is_first and not from_log:
         argv = redact_argv([str(argument) for argument in getattr(sys, "orig_argv", sys.argv)])
         start_capture(

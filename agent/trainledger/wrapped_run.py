@@ -2,6 +2,7 @@
 
 The wrapper is a writer of the run like any process. The command's first `init` joins its run by the variables
 of `environment`; with an outer wrapper, or a run id from whoever started us, the wrapper joins that run itself.
+Wrappers of the ranks of one launch (`mpirun trainledger run -- CMD`) are writers of one run, each with its rank.
 """
 
 import os
@@ -16,9 +17,11 @@ from trainledger_schemas.ids import id_text, random_id
 from .capture import start_capture
 from .child import ExitStatus, NotStartedError
 from .claims import run_identity, started_claim
-from .identity import choose_run
+from .identity import choose_run, is_told
 from .journal import JournalWriter
 from .launch import Launch
+from .launch_place import find_launch, is_first_on_node
+from .launch_record import LaunchRecord
 from .notices import Notices
 from .placement import choose_folder
 from .redaction import redact_argv
@@ -31,10 +34,21 @@ __all__ = ["WrappedRun", "open_wrapped_run"]
 class WrappedRun:
     """An open journal of the wrapper; as a context manager it closes it."""
 
-    def __init__(self, journal: JournalWriter, run_id: bytes, *, by_write: bool, clock: Clock) -> None:
+    def __init__(
+        self,
+        journal: JournalWriter,
+        run_id: bytes,
+        *,
+        launch: Launch,
+        record: LaunchRecord | None,
+        by_write: bool,
+        clock: Clock,
+    ) -> None:
         self._by_write = by_write
         self.journal = journal
         self.run_id = run_id
+        self._launch = launch
+        self._record = record
         self._clock = clock
 
     @property
@@ -53,6 +67,8 @@ class WrappedRun:
 
     def capture(self, command: Sequence[str]) -> None:
         """Start the detached capture of code and environment for the command's folder and interpreter."""
+        if not is_first_on_node(self._launch):
+            return
         start_capture(
             self.run_id,
             self.journal.journal_id,
@@ -64,7 +80,10 @@ class WrappedRun:
 
     def ended(self, status: ExitStatus, *, at_us: int, forwarded: Collection[int]) -> None:
         """The command ended at `at_us`, by itself or by a signal."""
-        self._claim(exit_claim(status, at_us=at_us, forwarded=forwarded))
+        claim = exit_claim(status, at_us=at_us, forwarded=forwarded)
+        self._claim(claim)
+        if self._record is not None and claim["status"] == "finished":
+            self._record.end()
 
     def not_started(self, error: NotStartedError) -> None:
         """The command could not be started."""
@@ -97,7 +116,7 @@ def open_wrapped_run(
     if place.folder is None:
         notices.say("nothing is recorded: no folder can be written")
         return None
-    launch = Launch()
+    launch, record = find_launch(place, number=0, is_told=is_told(settings))
     membership = choose_run(settings, launch, ids=random_id, resume=None, mark=None, may_join_wrapper=True)
     try:
         journal = JournalWriter.create(
@@ -113,4 +132,6 @@ def open_wrapped_run(
         return None
     claim = started_claim(run_identity(settings, {}), membership, launch, {})
     journal.append_claim(claim | {"role": "wrapper", "argv": redact_argv(list(command))})
-    return WrappedRun(journal, membership.run_id, by_write=place.append_by_write, clock=clock)
+    return WrappedRun(
+        journal, membership.run_id, launch=launch, record=record, by_write=place.append_by_write, clock=clock
+    )

@@ -61,6 +61,17 @@ class WriterEvidence:
         return self.started.body.get("rank") if self.started else None
 
     @property
+    def joined_by(self) -> str:
+        """`joined`, where a run is joined by its launch with how well that is known: strong or weak."""
+        join = self.started.body.get("join") if self.started else None
+        return str(join) if join and self.joined == "environment" else self.joined
+
+    @property
+    def place(self) -> str:
+        """Which rank on which node, for people."""
+        return f"rank {self.rank} on node {self.node_id}"
+
+    @property
     def decides(self) -> bool:
         """Whether its end says how the run ended: children of a local process never do."""
         return self.started is not None and self.joined != "parent"
@@ -104,9 +115,10 @@ def collect_writers(events: Iterable[RunEvent]) -> dict[str, WriterEvidence]:
 def assign_attempts(writers: Mapping[str, WriterEvidence]) -> int:
     """Give each writer its attempt, from 1, and return the number of attempts.
 
-    A new attempt begins when a rank of the current one starts again, when the launcher's restart count grows,
-    or when somebody resumes the run. Processes without a rank start again only if their forerunner had ended;
-    what a wrapped command starts belongs to the wrapper's attempt unless it has ranks that start again.
+    A new attempt begins when a rank of the current one starts again, when the scheduler's restart count grows, or
+    when somebody resumes the run. The count of torchrun differs between nodes, so it decides nothing. Processes
+    without a rank start again only if their forerunner had ended; what a wrapped command starts belongs to the
+    wrapper's attempt unless it has ranks that start again.
     """
     attempt = 1
     by_rank: dict[tuple[str, int | None], WriterEvidence] = {}
@@ -114,11 +126,11 @@ def assign_attempts(writers: Mapping[str, WriterEvidence]) -> int:
     deciding = sorted((w for w in writers.values() if w.decides), key=lambda w: (w.start_us, w.writer_id))
     for writer in deciding:
         place = (writer.role, writer.rank)
-        hint = int((writer.started.body.get("restart_hint") if writer.started else 0) or 0)
-        if by_rank and (hint > restarts or _starts_again(writer, by_rank.get(place))):
+        count = int((writer.started.body.get("scheduler_restart") if writer.started else 0) or 0)
+        if by_rank and (count > restarts or _starts_again(writer, by_rank.get(place))):
             attempt += 1
             by_rank = {}
-        restarts = max(restarts, hint)
+        restarts = max(restarts, count)
         by_rank[place] = writer
         writer.attempt = attempt
     for writer in writers.values():

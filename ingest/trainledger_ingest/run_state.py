@@ -5,7 +5,8 @@ For each deciding process the strongest evidence counts:
     explicit finish or exception  >  exit code or signal seen by the wrapper  >  exit without a visible status
     >  the agent saw the process gone  >  nothing: running
 
-and over the processes of the newest attempt: any failed > killed > crashed > running > finished. Children of
+and over the processes of the newest attempt: any failed > killed > crashed > running > finished; of several ranks
+the reason names the first one that ended so. Rank 0 speaks for its launch where ranks say different things. Children of
 a local process end as `ended` and never decide: they always leave without a word. `lost` is not decided here
 but when somebody looks (view runs), because it depends on the present.
 """
@@ -148,16 +149,33 @@ def _last_us(events: Sequence[RunEvent]) -> int:
 
 
 def _judge_attempt(newest: Iterable[WriterEvidence], writers: Mapping[str, WriterEvidence]) -> Verdict:
-    deciding = [w for w in newest if w.decides]
-    trainers = [w for w in deciding if w.role != "wrapper"] or deciding
+    trainers = _trainers(newest)
     verdicts = [_judge_writer(w, writers.get(w.parent or "")) for w in trainers]
     if not verdicts:
         return Verdict("running", "seen by the agent, no start event yet")
     state = next(s for s in _WORST_FIRST if any(v.state == s for v in verdicts))
-    matching = [v for v in verdicts if v.state == state]
+    matching = [(v, w) for v, w in zip(verdicts, trainers, strict=True) if v.state == state]
+    first, writer = min(matching, key=lambda m: (m[0].ended_us or 0, m[1].rank or 0, m[1].writer_id))
+    reason = first.reason
+    if state not in ("running", "finished") and len({w.rank for w in trainers}) > 1:
+        reason = f"{writer.place}: {reason}{_others(matching)}"
     ends = [v.ended_us for v in verdicts]
     ended_us = None if None in ends else max(end for end in ends if end is not None)
-    return Verdict(state, matching[0].reason, None if state == "running" else ended_us)
+    return Verdict(state, reason, None if state == "running" else ended_us)
+
+
+def _others(matching: Sequence[tuple[Verdict, WriterEvidence]]) -> str:
+    count = len({writer.rank for _, writer in matching}) - 1
+    return f" ({count} more {'rank' if count == 1 else 'ranks'} {matching[0][0].state})" if count else ""
+
+
+def _trainers(newest: Iterable[WriterEvidence]) -> list[WriterEvidence]:
+    """The processes whose ends decide: trainings, and wrappers where there is no other word of their rank."""
+    deciding = [w for w in newest if w.decides]
+    trainings = [w for w in deciding if w.role != "wrapper"]
+    ranks = {w.rank for w in trainings}
+    wrappers = [w for w in deciding if w.role == "wrapper" and w.rank not in ranks]
+    return trainings + [w for w in wrappers if not trainings or w.rank is not None]
 
 
 def _judge_writer(writer: WriterEvidence, parent: WriterEvidence | None) -> Verdict:
@@ -218,13 +236,12 @@ def _run_state(
     attempts: int,
     last_us: int,
 ) -> RunState:
-    starts = [s.evidence.started.body for s in states if s.evidence.started and s.evidence.decides]
+    starters = [s.evidence for s in states if s.evidence.decides]
+    starts = [w.started.body for w in sorted(starters, key=lambda w: not _leads(w)) if w.started]
     # The SDK takes over what the wrapper was told, so its word is the more exact of the two.
     ordered = [b for b in starts if b.get("role") != "wrapper"] + [
         b for b in starts if b.get("role") == "wrapper"
     ]
-    deciding = [w for w in newest if w.decides]
-    trainers = [w for w in deciding if w.role != "wrapper"] or deciding
     return RunState(
         project=str(_first(ordered, "project") or ""),
         experiment=_first(ordered, "experiment"),
@@ -237,12 +254,17 @@ def _run_state(
         state=verdict.state,
         reason=verdict.reason,
         attempts=attempts,
-        ranks=len({w.rank for w in trainers}) or 1,
+        ranks=len({w.rank for w in _trainers(newest)}) or 1,
         nodes=len({w.node_id for w in newest}) or 1,
         started_us=min((s.evidence.start_us for s in states), default=None),
         ended_us=verdict.ended_us,
         last_us=last_us,
     )
+
+
+def _leads(writer: WriterEvidence) -> bool:
+    """Whether it is rank 0, or a single process."""
+    return not writer.rank
 
 
 def _first(bodies: Iterable[Mapping[str, Any]], name: str) -> Any:
@@ -262,7 +284,11 @@ def _setting_changes(
         changes = fields.get(event.type)
         if changes:
             rows.extend((event, setting) for setting in event.body.get(changes) or ())
-    newest = {setting["key"]: index for index, (_, setting) in enumerate(rows)}
+    newest: dict[str, int] = {}
+    for leads in (False, True):
+        for index, (event, setting) in enumerate(rows):
+            if _leads(writers[event.writer_id]) is leads:
+                newest[setting["key"]] = index
     return tuple(
         SettingChange(
             key=setting["key"],
@@ -285,8 +311,15 @@ def _goals(ordered: Iterable[RunEvent]) -> Iterable[Goal]:
 def _provenance(
     ordered: Iterable[RunEvent], writers: Mapping[str, WriterEvidence]
 ) -> tuple[ProvenanceFacts, ...]:
-    newest = {writers[e.writer_id].attempt: e.body for e in ordered if e.type == "provenance"}
+    captures = [event for event in ordered if event.type == "provenance"]
+    # Sorted is stable: the newest of rank 0 comes last. A capture has no rank; its parent has.
+    captures.sort(key=lambda event: _leads(_starter(writers[event.writer_id], writers)))
+    newest = {writers[event.writer_id].attempt: event.body for event in captures}
     return tuple(ProvenanceFacts(attempt, body) for attempt, body in sorted(newest.items()))
+
+
+def _starter(writer: WriterEvidence, writers: Mapping[str, WriterEvidence]) -> WriterEvidence:
+    return writer if writer.started else writers.get(writer.parent or "", writer)
 
 
 def _inputs(ordered: Iterable[RunEvent]) -> tuple[Mapping[str, Any], ...]:

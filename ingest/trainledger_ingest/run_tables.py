@@ -82,6 +82,10 @@ _SCHEMAS = {
             ("exit_code", pa.int32()),
             ("signal", pa.int32()),
             ("gap_points", pa.uint64()),
+            ("node_rank", pa.uint32()),
+            ("launcher", pa.string()),
+            ("joined", pa.string()),
+            ("decides", pa.bool_()),
         ]
     ),
     "param_changes": _SETTING_CHANGES,
@@ -256,6 +260,10 @@ def _writer_rows(picture: RunPicture) -> Iterable[dict[str, Any]]:
             "exit_code": writer.exit_code,
             "signal": writer.signal,
             "gap_points": evidence.gap_points,
+            "node_rank": started.get("node_rank"),
+            "launcher": started.get("launcher") or "single",
+            "joined": evidence.joined_by,
+            "decides": evidence.decides,
         }
 
 

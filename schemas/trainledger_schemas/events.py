@@ -200,6 +200,12 @@ class RunStarted(TypedDict):
     restart_hint: int | None
     argv: list[str]
     config: list[Setting]
+    node_rank: int | None
+    scope: str | None
+    launch_id: str | None
+    join: str | None
+    scheduler_restart: int | None
+    ordinal: int | None
 
 
 class ParamsChanged(TypedDict):

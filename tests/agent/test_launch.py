@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainledger.launch import Launch, detect_launch, run_id_of
+from trainledger.launch import Launch, detect_launch, rank_variable, run_id_of
 
 PARENT = "boot:100:5000"
 TORCHRUN = {
@@ -33,30 +33,205 @@ OPEN_MPI = {
 }
 MPICH = {"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"}
 BARE = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "node1", "MASTER_PORT": "1234"}
+DEEPSPEED = BARE | {
+    "RANK": "9",
+    "LOCAL_RANK": "1",
+    "WORLD_SIZE": "16",
+    "LOCAL_SIZE": "8",
+    "CROSS_RANK": "1",
+    "CROSS_SIZE": "2",
+}
+HOROVOD = {
+    "HOROVOD_RANK": "3",
+    "HOROVOD_SIZE": "4",
+    "HOROVOD_LOCAL_RANK": "1",
+    "HOROVOD_LOCAL_SIZE": "2",
+    "HOROVOD_CROSS_RANK": "1",
+    "HOROVOD_CROSS_SIZE": "2",
+    "HOROVOD_GLOO_RENDEZVOUS_ADDR": "10.0.0.1",
+    "HOROVOD_GLOO_RENDEZVOUS_PORT": "40001",
+}
+RAY = BARE | {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "NODE_RANK": "1", "RAY_JOB_ID": "01000000"}
+# A pod of Kubeflow's Trainer: torchrun reads PET_ variables and its workers still have them.
+TRAINER_POD = {
+    "PET_NNODES": "2",
+    "PET_NPROC_PER_NODE": "2",
+    "PET_NODE_RANK": "1",
+    "PET_MASTER_ADDR": "job-node-0-0.job",
+    "PET_MASTER_PORT": "29500",
+}
+TRAINER = TRAINER_POD | {
+    "RANK": "3",
+    "LOCAL_RANK": "1",
+    "WORLD_SIZE": "4",
+    "LOCAL_WORLD_SIZE": "2",
+    "GROUP_RANK": "1",
+    "MASTER_ADDR": "job-node-0-0.job",
+    "MASTER_PORT": "29500",
+    "TORCHELASTIC_RUN_ID": "none",
+}
+PODS = {"TRAINLEDGER_SCOPE": "5f3c-jobset-uid"}
+MVAPICH = {"MV2_COMM_WORLD_RANK": "1", "MV2_COMM_WORLD_LOCAL_RANK": "1", "MV2_COMM_WORLD_SIZE": "2"}
+GROUP = {"PROCESS_GROUP_RANK": "1", "PROCESS_GROUP_SIZE": "2"}
+ALONE = ("single", None, None, None, None)
 
 
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
-        ({}, ("single", None, None, None)),
-        (TORCHRUN, ("torchrun", 3, 1, 8)),
-        (TORCHRUN | SLURM, ("torchrun", 3, 1, 8)),
-        (TORCHRUN | {"TRAINLEDGER_RANK": "0", "TRAINLEDGER_WORLD_SIZE": "2"}, ("explicit", 0, None, 2)),
-        (SLURM, ("slurm", 5, 1, 6)),
-        (SLURM | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, ("single", None, None, None)),
-        (OPEN_MPI, ("openmpi", 1, 1, 4)),
-        (MPICH, ("mpich", 1, 1, 2)),
-        (BARE, ("bare", 0, None, 2)),
-        (TORCHRUN | {"RANK": "8"}, ("single", None, None, None)),
-        (TORCHRUN | {"RANK": "-1"}, ("single", None, None, None)),
-        (TORCHRUN | {"RANK": "x"}, ("single", None, None, None)),
-        (TORCHRUN | {"RANK": "9" * 5000, "WORLD_SIZE": "9" * 5000}, ("single", None, None, None)),
-        (TORCHRUN | {"RANK": "0", "WORLD_SIZE": "1"}, ("single", None, None, None)),
-        ({"RANK": "1"}, ("single", None, None, None)),
+        pytest.param({}, ALONE, id="nothing"),
+        pytest.param(TORCHRUN, ("torchrun", 3, 1, 8, None), id="torchrun"),
+        pytest.param(TORCHRUN | {"GROUP_RANK": "0"}, ("torchrun", 3, 1, 8, 0), id="torchrun, its node"),
+        pytest.param(TORCHRUN | SLURM, ("torchrun", 3, 1, 8, None), id="torchrun in srun"),
+        pytest.param(TORCHRUN | OPEN_MPI, ("torchrun", 3, 1, 8, None), id="torchrun in mpirun"),
+        pytest.param(
+            TORCHRUN | {"LOCAL_RANK": "0"}, ("torchrun", 3, 0, 8, None), id="torchrun --virtual-local-rank"
+        ),
+        pytest.param(
+            TORCHRUN | {"ACCELERATE_MIXED_PRECISION": "bf16"}, ("accelerate", 3, 1, 8, None), id="accelerate"
+        ),
+        pytest.param(
+            OPEN_MPI | {"ACCELERATE_USE_FSDP": "1"}, ("openmpi", 1, 1, 4, None), id="accelerate over mpirun"
+        ),
+        pytest.param(
+            TORCHRUN | {"TRAINLEDGER_RANK": "0", "TRAINLEDGER_WORLD_SIZE": "2"},
+            ("explicit", 0, None, 2, None),
+            id="our own variables beat all",
+        ),
+        pytest.param(DEEPSPEED, ("deepspeed", 9, 1, 16, 1), id="deepspeed"),
+        pytest.param(DEEPSPEED | SLURM, ("deepspeed", 9, 1, 16, 1), id="deepspeed in an allocation"),
+        pytest.param(HOROVOD, ("horovod", 3, 1, 4, 1), id="horovod"),
+        pytest.param(RAY, ("ray", 0, 0, 2, 1), id="ray"),
+        pytest.param({"RAY_JOB_ID": "01000000"}, ALONE, id="a task of ray"),
+        pytest.param(SLURM | {"SLURM_NODEID": "2"}, ("slurm", 5, 1, 6, 2), id="srun"),
+        pytest.param(
+            SLURM | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, ALONE, id="srun with one task"
+        ),
+        pytest.param({"SLURM_JOB_ID": "77", "SLURM_NTASKS": "8"}, ALONE, id="the script of sbatch"),
+        pytest.param(
+            SLURM | {"RANK": "5", "WORLD_SIZE": "6"}, ("slurm", 5, 1, 6, None), id="srun, RANK from PROCID"
+        ),
+        pytest.param(
+            SLURM | {"RANK": "41", "LOCAL_RANK": "1", "WORLD_SIZE": "48"},
+            ("bare", 41, 1, 48, None),
+            id="a task a node that starts a process a GPU",
+        ),
+        pytest.param(
+            SLURM | TORCHRUN | {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"},
+            ALONE,
+            id="torchrun of one process in each task of srun",
+        ),
+        pytest.param(OPEN_MPI, ("openmpi", 1, 1, 4, None), id="open mpi"),
+        pytest.param(OPEN_MPI | SLURM, ("openmpi", 1, 1, 4, None), id="open mpi in an allocation"),
+        pytest.param(MPICH, ("mpich", 1, 1, 2, None), id="mpich"),
+        pytest.param(MVAPICH, ("mvapich", 1, 1, 2, None), id="mvapich"),
+        pytest.param(TRAINER, ("torchrun", 3, 1, 4, 1), id="kubeflow trainer, worker"),
+        pytest.param(TRAINER_POD, ("torchrun", None, None, None, 1), id="kubeflow trainer, around torchrun"),
+        pytest.param(
+            BARE | {"JOB_COMPLETION_INDEX": "1"}, ("bare", 0, None, 2, None), id="indexed job of kubernetes"
+        ),
+        pytest.param(BARE, ("bare", 0, None, 2, None), id="bare"),
+        pytest.param(GROUP, ("process_group", 1, None, 2, None), id="process group of torch"),
+        pytest.param(GROUP | BARE, ("process_group", 1, None, 2, None), id="process group beats RANK"),
+        pytest.param(TORCHRUN | {"RANK": "8"}, ALONE, id="rank beyond size"),
+        pytest.param(TORCHRUN | {"RANK": "-1"}, ALONE, id="negative rank"),
+        pytest.param(TORCHRUN | {"RANK": "x"}, ALONE, id="no number"),
+        pytest.param(TORCHRUN | {"RANK": "9" * 5000, "WORLD_SIZE": "9" * 5000}, ALONE, id="huge"),
+        pytest.param(TORCHRUN | {"RANK": "0", "WORLD_SIZE": "1"}, ALONE, id="one process"),
+        pytest.param({"RANK": "1"}, ALONE, id="rank without size"),
     ],
 )
 def test_place_in_the_launch(environ: dict[str, str], expected: tuple[object, ...]) -> None:
-    assert detect_launch(environ, parent=PARENT)[:4] == expected
+    launch = detect_launch(environ, parent=PARENT)
+    assert (launch.launcher, launch.rank, launch.local_rank, launch.world_size, launch.node_rank) == expected
+
+
+@pytest.mark.parametrize(
+    ("environ", "scope", "launch_id", "joins"),
+    [
+        pytest.param(TORCHRUN, None, "elastic job-7", "weak", id="short id that people make up"),
+        pytest.param(
+            TORCHRUN | {"TORCHELASTIC_RUN_ID": "3f1c9a2e-77"}, None, "elastic 3f1c9a2e-77", "strong", id="id"
+        ),
+        pytest.param(TORCHRUN | SLURM, "c/77", "elastic job-7", "strong", id="short id in a job"),
+        pytest.param(
+            TORCHRUN | {"TORCHELASTIC_RUN_ID": "none"}, None, "master 10.0.0.1:29500 of 8", "weak", id="none"
+        ),
+        pytest.param(
+            TORCHRUN | ONE_NODE, None, f"launched by {PARENT} of 8", "strong", id="none on one node"
+        ),
+        pytest.param(
+            TORCHRUN | SLURM | {"TORCHELASTIC_RUN_ID": "none"}, "c/77", "step 0", "strong", id="none in srun"
+        ),
+        pytest.param(SLURM, "c/77", "step 0", "strong", id="srun"),
+        pytest.param(SLURM | {"SLURM_ARRAY_TASK_ID": "4"}, "c/77/4", "step 0", "strong", id="array"),
+        pytest.param(
+            SLURM | {"SLURM_HET_SIZE": "2", "SLURM_JOB_ID": "78", "SLURM_JOB_ID_HET_GROUP_0": "77"},
+            "c/77",
+            "step 0",
+            "strong",
+            id="heterogeneous job",
+        ),
+        pytest.param(DEEPSPEED, None, "master node1:1234 of 16", "weak", id="deepspeed by ssh"),
+        pytest.param(
+            DEEPSPEED | {"ELASTIC_RUN_ID": "a-long-id"}, None, "elastic a-long-id", "strong", id="deepspeed"
+        ),
+        pytest.param(HOROVOD, None, "master 10.0.0.1:40001 of 4", "weak", id="horovod"),
+        pytest.param(
+            RAY | {"RAY_TRIAL_ID": "t1"}, "ray 01000000/t1", "master node1:1234 of 2", "strong", id="ray"
+        ),
+        pytest.param(OPEN_MPI, None, "pmix 1234 of 4", "strong", id="open mpi"),
+        pytest.param(MPICH, None, f"launched by {PARENT} of 2", "strong", id="mpich on one node"),
+        pytest.param(
+            MPICH | {"MPI_LOCALNRANKS": "1"}, None, f"launched by {PARENT} of 2", "weak", id="mpich on two"
+        ),
+        pytest.param(TRAINER, None, "master job-node-0-0.job:29500 of 4", "weak", id="trainer, no uid"),
+        pytest.param(
+            TRAINER | PODS, "5f3c-jobset-uid", "master job-node-0-0.job:29500 of 4", "strong", id="trainer"
+        ),
+        pytest.param(
+            TRAINER_POD | PODS, "5f3c-jobset-uid", "master job-node-0-0.job:29500 of 0", "strong", id="pod"
+        ),
+        pytest.param(
+            BARE | {"MASTER_ADDR": "127.0.0.1"}, None, f"launched by {PARENT} of 2", "strong", id="loop"
+        ),
+        pytest.param(
+            {"RANK": "0", "WORLD_SIZE": "2"}, None, f"launched by {PARENT} of 2", "weak", id="no master"
+        ),
+    ],
+)
+def test_what_the_ranks_share(environ: dict[str, str], scope: str | None, launch_id: str, joins: str) -> None:
+    launch = detect_launch(environ, parent=PARENT)
+    assert (launch.scope, launch.launch_id, launch.joins()) == (scope, launch_id, joins)
+
+
+def test_a_namespace_of_open_mpi_that_another_host_has_too_is_told_from_it() -> None:
+    name = "OMPI_MCA_orte_precondition_transports"
+    one, other = (
+        key(OPEN_MPI | {name: "09227a20a0005a91-85ef"}),
+        key(OPEN_MPI | {name: "19227a20a0005a91-85ef"}),
+    )
+    assert one != other and one is not None and "09227a20a0005a91" not in one
+
+
+def test_only_the_scheduler_counts_restarts_of_a_job() -> None:
+    found = detect_launch(TORCHRUN | SLURM | {"SLURM_RESTART_COUNT": "1"})
+    assert (found.restart_hint, found.scheduler_restart) == (2, 1)
+    assert detect_launch(TORCHRUN).scheduler_restart is None
+    assert detect_launch(TRAINER | {"TRAINLEDGER_RESTART_COUNT": "3"}).scheduler_restart == 3
+
+
+@pytest.mark.parametrize(
+    ("environ", "variable"),
+    [
+        pytest.param(TORCHRUN | SLURM, "RANK", id="torchrun"),
+        pytest.param(SLURM, "SLURM_PROCID", id="srun"),
+        pytest.param(OPEN_MPI, "OMPI_COMM_WORLD_RANK", id="open mpi"),
+        pytest.param({}, None, id="single"),
+    ],
+)
+def test_the_variable_that_says_the_rank(environ: dict[str, str], variable: str | None) -> None:
+    assert rank_variable(environ) == variable
 
 
 def key(environ: dict[str, str], parent: str = PARENT) -> str | None:
@@ -91,16 +266,9 @@ def test_launches_that_are_not_one_have_different_keys() -> None:
     assert len(set(found)) == len(found) and None not in found
 
 
-def test_only_the_address_of_a_master_is_weak() -> None:
-    none = TORCHRUN | {"TORCHELASTIC_RUN_ID": "none"}
-    assert detect_launch(none, parent=PARENT).is_weak and detect_launch(BARE, parent=PARENT).is_weak
-    for strong in (TORCHRUN, none | SLURM, none | ONE_NODE, SLURM, OPEN_MPI, MPICH):
-        assert not detect_launch(strong, parent=PARENT).is_weak
-
-
 def test_what_nobody_shares_has_no_key() -> None:
-    assert key({"RANK": "0", "WORLD_SIZE": "2"}) is None
-    assert key({"PMI_RANK": "0", "PMI_SIZE": "2"}) is None
+    assert key({"RANK": "0", "WORLD_SIZE": "2"}, "") is None
+    assert key({"PMI_RANK": "0", "PMI_SIZE": "2"}, "") is None
     assert key({}) is None
 
 

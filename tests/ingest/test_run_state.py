@@ -146,6 +146,114 @@ def test_attempts_count_a_rank_that_starts_again() -> None:
     assert picture.run.ranks == 2
 
 
+def ranks(prefix: str, at_s: int, count: int = 4, **body: Any) -> list[RunEvent]:
+    return [
+        started(f"{prefix}{rank}", at_s, rank=rank, world_size=count, joined="environment", **body)
+        for rank in range(count)
+    ]
+
+
+def test_counts_of_torchrun_that_differ_between_nodes_make_no_attempts() -> None:
+    events = ranks("a", 1, 2, restart_hint=0) + [gone("a0", 4), gone("a1", 4)]
+    # Node 1 has a new agent, which counts from 0.
+    events += [
+        started("b0", 5, rank=0, joined="environment", restart_hint=1),
+        started("b1", 5, rank=1, joined="environment", restart_hint=0),
+        gone("b0", 8),
+        gone("b1", 8),
+        started("c1", 9, rank=1, joined="environment", restart_hint=1),
+        started("c0", 10, rank=0, joined="environment", restart_hint=2),
+    ]
+    picture = judge_run(RUN, events)
+    assert [(w.evidence.writer_id, w.evidence.attempt) for w in picture.writers] == [
+        ("a0", 1), ("a1", 1), ("b0", 2), ("b1", 2), ("c1", 3), ("c0", 3)
+    ]  # fmt: skip
+
+
+def test_a_job_that_its_scheduler_starts_again_is_a_new_attempt_though_its_ranks_are_others() -> None:
+    events = ranks("a", 1, 1, scheduler_restart=0) + [
+        gone("a0", 4),
+        started("b1", 5, rank=1, joined="environment", scheduler_restart=1),
+        started("b0", 6, rank=0, joined="environment", scheduler_restart=1),
+    ]
+    assert [w.evidence.attempt for w in judge_run(RUN, events).writers] == [1, 2, 2]
+
+
+def test_the_reason_names_the_rank_that_ended_first_and_counts_the_others() -> None:
+    events = ranks("a", 1) + [gone("a3", 5), gone("a0", 6), gone("a1", 6), gone("a2", 6)]
+    run = judge_run(RUN, events).run
+    assert (run.state, run.ranks) == ("crashed", 4)
+    assert run.reason == (
+        "rank 3 on node node-1: the process is gone and left no exit record (3 more ranks crashed)"
+    )
+    assert judge_run(RUN, events[:5]).run.reason.startswith("rank 3 on node node-1: the process is gone")
+
+
+def test_a_rank_known_by_its_wrapper_alone_counts_and_decides() -> None:
+    events = [
+        started("w0", 1, role="wrapper", rank=0, joined="environment"),
+        started("w1", 1, role="wrapper", rank=1, joined="environment"),
+        started("a0", 2, rank=0, joined="wrapper", parent_writer="w0"),
+        exited("a0", 4, "finished", "finish"),
+        exited("w0", 5, "finished", "exit_code", role="wrapper", exit_code=0),
+        exited("w1", 5, "killed", "signal", role="wrapper", signal=9),
+    ]
+    run = judge_run(RUN, events).run
+    assert (run.state, run.ranks, run.attempts) == ("killed", 2, 1)
+    assert run.reason == "rank 1 on node node-1: signal: signal 9"
+
+
+def test_rank_0_speaks_for_its_launch() -> None:
+    def of(rank: int, at_s: int) -> RunEvent:
+        config = [{"key": "seed", "value": str(rank), "number": float(rank)}]
+        return started(f"a{rank}", at_s, rank=rank, joined="environment", name=f"n{rank}", config=config)
+
+    def code(rank: int, at_s: int) -> RunEvent:
+        body = {"commit": f"c{rank}", "argv": []}
+        return RunEvent(at_s * 10 + 3, "provenance", f"p{rank}", "node-1", at_s * SECOND_US, body)
+
+    def seen(rank: int) -> RunEvent:
+        body = {"parent_writer": f"a{rank}", "alive": True}
+        return RunEvent(90 + rank, "writer_seen", f"p{rank}", "node-1", 9 * SECOND_US, body)
+
+    events = [of(1, 1), of(0, 2), of(2, 3), code(0, 4), code(1, 5), seen(0), seen(1)]
+    picture = judge_run(RUN, events)
+    assert picture.run.name == "n0" and picture.provenance[0].body["commit"] == "c0"
+    assert [(p.number, p.is_current) for p in picture.params] == [(1, False), (0, True), (2, False)]
+
+
+@st.composite
+def launches(draw: st.DrawFn) -> list[RunEvent]:
+    """Attempts of a launch, each after the one before; in each any ranks, which end in any way, or do not."""
+    events: list[RunEvent] = []
+    for attempt in range(draw(st.integers(1, 3))):
+        for rank in draw(st.sets(st.integers(0, 3), min_size=1)):
+            writer, at_s = f"{attempt}{rank}", attempt * 100 + draw(st.integers(1, 9))
+            count = draw(st.sampled_from([None, attempt]))
+            events.append(
+                started(writer, at_s, rank=rank, joined="environment", scheduler_restart=count, name=writer)
+            )
+            end = draw(st.sampled_from(["gone", "failed", "finished", "killed", None]))
+            if end == "gone":
+                events.append(gone(writer, at_s + 50))
+            elif end is not None:
+                events.append(exited(writer, at_s + 50, end, "finish"))
+    return events
+
+
+@given(launches(), st.randoms(use_true_random=False))
+def test_ranks_and_attempts_do_not_depend_on_the_order_of_events(
+    events: list[RunEvent], shuffle: random.Random
+) -> None:
+    shuffled = list(events)
+    shuffle.shuffle(shuffled)
+    first, second = judge_run(RUN, events), judge_run(RUN, shuffled)
+    assert first == second
+    for attempt in range(1, first.run.attempts + 1):
+        found = [w.evidence.rank for w in first.writers if w.evidence.attempt == attempt]
+        assert found and len(found) == len(set(found))
+
+
 def test_two_unranked_processes_at_once_are_one_attempt_and_one_after_the_other_two() -> None:
     together = [started("a", 1, joined="environment"), started("b", 2, joined="environment"), gone("a", 9)]
     after = [started("a", 1, joined="environment"), gone("a", 2), started("b", 3, joined="environment")]

@@ -30,6 +30,7 @@ VIEWS: dict[str, dict[str, str]] = {
         "local_rank": "Nullable(UInt32)", "world_size": "Nullable(UInt32)", "node_id": TEXT, "pid": "UInt32",
         "device_ids": "Array(String)", "started_at": f"Nullable({AT})", "last_seen_at": AT, "state": TEXT,
         "exit_code": "Nullable(Int32)", "signal": "Nullable(Int32)", "gap_points": "UInt64",
+        "node_rank": "Nullable(UInt32)", "launcher": TEXT, "joined": TEXT, "decides": "Bool",
     },
     "params": {
         "run_id": "UUID", "key": TEXT, "value": TEXT, "value_number": MAYBE_NUMBER, "attempt": "UInt16", "set_at": AT,
@@ -359,3 +360,36 @@ def test_a_lost_run_heals_when_its_node_is_heard_of_again(tables: FilledTables) 
 def test_another_node_that_is_alive_does_not_hide_the_silence(tables: FilledTables) -> None:
     tables.present(SystemClock().wall_ns() // 1000, node="a-neighbour")
     assert lost_run(tables, 43, silent_s=200)["state"] == "lost"
+
+
+def test_one_silent_node_of_several_is_named_and_the_run_goes_on(tables: FilledTables) -> None:
+    now_us = SystemClock().wall_ns() // 1000
+    for rank, node in enumerate(("loud", "silent", "silent")):
+        tables.started(
+            51,
+            151 + rank,
+            now_us - 3600 * S,
+            node=node,
+            rank=rank,
+            world_size=3,
+            joined="environment",
+            join="weak",
+        )
+    tables.present(now_us, node="loud")
+    tables.present(now_us - 100 * S, node="silent")
+    tables.take_in()
+    runs, writers = f"WHERE run_id = '{id_of(51)}'", f"WHERE run_id = '{id_of(51)}' ORDER BY rank"
+    (row,) = tables.rows("runs", rest=runs)
+    assert (row["state"], row["ranks"], row["nodes"]) == ("running", 3, 2)
+    assert row["state_reason"] == "no word for 90 s from rank 1 on node silent, rank 2 on node silent"
+    assert [(w["state"], w["joined"]) for w in tables.rows("run_writers", rest=writers)] == [
+        ("running", "weak"), ("lost", "weak"), ("lost", "weak")
+    ]  # fmt: skip
+    # What is left is on the silent node.
+    tables.exited(51, 151, now_us)
+    tables.take_in()
+    assert tables.rows("runs", rest=runs)[0]["state"] == "lost"
+    tables.present(SystemClock().wall_ns() // 1000, node="silent")
+    tables.take_in()
+    (row,) = tables.rows("runs", rest=runs)
+    assert row["state"] == "running" and "90 s" not in row["state_reason"]

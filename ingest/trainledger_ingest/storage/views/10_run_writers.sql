@@ -15,7 +15,11 @@ CREATE OR REPLACE VIEW {views}.run_writers (
   state String COMMENT 'running, ended, finished, failed, killed, crashed or lost',
   exit_code Nullable(Int32) COMMENT 'exit code, where known',
   signal Nullable(Int32) COMMENT 'signal that ended it, where known',
-  gap_points UInt64 COMMENT 'points it could not write down, counted'
+  gap_points UInt64 COMMENT 'points it could not write down, counted',
+  node_rank Nullable(UInt32) COMMENT 'number of its node in the launch, where the launcher says it',
+  launcher String COMMENT 'what started it: single, torchrun, slurm, openmpi and so on',
+  joined String COMMENT 'how it came to its run: new, strong or weak (by what its launch shares), environment (it was told), parent, wrapper, resume',
+  decides Bool COMMENT 'whether its end decides how the run ended; children of a process never do'
 ) AS
 SELECT
   w.run_id AS run_id, w.attempt AS attempt, w.writer_id AS writer_id, w.rank AS rank, w.local_rank AS local_rank,
@@ -24,7 +28,8 @@ SELECT
   if(w.state = 'running', greatest(w.last_event_at, n.seen_at), w.last_event_at) AS last_seen_at,
   if(w.state = 'running' AND greatest(w.last_event_at, n.seen_at) < now64(6, 'UTC') - INTERVAL 90 SECOND,
      'lost', toString(w.state)) AS state,
-  w.exit_code AS exit_code, w.signal AS signal, w.gap_points AS gap_points
+  w.exit_code AS exit_code, w.signal AS signal, w.gap_points AS gap_points, w.node_rank AS node_rank,
+  toString(w.launcher) AS launcher, toString(w.joined) AS joined, w.decides AS decides
 FROM (SELECT * FROM {generation}.writer_states FINAL) AS w
 LEFT JOIN (
   SELECT node_id, max(at) AS seen_at FROM {generation}.node_events

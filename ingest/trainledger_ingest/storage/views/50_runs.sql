@@ -25,8 +25,12 @@ CREATE OR REPLACE VIEW {views}.runs (
 ) AS
 SELECT r.run_id AS run_id, r.project AS project, r.experiment AS experiment, r.name AS name, r.team AS team,
   r.user AS user,
-  if(r.state = 'running' AND greatest(r.last_event_at, w.seen_at) < now64(6, 'UTC') - INTERVAL 90 SECOND, 'lost', toString(r.state)) AS state,
-  if(r.state = 'running' AND greatest(r.last_event_at, w.seen_at) < now64(6, 'UTC') - INTERVAL 90 SECOND,
+  -- Lost when nobody who is left is heard of; one silent node beside others that run is a reason, no state.
+  if(r.state = 'running' AND w.heard = 0 AND (w.silent > 0 OR greatest(r.last_event_at, w.seen_at)
+     < now64(6, 'UTC') - INTERVAL 90 SECOND), 'lost', toString(r.state)) AS state,
+  multiIf(r.state != 'running', r.state_reason,
+     w.silent > 0 AND r.nodes > 1, concat('no word for 90 s from ', w.silent_places),
+     w.silent > 0 OR (w.heard = 0 AND greatest(r.last_event_at, w.seen_at) < now64(6, 'UTC') - INTERVAL 90 SECOND),
      'no word from its node for 90 s', r.state_reason) AS state_reason,
   r.attempts AS attempts, r.ranks AS ranks, r.nodes AS nodes, r.started_at AS started_at, r.ended_at AS ended_at,
   greatest(r.last_event_at, w.seen_at) AS last_seen_at,
@@ -35,8 +39,13 @@ SELECT r.run_id AS run_id, r.project AS project, r.experiment AS experiment, r.n
   if(r.team IS NULL, NULL, 'declared team') AS payer_evidence, if(p.is_same, r.grade_if_repeated, r.grade) AS grade, r.tags AS tags
 FROM (SELECT * FROM {generation}.run_states FINAL) AS r
 LEFT ANY JOIN (
-  SELECT run_id, max(last_seen_at) AS seen_at FROM {views}.run_writers GROUP BY run_id
-) AS w ON w.run_id = r.run_id
+  SELECT run_id, attempt, max(last_seen_at) AS seen_at,
+    countIf(decides AND state = 'running') AS heard, countIf(decides AND state = 'lost') AS silent,
+    arrayStringConcat(arraySlice(arraySort(groupUniqArrayIf(
+      concat(if(rank IS NULL, '', concat('rank ', toString(rank), ' on ')), 'node ', node_id),
+      decides AND state = 'lost')), 1, 8), ', ') AS silent_places
+  FROM {views}.run_writers GROUP BY run_id, attempt
+) AS w ON w.run_id = r.run_id AND w.attempt = r.attempts
 LEFT ANY JOIN (
   SELECT run_id, if(unpriced = 0 AND currencies = 1, total, NULL) AS cost, if(unpriced = 0 AND currencies = 1, one, NULL)
     AS currency, gpu_hours
