@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from importlib.abc import MetaPathFinder
 from importlib.util import find_spec
 
 import typer
@@ -46,6 +47,7 @@ def main(argv: list[str]) -> int:
 
     Our own errors go on to `trainledger.cli`, which turns every error into one line and a status."""
     quiet_libraries()
+    sys.meta_path.insert(0, _WithoutPandas())
     try:
         result = app(args=_plain_arguments(argv), prog_name="trainledger", standalone_mode=False)
     except Exit as end:
@@ -63,6 +65,14 @@ def main(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return result if isinstance(result, int) else 0
+
+
+class _WithoutPandas(MetaPathFinder):
+    """Where pandas is installed, pyarrow imports it to convert a plain list: half a second that no command needs."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError("pandas is not needed by this command", name=fullname)
 
 
 # No option has a blank in its name: this is SQL that begins with a comment.

@@ -85,3 +85,43 @@ def test_views_stay_on_their_generation_until_they_are_turned_over() -> None:
     assert migrate(store) == second
     assert migrate(store, generation=1) == first
     assert current_generation(store) == 1
+
+
+class CountingStore(FaultyStore):
+    """Counts the views that are made."""
+
+    made = 0
+
+    def command(self, sql: str, parameters: Mapping[str, object] | None = None) -> None:
+        self.made += sql.startswith("CREATE OR REPLACE VIEW")
+        super().command(sql, parameters)
+
+
+def test_views_are_made_again_only_when_they_are_not_just_those_wanted() -> None:
+    store = CountingStore(unused_store())
+    schema = migrate(store)
+    first, store.made = store.made, 0
+    migrate(store)
+    assert (first > len(public_view_names()) - 1, store.made) == (True, 0)
+    store.inner.command(f"DROP VIEW {schema.views_database}.runs")
+    migrate(store)
+    assert store.made == first
+    store.inner.command(
+        f"INSERT INTO {store.database}.schema_migrations SELECT 1, 'views of another version', now64(6, 'UTC')"
+    )
+    migrate(store)
+    assert store.made == 2 * first
+
+
+def test_a_crash_between_two_views_is_seen_by_the_version_before_it() -> None:
+    store = unused_store()
+    migrate(store)
+    store.command(
+        f"INSERT INTO {store.database}.schema_migrations SELECT 1, 'views of another version', now64(6, 'UTC')"
+    )
+    statements_before_views = 3
+    with pytest.raises(Crash):
+        migrate(DyingStore(store, command=statements_before_views + 5))
+    counting = CountingStore(store)
+    migrate(counting)
+    assert counting.made
