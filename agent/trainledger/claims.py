@@ -185,7 +185,8 @@ def _text(value: Any) -> str | None:
 
 
 def _cut(text: str) -> str:
-    return text[:_NAME_CHARACTERS_MAX]
+    # Searched for secrets first: one that is cut in two is not known.
+    return redact(text[:_ARGUMENTS_CHARACTERS_MAX])[:_NAME_CHARACTERS_MAX]
 
 
 def _default_project() -> str:

@@ -4,10 +4,10 @@ Guarantees: every line that ended is returned once and in order; a last line wit
 `close`; a progress bar that redraws itself with carriage returns gives its last state at most once a second,
 and its final state always; bytes that are not UTF-8 become U+FFFD; nothing grows without a bound.
 
-Limits: a line is cut into pieces of LINE_BYTES_MAX, of which LINE_PIECES_MAX are kept; what was left out is
-counted in a line of its own, and in `left_out_bytes` and `left_out_lines` of the splitter. Terminal escape sequences
-(colours, cursor movement) and backspaces are left out, since they say how text was painted, and could repaint the
-terminal of whoever reads the log later.
+Limits: a line is cut into pieces of at most LINE_BYTES_MAX, between words; LINE_PIECES_MAX of them are kept, and what
+was left out is counted in a line of its own, and in `left_out_bytes` and `left_out_lines` of the splitter. Terminal
+escape sequences (colours, cursor movement) and backspaces are left out, since they say how text was painted, and could
+repaint the terminal of whoever reads the log later.
 """
 
 import re
@@ -19,6 +19,10 @@ LINE_BYTES_MAX = 16 * 1024
 LINE_PIECES_MAX = 64
 STATE_INTERVAL_US = 1_000_000
 
+# How far back from the end of a piece a gap is looked for: longer than any secret but a key file.
+GAP_BYTES_MAX = 4096
+# Not behind a sign of assignment: name and value belong together.
+_GAPS = re.compile(rb"(?<![:=])[\s,;&]")
 _ESCAPES = re.compile(
     rb"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # control sequences: colours, cursor, erase
     rb"|\][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)?"  # operating system commands: titles, links
@@ -114,9 +118,7 @@ class LineSplitter:
         """Take whole pieces off a line that is too long to wait for its end; returns what is left."""
         start = 0
         while len(line) - start > LINE_BYTES_MAX:
-            end = start + LINE_BYTES_MAX
-            # Not between the bytes of one character, if the text is UTF-8 at all.
-            end -= next((back for back in range(4) if line[end - back] & 0xC0 != 0x80), 0)
+            end = _last_gap(line, start + LINE_BYTES_MAX)
             self._keep_piece(line[start:end], lines)
             start = end
         return line[start:]
@@ -127,6 +129,15 @@ class LineSplitter:
         else:
             self._left_out_bytes += len(piece)
         self._pieces += 1
+
+
+def _last_gap(line: bytes, end: int) -> int:
+    """Where to cut a line that is too long, at most at `end`: between words, so that a secret stays in one piece
+    and is known; where there is no gap, between characters."""
+    gaps = _GAPS.finditer(line, end - GAP_BYTES_MAX, end)
+    last = max((gap.end() for gap in gaps), default=0)
+    # Not between the bytes of one character, if the text is UTF-8 at all.
+    return last or end - next((back for back in range(4) if line[end - back] & 0xC0 != 0x80), 0)
 
 
 def _squeeze(rest: bytes) -> bytes:

@@ -40,6 +40,8 @@ KEYS_A_CALL_MAX = 100_000
 TEXT_CHARACTERS_MAX = 40_000
 TEXT_BYTES_MAX = 64 << 10
 # An item of a JSON list takes at least two characters ("0,"), so no more can be seen in the text.
+# No form of a secret is shorter; most keys are.
+SECRET_CHARACTERS_MIN = 12
 _LIST_ITEMS_MAX = TEXT_CHARACTERS_MAX // 2
 
 
@@ -79,7 +81,9 @@ def convert(data: Mapping[Any, Any], notices: Notices) -> Converted:
 
 
 def short_key(name: str) -> str:
-    """A key that every format can hold: valid UTF-8 of at most KEY_BYTES_MAX bytes."""
+    """A key that every format can hold: valid UTF-8 of at most KEY_BYTES_MAX bytes, without secrets."""
+    if len(name) >= SECRET_CHARACTERS_MIN:
+        name = redact(name)
     raw = name.encode("utf-8", "backslashreplace")  # lone surrogates, escaped
     if len(raw) <= KEY_BYTES_MAX:
         return raw.decode()

@@ -111,3 +111,22 @@ def test_endless_line_is_counted_beyond_the_limit_and_takes_no_memory() -> None:
         == f"[trainledger: {(blocks - LINE_PIECES_MAX) * LINE_BYTES_MAX} more bytes of this line were left out]"
     )
     assert lines[-1] == "next"
+
+
+@pytest.mark.parametrize(
+    ("before", "gap"),
+    [("x", " "), ("password=", ""), ("é", ","), ("a=1&b", "&")],
+    ids=["space", "name", "comma", "and"],
+)
+def test_long_line_is_cut_between_words_and_loses_nothing(before: str, gap: str) -> None:
+    word = "w" * 100
+    text = "x" * (LINE_BYTES_MAX - 60 - len(before.encode())) + " " + before + gap + word
+    splitter = LineSplitter()
+    first, second = splitter.feed(text.encode() + b"\n", 0)
+    assert first + second == text
+    assert second == (before if not gap else "") + word
+
+
+def test_long_line_without_any_gap_is_cut_all_the_same() -> None:
+    lines = LineSplitter().feed(b"x" * (2 * LINE_BYTES_MAX + 5) + b"\n", 0)
+    assert [len(line) for line in lines] == [LINE_BYTES_MAX, LINE_BYTES_MAX, 5]

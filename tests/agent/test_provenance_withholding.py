@@ -35,6 +35,8 @@ def test_names_that_are_code_or_templates_are_kept(name: str) -> None:
         ("a.yaml", f"db_password: {PASSWORD}\n"),
         ("run.sh", f"export HF_TOKEN={PASSWORD}\n"),
         ("Dockerfile", f"API_KEY={PASSWORD}\n"),
+        ("a.py", "headers = 'Authorization: Bearer 0a1b2c3d4e5f6a7b8c9d'"),
+        ("a.md", f"AccountKey={'a1' * 20}=="),
         ("key.txt", "-----BEGIN RSA PRIVATE KEY-----\nabc"),
     ],
 )
@@ -49,6 +51,7 @@ def test_contents_with_secrets(name: str, text: str) -> None:
         ("a.py", "api_key=args.api_key1"),
         ("a.py", "tokenizer = 'bert2base'\nmax_tokens = '100k'\npad_token = '<pad1>'"),
         ("a.py", 'password = "changeme"'),
+        ("a.py", "# basic authentication_of_all_requests; Bearer {token_number_1_of_this_run}"),
         ("a.py", "# https://user:password@example.com/x"),
         ("a.py", "url = f'https://me:{password1}@example.com'"),
         ("a.yaml", "password: ${DB_PASSWORD1}\nsecret_name: my-secret\n"),

@@ -16,6 +16,7 @@ from pathlib import Path
 from trainledger_schemas.blobs import sha256_of
 from trainledger_schemas.code_snapshot import LeftOut, git_object_id
 
+from ..redaction import has_secret_form, redact
 from .conversions import read_converted, unchanged_after_conversion
 from .git import Git
 from .programs import UnavailableError
@@ -245,7 +246,7 @@ class RawSnapshot:
                 # Without its digest: a short secret could be guessed from it.
                 self._withheld.add(candidate.path)
                 name = os.fsdecode(candidate.path)
-                self._found.left_out.append(LeftOut(name, candidate.size_bytes, None, secret))
+                self._found.left_out.append(LeftOut(redact(name), candidate.size_bytes, None, secret))
 
     def _is_output(self, path: bytes, mtime_ns: int, *, is_new: bool) -> bool:
         if mtime_ns <= self._started_ns:
@@ -267,6 +268,8 @@ class RawSnapshot:
         name = os.fsdecode(candidate.path)
         if is_secret_file(name):
             return "its name is one of files with secrets"
+        if has_secret_form(name):
+            return "its name holds what looks like a secret"
         try:
             with open(self._top + b"/" + candidate.path, "rb") as file:
                 data = file.read()
