@@ -41,6 +41,7 @@ from .values import settings_of, short_key
 
 if TYPE_CHECKING:
     from .notebook_cells import CellRecorder
+    from .runtime_facts import RuntimeFacts
 
 __all__ = ["Run", "current_run", "finish_current", "install_hooks"]
 
@@ -96,6 +97,7 @@ class Run(DeclaredData):
         self._launch_record: LaunchRecord | None = None
         self._held = []
         self._cells: CellRecorder | None = None
+        self._runtime: RuntimeFacts | None = None
         self._restore: dict[str, str | None] = {}
         self._rows = RowWriter(self._open_journal, self._notices)
         self.config: Change = Change(lambda changes: self._record("params_changed", changes), config)
@@ -186,6 +188,23 @@ class Run(DeclaredData):
         for part in split_settings(settings_of(self.config))[1:]:
             journal.append_claim(settings_claim("params_changed", part))
         self._journal = journal
+        self._see_runtime("init")
+
+    def _see_runtime(self, stage: str) -> None:
+        """Record what only this process can know; of a worker of a process that has the run, nothing."""
+        if self._membership.joined == "parent" or not self._settings.capture:
+            return
+        try:
+            # Not at the top: a worker and a training without a capture need not load it.
+            from .runtime_facts import RuntimeFacts
+
+            if self._runtime is None:
+                self._runtime = RuntimeFacts(self.config)
+            self._claim(self._runtime.claim(stage))
+        except Exception as error:  # whatever state the libraries of a training are in
+            if is_from_handler(error):
+                raise
+            self._notices.count("descriptions of random generators")
 
     def _tell_of_drops(self, reason: str) -> None:
         self._notices.once(
@@ -216,6 +235,7 @@ class Run(DeclaredData):
             self._cells.stop()
         journal = self._journal  # a handler or a thread may end the run at the same time
         if journal is not None:
+            self._see_runtime("finish")
             self._claim(claim)
             journal.close()
             self._journal = None

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from .run_evidence import RunEvent, WriterEvidence, assign_attempts, collect_writers
+from .run_provenance import ProvenanceFacts, collect_provenance
 
 __all__ = [
     "Goal",
-    "ProvenanceFacts",
     "RunPicture",
     "RunState",
     "SettingChange",
@@ -69,14 +69,6 @@ class Goal:
 
     key: str
     goal: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ProvenanceFacts:
-    """What an attempt ran; `body` is the newest provenance event of it."""
-
-    attempt: int
-    body: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +127,7 @@ def judge_run(run_id: str, events: Sequence[RunEvent]) -> RunPicture:
         writers=states,
         params=_setting_changes(ordered, writers, _PARAM_FIELDS),
         goals=tuple(_goals(ordered)),
-        provenance=_provenance(ordered, writers),
+        provenance=collect_provenance(ordered, writers),
         inputs=_inputs(ordered),
         summary=_setting_changes(ordered, writers, _SUMMARY_FIELDS),
     )
@@ -306,20 +298,6 @@ def _setting_changes(
 def _goals(ordered: Iterable[RunEvent]) -> Iterable[Goal]:
     goals = {e.body["key"]: e.body.get("goal") for e in ordered if e.type == "metric_defined"}
     return (Goal(key, goal) for key, goal in goals.items())
-
-
-def _provenance(
-    ordered: Iterable[RunEvent], writers: Mapping[str, WriterEvidence]
-) -> tuple[ProvenanceFacts, ...]:
-    captures = [event for event in ordered if event.type == "provenance"]
-    # Sorted is stable: the newest of rank 0 comes last. A capture has no rank; its parent has.
-    captures.sort(key=lambda event: _leads(_starter(writers[event.writer_id], writers)))
-    newest = {writers[event.writer_id].attempt: event.body for event in captures}
-    return tuple(ProvenanceFacts(attempt, body) for attempt, body in sorted(newest.items()))
-
-
-def _starter(writer: WriterEvidence, writers: Mapping[str, WriterEvidence]) -> WriterEvidence:
-    return writer if writer.started else writers.get(writer.parent or "", writer)
 
 
 def _inputs(ordered: Iterable[RunEvent]) -> tuple[Mapping[str, Any], ...]:

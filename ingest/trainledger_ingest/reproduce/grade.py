@@ -15,7 +15,7 @@ and with the packages of the repetition, and nothing else. Data that was not dec
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import unquote
@@ -24,6 +24,10 @@ __all__ = ["Facts", "InputFacts", "Judgement", "Opinion", "facts_of", "judge"]
 
 _EDITABLE = "editable file://"
 _NAMES_TOLD = 3
+_SEED = "seed/"
+_HASH_SEED = "PYTHONHASHSEED"
+# What torch starts with when nobody seeds it (c10/core/GeneratorImpl.h): known, and nobody's choice.
+_TORCH_DEFAULT = " 67280421310721"
 _SEED_WORDS = frozenset({"seed", "seeds", "random_state", "random_seed", "rng_seed", "global_seed"})
 
 
@@ -49,6 +53,8 @@ class Facts:
     image_digest: str | None = None
     image_source: str | None = None
     cells: int = 0
+    # What the process said of its generators and flags, by name.
+    randomness: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,7 @@ def facts_of(
         image_digest=provenance.get("image_digest"),
         image_source=provenance.get("image_source"),
         cells=cells,
+        randomness=dict(provenance.get("randomness") or {}),
     )
 
 
@@ -233,6 +240,30 @@ def _command(facts: Facts) -> tuple[str, str]:
 def _randomness(facts: Facts, *, is_repeated: bool) -> tuple[str, str]:
     if is_repeated:
         return "B", "a repetition had the same results"
-    if facts.seeds:
-        return "C", f"{', '.join(facts.seeds)} is a parameter; the states of the libraries are not recorded"
-    return "D", "no seed is recorded; pass it as a parameter: config={'seed': 0}"
+    told = {
+        name.removeprefix(_SEED): value for name, value in facts.randomness.items() if name.startswith(_SEED)
+    }
+    numbers = [
+        f"{name} {told[name]}" for name in sorted(told) if told[name].isdecimal() and name != _HASH_SEED
+    ]
+    chosen = [*facts.seeds, *(n for n in numbers if not n.endswith(_TORCH_DEFAULT))]
+    if not chosen:
+        return "D", "no seed is recorded; call trainledger.seed(0) after the imports"
+    if facts.randomness.get("stage") != "finish":
+        return "C", f"{', '.join(chosen)}; what else was drawn from is not known"
+    open_ones = [name for name in sorted(told) if name != _HASH_SEED and _is_open(told[name])]
+    if open_ones:
+        return (
+            "C",
+            f"{', '.join(chosen)}; of {', '.join(open_ones)} no seed is known: call trainledger.seed(0)",
+        )
+    if _is_open(told.get(_HASH_SEED, "unknown")):
+        return (
+            "C",
+            f"{', '.join(chosen)}; the order of sets is another each time: start with PYTHONHASHSEED=0",
+        )
+    return "B", f"{', '.join(chosen)}; no other generator of a library was drawn from"
+
+
+def _is_open(value: str) -> bool:
+    return value == "unknown" or value.startswith("fresh")

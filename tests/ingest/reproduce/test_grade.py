@@ -20,6 +20,7 @@ WHOLE: dict[str, Any] = {
     "launcher": [],
     "variables": {},
 }
+SEEN = {"stage": "finish", "seed/PYTHONHASHSEED": "0", "seed/random": "3", "seed/numpy": "unused"}
 
 
 def whole(**changes: Any) -> Facts:
@@ -84,6 +85,25 @@ def reading(*inputs: dict[str, Any]) -> Facts:
         (whole(argv=[]), "command", "E", "no command"),
         (whole(), "randomness", "C", "model/seed"),
         (replace(whole(), seeds=()), "randomness", "D", "no seed"),
+        *[
+            (whole(randomness=SEEN | told), "randomness", letter, word)
+            for told, letter, word in (
+                ({}, "B", "model/seed, random 3; no other"),
+                ({"stage": "init"}, "C", "what else"),
+                ({"seed/numpy": "unknown"}, "C", "of numpy no seed"),
+                ({"seed/numpy": "fresh 123"}, "C", "of numpy no seed"),
+                ({"seed/torch": "67280421310721"}, "B", "no other"),
+                ({"seed/PYTHONHASHSEED": "fresh"}, "C", "PYTHONHASHSEED=0"),
+            )
+        ],
+        (
+            replace(
+                whole(randomness=SEEN | {"seed/random": "unused", "seed/torch": "67280421310721"}), seeds=()
+            ),
+            "randomness",
+            "D",
+            "trainledger.seed(0)",
+        ),
         (whole(), "data", "B", "no input"),
         (reading({}), "data", "C", "cifar: its digest is known"),
         (reading({"is_fixed": True}), "data", "B", "never changes"),

@@ -1,0 +1,73 @@
+"""What an attempt ran, put together from what several processes said of it. Pure.
+
+    provenance      of the process beside the training: code, command, packages, machine; of rank 0 the newest
+    runtime_seen    of the training process itself: random generators, loaded libraries; of the lowest rank that said
+                    something, what was said later counts
+    writer_seen     of the agent: the image that the process runs in
+
+What is loaded goes before what is installed, and what a container runtime says before what was declared.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .run_evidence import RunEvent, WriterEvidence
+
+__all__ = ["ProvenanceFacts", "collect_provenance"]
+
+# Column -> the library whose loaded version it shows.
+_LOADED = {"cuda": "cudart", "cudnn": "cudnn", "nccl": "nccl"}
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenanceFacts:
+    """What an attempt ran; `body` is the newest provenance event of it, with what others knew better."""
+
+    attempt: int
+    body: Mapping[str, Any]
+
+
+def collect_provenance(
+    ordered: Sequence[RunEvent], writers: Mapping[str, WriterEvidence]
+) -> tuple[ProvenanceFacts, ...]:
+    """One for each attempt of which something was captured; `ordered` by time."""
+    captures = [event for event in ordered if event.type == "provenance"]
+    # Sorted is stable: the newest of rank 0 comes last. A capture has no rank; its parent has.
+    captures.sort(key=lambda event: not _starter(writers[event.writer_id], writers).rank)
+    newest = {writers[event.writer_id].attempt: event.body for event in captures}
+    return tuple(
+        ProvenanceFacts(attempt, {**body, **_told_by_others(attempt, body, ordered, writers)})
+        for attempt, body in sorted(newest.items())
+    )
+
+
+def _told_by_others(
+    attempt: int,
+    body: Mapping[str, Any],
+    ordered: Sequence[RunEvent],
+    writers: Mapping[str, WriterEvidence],
+) -> dict[str, Any]:
+    of_attempt = [writer for writer in writers.values() if writer.attempt == attempt]
+    runtime = [e for e in ordered if e.type == "runtime_seen" and writers[e.writer_id] in of_attempt]
+    first = min((_order(writers[e.writer_id]) for e in runtime), default=None)
+    own = [e.body for e in runtime if _order(writers[e.writer_id]) == first]
+    libraries = _merged(own, "libraries")
+    told: dict[str, Any] = {"libraries": libraries, "randomness": _merged(own, "randomness")}
+    told |= {column: libraries[name] for column, name in _LOADED.items() if name in libraries}
+    images = [w.seen.body["image_digest"] for w in of_attempt if w.seen and w.seen.body.get("image_digest")]
+    if images:
+        told |= {"image_digest": images[0], "image_source": "runtime"}
+    return told
+
+
+def _starter(writer: WriterEvidence, writers: Mapping[str, WriterEvidence]) -> WriterEvidence:
+    return writer if writer.started else writers.get(writer.parent or "", writer)
+
+
+def _order(writer: WriterEvidence) -> tuple[int, int, str]:
+    return (writer.rank or 0, writer.start_us, writer.writer_id)
+
+
+def _merged(bodies: Iterable[Mapping[str, Any]], name: str) -> dict[str, str]:
+    return {key: value for body in bodies for key, value in (body.get(name) or {}).items()}
