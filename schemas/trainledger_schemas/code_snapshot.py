@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 FORMAT = 1
+_SVN_BASE = ("remotes", "revisions", "switched", "depths", "properties")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,12 @@ class RepositorySnapshot:
     the revision. parent: the commit on which the snapshot lies. base: the commits that a remote must give.
     config: settings of git that decide how `parent` is checked out. remotes: name to address, without secrets.
     empty_folders: relative to this repository. deleted: of svn, files of the revision that were gone; of git, files and
-    whole folders that are in the snapshot and were not on disk, because the checkout was sparse. revisions: path to
-    revision where it is another than head (svn alone). raw: unchanged files that lay on disk as they are stored, where
-    a checkout writes other line ends or the like.
+    whole folders that are in the snapshot and were not on disk, because the checkout was sparse. raw: unchanged files
+    that lay on disk as they are stored, where a checkout writes other line ends or the like.
+
+    Of svn alone: revisions, path to revision where it is another than that of the folder around it; switched, path to
+    address where it is another than its place says; depths, folders that are not there as a whole; properties, (path,
+    name, value) of those that were changed, None for one that was taken away.
     """
 
     path: str
@@ -85,6 +89,9 @@ class RepositorySnapshot:
     deleted: tuple[str, ...] = ()
     revisions: tuple[tuple[str, str], ...] = ()
     raw: tuple[str, ...] = ()
+    switched: tuple[tuple[str, str], ...] = ()
+    depths: tuple[tuple[str, str], ...] = ()
+    properties: tuple[tuple[str, str, str | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,19 @@ def id_of_snapshot(repositories: Iterable[RepositorySnapshot]) -> str:
     for repository in sorted(repositories, key=lambda r: os.fsencode(r.path)):
         # A sparse checkout is the same code as a whole one.
         deleted = [] if repository.vcs == "git" else [f"-{path}" for path in sorted(repository.deleted)]
-        for part in (repository.path, repository.snapshot, *sorted(repository.empty_folders), *deleted):
+        # A snapshot of Subversion holds only what differs from the revisions.
+        base = (
+            [repr((repository.head, *getattr(repository, name))) for name in _SVN_BASE]
+            if repository.vcs == "svn"
+            else []
+        )
+        for part in (
+            repository.path,
+            repository.snapshot,
+            *sorted(repository.empty_folders),
+            *deleted,
+            *base,
+        ):
             digest.update(os.fsencode(part) + b"\0")
         digest.update(b"\0")
     return digest.hexdigest()
@@ -148,8 +167,9 @@ def _repository(entry: dict[str, Any]) -> RepositorySnapshot:
     plain = {name: value for name, value in entry.items() if name in known}
     for name in ("base", "empty_folders", "deleted", "raw"):
         plain[name] = tuple(str(item) for item in plain.get(name, ()))
-    for name in ("remotes", "config", "revisions"):
+    for name in ("remotes", "config", "revisions", "switched", "depths"):
         plain[name] = tuple((str(key), str(value)) for key, value in plain.get(name, ()))
+    plain["properties"] = tuple((str(p), str(n), v) for p, n, v in plain.get("properties", ()))
     plain["bundles"] = tuple(BlobRef(str(sha), int(size)) for sha, size in plain.get("bundles", ()))
     plain["lfs"] = tuple(LfsObject(**item) for item in plain.get("lfs", ()))
     return RepositorySnapshot(**plain)

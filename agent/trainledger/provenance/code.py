@@ -159,6 +159,9 @@ def _capture_svn(folder: Path, programs: Programs, facts: CodeFacts) -> None:
     facts.branch = redact(relative.removeprefix("^/")) or None
     root = info.findtext("./entry/wc-info/wcroot-abspath") or str(folder)
     status = ask_svn(Path(root), programs, "status", "-q", ".")
+    whole = programs.run(["svnversion", "-n", "."], Path(root)).decode("utf-8", "replace")
+    if ":" in whole:
+        facts.reasons.append(f"commit: the working copy is a mix of revisions: {whole.rstrip('MSP')}")
     states = {(item.get("item"), item.get("props")) for item in status.iter("wc-status")}
     facts.dirty = any(
         item not in ("external", "normal", "none") or props == "modified" for item, props in states

@@ -20,18 +20,18 @@ from trainledger_schemas.code_snapshot import (
     encode_snapshot,
 )
 
-from ..redaction import redact
+from ..redaction import has_secret_form, is_secret_name, redact
 from .code import find_vcs
 from .conversions import lfs_objects
 from .empty_folders import find_empty_folders
 from .git import Git, clean_address, open_git
 from .history import History, read_history
-from .patch import PATCH_BYTES_MAX, readable_patch
+from .patch import PATCH_BYTES_MAX, readable, readable_patch
 from .private_git import open_private, read_layout
 from .programs import Programs, UnavailableError
 from .raw_snapshot import SNAPSHOT_REF, RawSnapshot, RawTree
 from .selection import FILE_BYTES_MAX, FILES_BYTES_MAX
-from .subversion import read_working_copy
+from .subversion import WorkingCopy, changes_as_text, read_working_copy
 from .withholding import is_secret_file
 
 __all__ = ["CodeStore", "StoredCode"]
@@ -184,7 +184,7 @@ class CodeStore:
             self._add(_without_history("", None, tree, bundles), private, tree)
         self._inner(folder, "", tree)
 
-    def _working_copy(self, folder: Path) -> None:
+    def _working_copy(self, folder: Path, path: str = "") -> None:
         copy = read_working_copy(folder, self._programs)
         with self._blobs.workspace() as workspace:
             private = open_private(copy.top, Git(copy.top, self._programs), None, workspace / "git")
@@ -192,20 +192,48 @@ class CodeStore:
             never = self._never_in(copy.top)
             tree = raw.take(None, only=copy.files, also=self._loaded_in(copy.top), never=never)
             bundles = self._bundles(private, History(), tree, workspace)
-            plain = _without_history("", "svn", tree, bundles)
-            self._add(
-                replace(
-                    plain,
-                    head=copy.revision,
-                    remotes=(("svn", clean_address(copy.url)),),
-                    deleted=copy.deleted,
-                    revisions=copy.revisions,
-                ),
-                private,
-                tree,
+            repository = replace(
+                _without_history(path, "svn", tree, bundles),
+                head=copy.revision,
+                remotes=(("svn", clean_address(copy.url)),),
+                deleted=copy.deleted,
+                revisions=copy.revisions,
+                switched=tuple((place, clean_address(url)) for place, url in copy.switched),
+                depths=copy.depths,
+                properties=tuple(p for p in copy.properties if not _is_secret_property(p)),
             )
+            tree.left_out += [
+                LeftOut(place, None, None, f"its property {name} looks like a secret")
+                for place, name, _ in filter(_is_secret_property, copy.properties)
+            ]
+            self._add(repository, private, tree, patch=self._svn_patch(copy, repository, private, tree))
+        for external in copy.externals:
+            place = f"{path}/{external}" if path else external
+            if len(self._repositories) >= REPOSITORIES_MAX:
+                why = f"more than {REPOSITORIES_MAX} repositories"
+                self._left_out.append(LeftOut(place, None, None, why))
+                continue
+            try:
+                self._working_copy(copy.top / external, place)
+            except (UnavailableError, OSError) as error:
+                self._left_out.append(LeftOut(place, None, None, redact(f"the working copy in it: {error}")))
 
-    def _add(self, repository: RepositorySnapshot, private: Git, tree: RawTree) -> None:
+    def _svn_patch(
+        self, copy: WorkingCopy, repository: RepositorySnapshot, private: Git, tree: RawTree
+    ) -> bytes:
+        withheld = {item.path for item in tree.left_out}
+        prefix = f"{repository.path}/" if repository.path else ""
+        try:
+            patch = readable(changes_as_text(copy, self._programs, withheld))
+        except UnavailableError as error:
+            patch = f"# no patch of {prefix or 'the working copy'}: {error}\n".encode()
+        if patch and prefix:
+            patch = f"# in {prefix}\n".encode() + patch
+        return patch + (readable_patch(private, repository, prefix, copy.new) if copy.new else b"")
+
+    def _add(
+        self, repository: RepositorySnapshot, private: Git, tree: RawTree, *, patch: bytes | None = None
+    ) -> None:
         top = private.top
         if self._stored.root is None:
             self._stored.root = top
@@ -217,7 +245,7 @@ class CodeStore:
             repository = replace(repository, empty_folders=folders)
         self._repositories.append(repository)
         if len(self._patch) < PATCH_BYTES_MAX:
-            self._patch += readable_patch(private, repository, prefix)
+            self._patch += readable_patch(private, repository, prefix) if patch is None else patch
 
     def _inner(self, top: Path, path: str, tree: RawTree) -> None:
         for inner in tree.inner:
@@ -271,6 +299,11 @@ class CodeStore:
     def _loaded_in(self, top: Path) -> list[bytes]:
         inside = (file for file in self._loaded if file.is_relative_to(top))
         return [os.fsencode(file.relative_to(top)) for file in inside]
+
+
+def _is_secret_property(changed: tuple[str, str, str | None]) -> bool:
+    _, name, value = changed
+    return value is not None and (is_secret_name(name) or has_secret_form(value))
 
 
 def _without_history(

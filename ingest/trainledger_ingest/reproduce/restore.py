@@ -10,7 +10,6 @@ Limits: bytes that were not stored (`left_out`, and large files under Git LFS) c
 
 import os
 import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +21,11 @@ from trainledger_schemas.code_snapshot import (
     decode_snapshot,
     git_object_id,
 )
-from trainledger_schemas.errors import CorruptDataError, NotFoundError, TrainledgerError, UsageError
+from trainledger_schemas.errors import NotFoundError, UsageError
 
 from .file_tree import LINK, FileTree
 from .git_command import GitCommand, GitFailedError
+from .svn_checkout import check_out
 
 __all__ = ["Restored", "read_snapshot", "restore_code"]
 
@@ -96,7 +96,10 @@ class _Repository:
     def restore(self) -> None:
         wanted = self._wanted
         if wanted.vcs == "svn":
-            self._check_out_svn()
+            check_out(wanted, self._top, self._environment)
+            self._restored.steps.append(
+                f"{self._name}: revision {wanted.head} of {dict(wanted.remotes)['svn']}"
+            )
         self._git.run("init", "-q", f"--object-format={wanted.object_format}", "--template=")
         if wanted.base:
             self._fetch_base()
@@ -167,28 +170,6 @@ class _Repository:
             raise NotFoundError(
                 f"{self._name}: commit {missing[0]} is not to be had from {places}{why}; make it reachable there, "
                 "e.g. push the branch again"
-            )
-
-    def _check_out_svn(self) -> None:
-        url = dict(self._wanted.remotes)["svn"]
-        if "://" not in url:
-            raise CorruptDataError(f"{url[:100]!r} is no address of Subversion")
-        options = ("-q", "--non-interactive", "--ignore-externals")
-        self._svn("checkout", *options, "-r", str(self._wanted.head), url, str(self._top))
-        for path, revision in sorted(self._wanted.revisions):
-            self._svn("update", *options, "-r", revision, str(self._top / path))
-        self._restored.steps.append(f"{self._name}: revision {self._wanted.head} of {url}")
-
-    def _svn(self, *arguments: str) -> None:
-        try:
-            done = subprocess.run(
-                ["svn", *arguments], env=dict(self._environment), capture_output=True, check=False
-            )
-        except FileNotFoundError as error:
-            raise NotFoundError("svn is not installed; restoring this code needs it") from error
-        if done.returncode:
-            raise TrainledgerError(
-                f"svn {arguments[0]}: {done.stderr.decode('utf-8', 'replace').strip()[:300]}"
             )
 
     def _entries(self, commit: str | None) -> dict[bytes, _Entry]:

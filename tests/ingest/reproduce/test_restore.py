@@ -454,41 +454,6 @@ def test_remote_that_lost_the_commit_is_named(workshop: Workshop) -> None:
         workshop.restore(stored)
 
 
-@pytest.mark.skipif(shutil.which("svn") is None, reason="svn is not installed")
-def test_subversion_working_copy_comes_back(workshop: Workshop) -> None:
-    folder, copy = workshop.folder / "svn", workshop.folder / "copy"
-
-    def svn(*arguments: str, at: Path = copy) -> None:
-        subprocess.run(
-            ["svn", "-q", *arguments], cwd=at, env=workshop.environment, check=True, capture_output=True
-        )
-
-    subprocess.run(["svnadmin", "create", str(folder)], check=True)
-    svn("checkout", f"file://{folder}", str(copy), at=workshop.folder)
-    for name, text in (("a.py", "1\n"), ("gone.py", "2\n"), ("missing.py", "3\n"), ("old.py", "first\n")):
-        (copy / name).write_text(text)
-        svn("add", name)
-    svn("commit", "-m", "one")
-    (copy / "old.py").write_text("second\n")
-    svn("commit", "-m", "two")
-    svn("update")
-    svn("update", "-r", "1", "old.py")
-    (copy / "a.py").write_text("changed\n")
-    svn("delete", "gone.py")
-    (copy / "missing.py").unlink()
-    (copy / "new").mkdir()
-    (copy / "new" / "unversioned.py").write_text("new\n")
-    (copy / "added.sh").write_text("#!/bin/sh\n")
-    (copy / "added.sh").chmod(0o755)
-    svn("add", "added.sh")
-    stored = workshop.store(copy)
-    wanted = manifest(copy)
-    copy.rename(workshop.folder / "away")
-    restored = workshop.restore(stored)
-    assert restored.problems == []
-    assert manifest(restored.folder) == wanted
-
-
 def test_change_that_was_staged_and_taken_back_on_disk_is_none(workshop: Workshop) -> None:
     work = GitFolder(workshop.folder / "work", workshop.environment)
     work.write(".gitattributes", b"*.crlf text eol=crlf\n")
