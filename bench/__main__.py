@@ -20,6 +20,8 @@ from typing import Any, Protocol
 
 from bench import (
     agent_idle,
+    dataset_manifest,
+    file_lookup,
     gpu_sampling,
     journal_to_event,
     journal_to_table,
@@ -47,6 +49,8 @@ BARS: dict[str, Measure] = {
     "agent_idle": agent_idle.measure,
     "gpu_sampling": gpu_sampling.measure,
     "query": query.measure,
+    "dataset_manifest": dataset_manifest.measure,
+    "file_lookup": file_lookup.measure,
 }
 
 

@@ -15,6 +15,7 @@ one module of the analysis side that knows the agent.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -30,17 +31,18 @@ from trainledger.node.reader_lock import STAYING_KINDS, ReaderKind
 from trainledger.node.spool import Spool
 from trainledger_schemas.clock import Clock, SystemClock
 from trainledger_schemas.errors import HomeLockedError, NotFoundError, RetryableError, UsageError
-from trainledger_schemas.events import TOPICS
-from trainledger_schemas.positions import LogPosition, TopicPartition
+from trainledger_schemas.positions import LogPosition
 
 from .admin_events import admin_record
 from .cost.statements import close_month
 from .derive import Derivation
+from .dirty import Dirty
 from .home_lock import HomeLock
+from .idle_work import IdleWork
 from .ingest_settings import WorkerSettings
 from .installation import BrokerLook, NodeSide
-from .ledger import Ledger
 from .rebuild import rebuild_generation, verify_generation
+from .reproduce.blob_places import known_blobs
 from .session import Progress, Say
 from .settings import IngestSettings
 from .sources.spool import SpoolSource
@@ -48,7 +50,6 @@ from .storage.migrate import Schema, migrate
 from .storage.opening import open_tables
 from .tables_place import VIEWS
 from .tables_session import NOT_YET
-from .tidying import tidy_a_little
 from .told_drain import drain_and_tell
 from .worker import Worker
 
@@ -59,8 +60,6 @@ __all__ = ["AdminSender", "Embedded", "make_topics", "node_settings", "node_side
 
 PUBLISH_S = 60.0
 ADMIN_PUBLISH_S = 15.0
-# Compressing what the tables have: how often `up` looks.
-TIDY_INTERVAL_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,6 @@ class Embedded:
         self._settings = settings
         self._say = say
         self._turn = RLock()
-        self._tidied_ns = clock.monotonic_ns()
         agent_settings = AgentSettings.from_env()
         self._publishes = agent_settings.kafka is not None
         self._node = _open_node(settings, agent_settings, kind=kind, clock=clock, say=say)
@@ -109,6 +107,7 @@ class Embedded:
             self._store = open_tables(settings)
             self._schema = migrate(self._store)
             self._derivation = Derivation(self._store, self._schema.generation)
+            self._idle = self._new_idle_work(self._schema)
             self._worker: Worker | None = None
             if self._node.ends is not None:
                 self._worker = self._new_worker(self._schema, self._derivation)
@@ -154,19 +153,9 @@ class Embedded:
                 drain_and_tell(self._worker, progress)
 
     def tidy(self, *, at_once: bool = False) -> bool:
-        """Compress one segment of the log that is in the tables, never the newest one; whether there may be more.
-        Does nothing when it was asked within TIDY_INTERVAL_S before and found nothing, unless `at_once`."""
+        """Use an idle moment, see `IdleWork`; whether there may be more to do."""
         with self._turn:
-            now_ns = self._clock.monotonic_ns()
-            if self._node.spool is None or (now_ns < self._tidied_ns and not at_once):
-                return False
-            ledger = Ledger(self._store, self._schema.tables)
-            for topic in TOPICS:
-                end = ledger.end(TopicPartition(topic, 0)) or 0
-                if self._node.spool.compress_read(topic, end, segments_max=1):
-                    return True
-            self._tidied_ns = now_ns + round(TIDY_INTERVAL_S * 1e9)
-            return False
+            return self._idle.step(at_once=at_once)
 
     def has_tables_open(self) -> bool:
         return True
@@ -214,17 +203,19 @@ class Embedded:
 
     def rebuild(self, progress: Progress | None = None) -> list[dict[str, Any]]:
         with self._turn:
-            worker = self._own_worker()
+            worker, older = self._own_worker(), self._schema
             worker.drain()
             outcome = rebuild_generation(
                 self._store,
-                self._schema,
+                older,
                 source=self._new_source(),
                 worker_for=self._new_worker,
+                before_switch=lambda fresh: self._new_idle_work(fresh).index_all(older.generation),
                 progress=progress,
             )
             worker.close()
             self._schema = outcome.schema
+            self._idle = self._new_idle_work(self._schema)
             self._derivation = Derivation(self._store, outcome.schema.generation)
             self._worker = self._new_worker(outcome.schema, self._derivation)
             return outcome.rows
@@ -241,7 +232,7 @@ class Embedded:
                 if self._kind == "up":
                     self.drain()
                 else:
-                    tidy_a_little(self.tidy, self._settings.home, clock=self._clock, say=self._say)
+                    self._idle.finish(self._say)
                 if self._worker is not None:
                     self._worker.close()
                 self._node.close()
@@ -261,6 +252,16 @@ class Embedded:
         finally:
             sender.close()
         self._say(NOT_YET)
+
+    def _new_idle_work(self, schema: Schema) -> IdleWork:
+        spool = self._node.spool
+        compress = None if spool is None else partial(spool.compress_read, segments_max=1)
+        blobs = partial(known_blobs, self._settings)
+        return IdleWork(self._store, schema, compress=compress, blobs=blobs, clock=self._clock)
+
+    def _on_batch(self, derivation: Derivation, dirty: Dirty) -> None:
+        derivation.refresh(dirty)
+        self._idle.note(dirty)
 
     def _publish(self, timeout_s: float) -> bool:
         agent = self._node.agent
@@ -290,7 +291,7 @@ class Embedded:
             schema.tables,
             clock=self._clock,
             settings=WorkerSettings(pending=pending),
-            on_batch=derivation.refresh,
+            on_batch=partial(self._on_batch, derivation),
         )
 
 

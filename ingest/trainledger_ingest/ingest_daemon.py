@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
 
 from trainledger_schemas.clock import Clock, SystemClock
@@ -18,8 +19,11 @@ from trainledger_schemas.kafka_address import parse_kafka_address
 from trainledger_schemas.structured_log import Repeats, say
 
 from .derive import Derivation
+from .dirty import Dirty
 from .home_lock import HomeLock
 from .ingest_settings import KafkaSourceSettings, WorkerSettings
+from .manifest_index import ManifestIndex
+from .reproduce.blob_places import known_blobs
 from .settings import IngestSettings
 from .sources.kafka import KafkaSource
 from .storage.chdb import ChdbStore
@@ -67,6 +71,7 @@ def run_ingest(
         store, schema = opened
         derivation = Derivation(store, schema.generation)
         derivation.catch_up()
+        index = ManifestIndex(store, schema.generation, blobs=lambda: known_blobs(settings), clock=clock)
         source = KafkaSource(
             KafkaSourceSettings(
                 ",".join(address.servers()),
@@ -80,7 +85,7 @@ def run_ingest(
             schema.tables,
             clock=clock,
             settings=WorkerSettings(),
-            on_batch=derivation.refresh,
+            on_batch=partial(_take_note, derivation, index),
         )
         try:
             with _served(options.metrics, worker) as served:
@@ -91,16 +96,23 @@ def run_ingest(
                 if options.once:
                     worker.drain(stop=stop)
                 else:
-                    _run(worker, stop, clock)
+                    _run(worker, stop, clock, index)
         finally:
             worker.close()
     say(logging.INFO, "ended", daemon="ingest")
 
 
-def _run(worker: Worker, stop: Event, clock: Clock) -> None:
+def _take_note(derivation: Derivation, index: ManifestIndex, dirty: Dirty) -> None:
+    derivation.refresh(dirty)
+    index.note(dirty)
+
+
+def _run(worker: Worker, stop: Event, clock: Clock, index: ManifestIndex) -> None:
     looked_ns: int | None = None
+    repeats = Repeats(clock)
     while not stop.is_set():
-        worker.step(POLL_S)
+        if not worker.step(POLL_S) and worker.outage is None:
+            _index_a_little(index, repeats)
         worker.counts.note_state(stopped=len(worker.stopped), is_unreachable=worker.outage is not None)
         now_ns = clock.monotonic_ns()
         if looked_ns is None or now_ns - looked_ns >= LAG_INTERVAL_S * 1e9:
@@ -109,6 +121,15 @@ def _run(worker: Worker, stop: Event, clock: Clock) -> None:
                 worker.counts.note_lag(worker.lag())
             except RetryableError as error:
                 say(logging.DEBUG, "the lag is not known", {"why": str(error)}, daemon="ingest")
+
+
+def _index_a_little(index: ManifestIndex, repeats: Repeats) -> None:
+    try:
+        index.step()
+    except (OSError, RetryableError) as error:
+        # The events come first; the next idle round tries again.
+        if repeats.is_due("index"):
+            say(logging.WARNING, "manifests could not be indexed", {"why": str(error)}, daemon="ingest")
 
 
 @contextmanager

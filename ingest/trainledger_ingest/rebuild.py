@@ -63,11 +63,13 @@ def rebuild_generation(
     *,
     source: Source,
     worker_for: Callable[[Schema, Derivation], Worker],
+    before_switch: Callable[[Schema], None] = lambda _: None,
     progress: Progress | None = None,
 ) -> RebuildOutcome:
     """Replay into the next generation and switch to it; raises RecoveryError, with nothing changed, if they differ.
 
-    `progress` is told now and then how many records of how many are replayed."""
+    `before_switch` fills what is not of the log, while both generations are there. `progress` is told now and then
+    how many records of how many are replayed."""
     _refuse_a_cut_log(store, schema, source)
     number = _unused_number(store)
     _drop_all_but(store, schema)
@@ -88,6 +90,7 @@ def rebuild_generation(
             f"{schema.generation}, and {fresh.generation} is kept until the next rebuild for comparison"
         )
     check_statements(store, fresh)
+    before_switch(fresh)
     create_views(store, fresh)
     _drop_all_but(store, fresh)
     return RebuildOutcome(fresh, rows)

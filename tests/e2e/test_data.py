@@ -1,6 +1,7 @@
 """From a model in production to what made it and back, with real trainings, the real command, and a rebuild."""
 
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -81,16 +82,22 @@ def test_from_production_to_its_origin_and_back(installation: Installation, tmp_
     assert again.returncode == 2 and "exists" in again.stderr
 
     found = installation.json("admin", "data", "find", "data/zero.txt")
-    assert [(row["run"], row["version"], row["paths"], row["aliases"]) for row in found] == [
-        ("train", "v1", ["0.txt"], ["resnet:best", "resnet:production"]),
-        ("tune", "v2", ["zero.txt"], []),
+    assert [(row["run"], row["version"], row["paths"], row["through"], row["aliases"]) for row in found] == [
+        ("train", "v1", ["0.txt"], [], ["resnet:best", "resnet:production"]),
+        ("tune", "v2", ["zero.txt"], [], []),
+        ("serve", "v1", [], ["resnet:v1"], ["resnet:best", "resnet:production"]),
     ]
     assert found[0]["outputs"] == ["resnet:v1"]
+    # The tables have the manifests soon: they answer alone, where no blobs are seen, before and after a rebuild.
+    asked = ("admin", "data", "find", sha256(b"image 0").hexdigest())
+    seen_nowhere = {"TRAINLEDGER_DIR": str(tmp_path / "elsewhere")}
+    poll_until(lambda: installation.json(*asked, **seen_nowhere) == found, deadline_s=30)
 
     queries = ("SELECT * FROM run_io ORDER BY ALL", "SELECT * FROM model_aliases ORDER BY ALL")
     before = [installation.sql(query) for query in queries]
     assert installation.command("admin", "rebuild").returncode == 0
     assert [installation.sql(query) for query in queries] == before
+    assert installation.json(*asked, **seen_nowhere) == found
     assert installation.command("admin", "alias", "rm", "resnet:production").returncode == 0
     missing = installation.command("show", "resnet:production")
     assert missing.returncode == 1 and "Traceback" not in missing.stderr

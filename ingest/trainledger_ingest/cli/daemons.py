@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainledger_schemas.clock import SystemClock
-from trainledger_schemas.errors import RetryableSourceError, SettingsError
+from trainledger_schemas.errors import RetryableError, RetryableSourceError, SettingsError
 from trainledger_schemas.structured_log import set_up_log
 
 from ..session_choice import open_sync, open_up
@@ -170,8 +170,8 @@ def tidy(embedded: "Embedded") -> bool:
     """Use an idle moment; a full disk must not end `up`."""
     try:
         return embedded.tidy()
-    except OSError as error:
-        stderr_line(f"the log could not be compressed: {error}")
+    except (OSError, RetryableError) as error:
+        stderr_line(f"the log could not be compressed, or manifests not be indexed: {error}")
         return False
 
 

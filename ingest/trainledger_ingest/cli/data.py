@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -75,7 +75,7 @@ def find(
     ],
     as_json: Json = False,
 ) -> None:
-    """Find a file by its bytes: the versions and runs that it is in, and the models and aliases that came of them."""
+    """Find a file by its bytes: the versions and runs that it is in, what was trained from it, the aliases of that."""
     sha256 = file.lower().removeprefix("sha256:")
     if not _SHA256.fullmatch(sha256):
         try:
@@ -88,25 +88,31 @@ def find(
         uses = find_file(opened, sha256, blobs=known_blobs(read_settings()))
     if uses.unseen:
         stderr_line(f"not looked into, their manifests are on other machines: {', '.join(uses.unseen)}")
+    if uses.is_cut:
+        stderr_line("it is at more places than are listed; the versions and runs are all here")
     if as_json:
         print_json(uses.rows)
     elif uses.rows:
         print_table(
             ("run", "", "what", "path", "outputs of the run", "aliases"),
-            (
-                [
-                    row["run"] or row["run_id"],
-                    "reads" if row["direction"] == "in" else "writes",
-                    f"{row['name']}:{row['version'] or '?'}",
-                    ", ".join(row["paths"][:3]) or "the file itself",
-                    ", ".join(row["outputs"]) or "-",
-                    ", ".join(row["aliases"]) or "-",
-                ]
-                for row in uses.rows
-            ),
+            ([row["run"] or row["run_id"], *_use_cells(row)] for row in uses.rows),
         )
     else:
         stderr_line("no version on record holds this file")
+
+
+def _use_cells(row: dict[str, Any]) -> list[str]:
+    if row["through"]:
+        path = f"came of {' > '.join(row['through'])}"
+    else:
+        path = ", ".join(row["paths"][:3]) or "the file itself"
+    return [
+        "reads" if row["direction"] == "in" else "writes",
+        f"{row['name']}:{row['version'] or '?'}",
+        path,
+        ", ".join(row["outputs"]) or "-",
+        ", ".join(row["aliases"]) or "-",
+    ]
 
 
 def _text(path: bytes) -> str:
