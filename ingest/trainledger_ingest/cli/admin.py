@@ -11,6 +11,7 @@ from .data import app as data_app
 from .opening import read_settings, session
 from .options import Json
 from .output import cell_text, print_json, print_table
+from .owners import app as owner_app
 from .periods import app as period_app
 from .progress import progress_bar
 
@@ -23,6 +24,7 @@ dead_app = typer.Typer(no_args_is_help=True, help="Records that could not be und
 app.add_typer(dead_app, name="dead")
 app.add_typer(alias_app, name="alias")
 app.add_typer(data_app, name="data")
+app.add_typer(owner_app, name="owner")
 app.add_typer(period_app, name="period")
 
 

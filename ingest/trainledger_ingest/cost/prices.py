@@ -114,7 +114,7 @@ def nano_rate(text: str) -> int:
 def whole_hour(wall_us: int, text: str) -> int:
     """`wall_us`, if it is the start of a UTC hour; prices take effect on whole hours alone."""
     if wall_us % HOUR_US:
-        raise UsageError(f"a price takes effect on a whole UTC hour; {text!r} is not one")
+        raise UsageError(f"prices and owners take effect on a whole UTC hour; {text!r} is not one")
     return wall_us
 
 

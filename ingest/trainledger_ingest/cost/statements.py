@@ -44,13 +44,13 @@ Query = Callable[[str, Mapping[str, object] | None], pa.Table]
 _TABLES = ("statement_lines", "statement_hours", "statement_adjustments")
 _COPIED = (
     "usage_hour, node_id, kind, run_id, attempt, owner, team, project, experiment, resource, held_hours, used_hours, "
-    "share, cost, currency, price_id, evidence, revision, device_hours"
+    "share, cost, currency, price_id, evidence, revision, device_hours, declared_team, payer_evidence"
 )
 # What the digest covers: who pays how much for what, and why; not the floats that only inform.
 _LINE_TEXT = (
     "toJSONString(tuple('line', toString(usage_hour), toString(node_id), toString(kind), toString(run_id), attempt, "
     "owner, team, project, experiment, resource, toString(cost), currency, toString(price_id), evidence, "
-    "toString(revision)))"
+    "toString(revision), declared_team, payer_evidence))"
 )
 _ADJUSTMENT_TEXT = (
     "toJSONString(tuple('adjustment', toString(period), toString(usage_hour), toString(node_id), toString(kind), "

@@ -2,14 +2,23 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from support.filled_tables import FilledTables, id_of
 from support.ingest_store import fresh_store
+from support.slow_cost import slow_node_hour
+from trainledger_ingest.cost.month import explain_month, read_closed_month
+from trainledger_ingest.cost.node_events import NodeEvent
+from trainledger_ingest.cost.node_facts import read_node_events
+from trainledger_ingest.cost.policy import CostPolicy
+from trainledger_ingest.cost.presence import PresenceMode, PresenceRule
 from trainledger_ingest.cost.statements import CloseRequest, list_periods, write_statement
+from trainledger_schemas.errors import UsageError
 from trainledger_schemas.ids import id_bytes
 
 S = 1_000_000
@@ -20,8 +29,8 @@ def at(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * S
 
 
-OCTOBER = at("2026-10-20T10:00")
-NOVEMBER = at("2026-11-03T10:00")
+OCTOBER = at("2026-10-31T10:00")
+NOVEMBER = at("2026-11-01T10:00")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +55,22 @@ def close(tables: FilledTables, period: str, now: str = "2026-12-05", **more: An
     return fields
 
 
+def own(tables: FilledTables, name: str, *teams: str, start: str, when: int) -> None:
+    tables.event(
+        "owner_set", when, at_us=when, subject="user", name=name, teams=list(teams), from_hour_us=at(start),
+        set_by="adm", note=None,
+    )  # fmt: skip
+
+
+def alive(tables: FilledTables, start_us: int, end_us: int, *, node: str) -> None:
+    """A node event each minute, of a boot that began an hour before the run of October."""
+    for at_us in range(start_us, end_us + 1, 60 * S):
+        tables.event(
+            "node_present", at_us, node=node, clocks={"boot_us": at_us - OCTOBER + 5 * H}, at_us=at_us, host=node,
+            cores=4, memory_bytes=1, agent_version="t", leaving=False, busy_us=None, writers=[],
+        )  # fmt: skip
+
+
 def adjustments(tables: FilledTables) -> list[dict[str, Any]]:
     return tables.rows("cost_adjustments", rest="ORDER BY usage_hour, cause, kind, delta")
 
@@ -54,7 +79,7 @@ def two_months(tables: FilledTables) -> None:
     for run, begin in ((1, OCTOBER), (2, NOVEMBER)):
         node = f"node-{run}"
         tables.started(run, run + 10, begin, team="red", project="p", node=node)
-        tables.alive(begin, begin + H, node=node)
+        alive(tables, begin, begin + H, node=node)
         tables.usage(begin, begin + H, (run, run + 10), cores=2, node=node)
     tables.price(1, OCTOBER, nano=10 * 10**9)
     tables.take_in()
@@ -81,3 +106,235 @@ def test_a_closed_month_stands_and_a_later_price_is_a_difference_of_the_open_mon
     assert lines == [{"kind": "idle", "cost": Decimal(5)}, {"kind": "run", "cost": Decimal(5)}]
     (period,) = list_periods(tables.store.query, tables.schema.views_database)
     assert period["is_intact"] and period["totals"] == {"USD": Decimal(10)}
+
+
+def test_a_month_that_cannot_be_closed_yet_is_refused_with_what_to_do(tables: FilledTables) -> None:
+    two_months(tables)
+    for period, now, message in (
+        ("2026-11", "2026-11-30T23:59:59", "2026-11 is not over before 2026-12-01 00:00 UTC"),
+        ("2026-11", "2026-12-05", "months are closed in their order: close 2026-10 first"),
+        ("2026-13", "2026-12-05", "'2026-13' is not a month"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            close(tables, period, now)
+    alive(tables, OCTOBER, OCTOBER + H // 2, node="other")
+    tables.price(5, NOVEMBER, nano=10**9, pattern="other", from_hour_us=at("2026-11-01"))
+    tables.price(6, NOVEMBER + 1, nano=10**9, pattern="node-*")
+    tables.store.command(f"TRUNCATE TABLE {tables.schema.tables.name('admin_events')}")
+    tables.take_in()
+    tables.derivation.costs.refresh([], prices_changed=True)
+    with pytest.raises(UsageError, match=r"0\.5000 node-hours of 2026-10 have no price"):
+        close(tables, "2026-10")
+    closed = close(tables, "2026-10", accepts_unpriced=True)
+    assert closed["unpriced_hours"] == 0.5
+    with pytest.raises(UsageError, match="2026-10 is closed already"):
+        close(tables, "2026-10")
+    # A price that comes now is the difference of hours that had none.
+    tables.price(7, NOVEMBER + 2, nano=4 * 10**9)
+    tables.take_in()
+    found = adjustments(tables)
+    assert [(r["old_cost"], r["new_cost"], r["cause"]) for r in found] == [(None, Decimal(2), "price")]
+
+
+def test_rows_that_were_written_for_a_close_that_died_count_for_nothing(tables: FilledTables) -> None:
+    two_months(tables)
+    request = CloseRequest("2026-10")
+    moment = datetime(2026, 12, 5, tzinfo=UTC)
+    write_statement(tables.store, tables.schema, request, now=moment, statement_id=id_of(77))
+    assert tables.rows("statement_lines") == [] and tables.rows("cost_periods") == []
+    close(tables, "2026-10")
+    assert len(tables.rows("statement_lines")) == 2
+
+
+def test_changed_rows_of_a_statement_are_noticed(tables: FilledTables) -> None:
+    two_months(tables)
+    close(tables, "2026-10")
+    name = tables.schema.tables.name("statement_lines")
+    tables.store.command(
+        f"ALTER TABLE {name} UPDATE cost = cost + 1 WHERE kind = 'run' SETTINGS mutations_sync = 2"
+    )
+    (period,) = list_periods(tables.store.query, tables.schema.views_database)
+    assert not period["is_intact"]
+    tables.store.command(f"ALTER TABLE {name} DELETE WHERE kind = 'run' SETTINGS mutations_sync = 2")
+    with pytest.raises(UsageError, match="the statement of 2026-10 has 1 of 2 lines"):
+        read_closed_month(tables.session, "2026-10")
+
+
+def test_a_difference_is_booked_once_and_a_later_one_goes_on_from_it(tables: FilledTables) -> None:
+    two_months(tables)
+    close(tables, "2026-10")
+    tables.price(2, NOVEMBER, nano=12 * 10**9, pattern="node-1")
+    tables.take_in()
+    second = close(tables, "2026-11")
+    assert second["adjusted"] == [{"currency": "USD", "amount": "2.000000000"}]
+    assert [(r["booked_in"], r["is_booked"]) for r in adjustments(tables)] == [("2026-11", True)] * 2
+    tables.price(3, NOVEMBER + 1, nano=15 * 10**9, pattern="node-1")
+    tables.take_in()
+    fresh = [r for r in adjustments(tables) if not r["is_booked"]]
+    assert [(r["old_cost"], r["new_cost"], r["booked_in"]) for r in fresh] == [
+        (Decimal(6), Decimal("7.5"), "2026-12")
+    ] * 2
+    assert all(p["is_intact"] for p in list_periods(tables.store.query, tables.schema.views_database))
+
+
+def test_each_cause_is_told_apart_with_the_event_and_who(tables: FilledTables) -> None:
+    two_months(tables)
+    found = [{"device_id": "gpu-0", "model": "m", "memory_bytes": 1, "mig_profile": None}]
+    tables.event("devices", OCTOBER, node="node-1", at_us=OCTOBER, devices=found)
+    tables.take_in()
+    close(tables, "2026-10")
+    before = tables.rows("statement_lines", rest="ORDER BY ALL")
+    # Half an hour more of the run, told late; then the other host share and the rate; then another team.
+    tables.usage(OCTOBER + H, OCTOBER + H + H // 2, (1, 11), cores=2, node="node-1")
+    alive(tables, OCTOBER + H, OCTOBER + H + H // 2, node="node-1")
+    tables.price(2, NOVEMBER, nano=20 * 10**9, pattern="node-1", host_share_ppm=500_000)
+    own(tables, "ann", "blue", start="2026-10-01", when=at("2026-12-06"))
+    tables.take_in()
+    rows = adjustments(tables)
+    causes = {
+        cause: sum((r["delta"] for r in rows if r["cause"] == cause), Decimal(0))
+        for cause in ("late", "policy", "price", "owner")
+    }
+    assert causes == {"late": Decimal(5), "policy": 0, "price": Decimal(15), "owner": 0}
+    moved = {r["team"]: r["delta"] for r in rows if r["cause"] == "owner"}
+    assert set(moved) == {"red", "blue"} and moved["blue"] == -moved["red"] > 0
+    refs = {r["cause"]: (r["event_ref"].split()[0], r["booked_by"]) for r in rows}
+    assert refs == {
+        "late": ("node_present", "node node-1"), "policy": ("price_set", "test"), "price": ("price_set", "test"),
+        "owner": ("owner_set", "adm"),
+    }  # fmt: skip
+    assert tables.rows("statement_lines", rest="ORDER BY ALL") == before
+    month = read_closed_month(tables.session, "2026-10")
+    assert month is not None
+    explained = explain_month(tables.session, month)
+    assert explained.sums == (
+        {"currency": "USD", "statement": "10.00", "differences": "20.00", "newest": "30.00"},
+    )
+    amounts = [abs(Decimal(r["delta"])) for r in explained.rows]
+    assert amounts == sorted(amounts, reverse=True)
+
+
+CHANGES = ("late use", "late presence", "price", "boot presence", "host share", "owner", "project", "close")
+
+
+@settings(
+    max_examples=2,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+@given(st.lists(st.sampled_from(CHANGES), min_size=2, max_size=6), st.integers(1, 10**6))
+def test_statement_and_differences_are_the_newest_bill_whatever_happens(
+    folder: Any, changes: list[str], odd: int
+) -> None:
+    tables = FilledTables(fresh_store(), folder)
+    two_months(tables)
+    own(tables, "ann", "green", "red", start="2026-11-01", when=NOVEMBER)
+    tables.price(2, OCTOBER + 1, nano=10**10 + odd)
+    tables.take_in()
+    close(tables, "2026-10")
+    stands = tables.rows("statement_lines", rest="WHERE period = '2026-10' ORDER BY ALL")
+    for number, change in enumerate(changes):
+        apply(tables, change, number, odd)
+        tables.take_in()
+    check_books(tables)
+    assert tables.rows("statement_lines", rest="WHERE period = '2026-10' ORDER BY ALL") == stands
+    check_newest(tables)
+    assert not tables.derivation.costs.stale()
+
+
+def apply(tables: FilledTables, change: str, number: int, odd: int) -> None:
+    when, nano = NOVEMBER + number + 1, (11 + number) * 10**9 + odd
+    match change:
+        case "late use":
+            begin = OCTOBER + (number + 1) * H
+            tables.usage(begin, begin + 7 * S, (3, 13), cores=1.5, node="node-1")
+        case "late presence":
+            begin = OCTOBER - H // 2 * (number + 1)
+            alive(tables, begin, begin + H // 3, node="node-1")
+        case "price":
+            tables.price(20 + number, when, nano=nano)
+        case "boot presence":
+            tables.price(20 + number, when, nano=nano, presence="boot")
+        case "host share":
+            tables.price(20 + number, when, nano=nano, host_share_ppm=300_000)
+        case "owner":
+            teams = ("blue",) if number % 2 else ("gold", "red")
+            own(tables, "ann", *teams, start=f"2026-10-{25 + number}", when=at("2026-12-06") + number)
+        case "project":
+            tables.started(1, 40 + number, OCTOBER - H, project=f"p{number}", team="red", node="node-1")
+        case "close" if "2026-11" not in {row["period"] for row in tables.rows("cost_periods")}:
+            close(tables, "2026-11")
+
+
+def by_team(rows: list[dict[str, Any]], amount: str) -> dict[Any, Decimal]:
+    found: dict[Any, Decimal] = {}
+    for row in rows:
+        if row[amount]:
+            key = (
+                row["period"],
+                row["team"],
+                row["project"],
+                str(row["run_id"]),
+                row["node_id"],
+                row["kind"],
+            )
+            found[key] = found.get(key, Decimal(0)) + row[amount]
+    return {key: total for key, total in found.items() if total}
+
+
+def check_books(tables: FilledTables) -> None:
+    """Of each closed month: what was stated and what was learned since is what is known now, team by team."""
+    closed = {row["period"] for row in tables.rows("cost_periods")}
+    stated = [row | {"delta": row["cost"]} for row in tables.rows("statement_lines")]
+    now = [row | {"period": f"{row['usage_hour']:%Y-%m}"} for row in tables.rows("cost_lines")]
+    newest = by_team([row for row in now if row["period"] in closed], "cost")
+    assert by_team([*stated, *adjustments(tables)], "delta") == newest
+    for period in sorted(closed):
+        month = read_closed_month(tables.session, period)
+        assert month is not None
+        explained = explain_month(tables.session, month)
+        for sums in explained.sums:
+            total = sum((cost for key, cost in newest.items() if key[0] == period), Decimal(0))
+            assert sums["newest"] == str(total.quantize(Decimal("0.01"), ROUND_HALF_UP))
+            assert Decimal(sums["statement"]) + Decimal(sums["differences"]) == Decimal(sums["newest"])
+            shown = [Decimal(row["delta"]) for row in explained.rows if row["currency"] == sums["currency"]]
+            assert sum(shown, Decimal(0)) == Decimal(sums["differences"])
+
+
+def check_newest(tables: FilledTables) -> None:
+    """The newest bill of each node-hour, from the slow rules and in Decimal."""
+    found = tables.rows("node_hour_bills", rest="WHERE present_s > 0 ORDER BY node_id, usage_hour")
+    prices = tables.rows("prices", columns="*", rest="ORDER BY set_at")
+    body = tables.store.rows(
+        f"SELECT body FROM {tables.schema.tables.name('admin_events')} WHERE type = 'price_set' ORDER BY at DESC LIMIT 1"
+    )
+    presence = PresenceMode.BOOT if '"presence":"boot"' in str(body[0]["body"]) else PresenceMode.OBSERVED
+    for row in found:
+        events = node_events(tables, row["node_id"])
+        hour_us = int(row["usage_hour"].replace(tzinfo=UTC).timestamp()) * S
+        slow = slow_node_hour(events, hour_us, CostPolicy(PresenceRule(presence)))
+        bill = (prices[-1]["per_hour"] * slow.presence_us / Decimal(H)).quantize(
+            Decimal("1E-9"), ROUND_HALF_UP
+        )
+        assert row["bill"] == bill, row
+        lines = tables.rows(
+            "cost_lines",
+            rest=f"WHERE node_id = '{row['node_id']}' AND toUnixTimestamp(usage_hour) = {hour_us // S}",
+        )
+        exact: dict[str, Decimal] = {}
+        for key, share in slow.shares.items():
+            part = bill * share / (slow.presence_us * Decimal(10**6))
+            exact[key[1]] = exact.get(key[1], Decimal(0)) + part
+        for kind, cost in exact.items():
+            stored = sum((line["cost"] for line in lines if line["kind"] == kind), Decimal(0))
+            assert abs(stored - cost) <= len(lines) * Decimal("1E-9")
+
+
+def node_events(tables: FilledTables, node: str) -> list[NodeEvent]:
+    rows = tables.store.query(
+        "SELECT type, toUnixTimestamp64Micro(at) AS at_us, toString(boot_id) AS boot_id, toString(producer_id) AS "
+        f"producer_id, seq, body, offset FROM {tables.schema.tables.name('node_events')} WHERE node_id = {{n:String}}",
+        {"n": node},
+    ).to_pylist()
+    return list(read_node_events(rows, attempts={}).events)

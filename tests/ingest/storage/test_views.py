@@ -99,7 +99,7 @@ VIEWS: dict[str, dict[str, str]] = {
         "owner": MAYBE_TEXT, "team": MAYBE_TEXT, "project": MAYBE_TEXT, "experiment": MAYBE_TEXT, "resource": TEXT,
         "held_hours": "Float64", "used_hours": MAYBE_NUMBER, "share": "Float64", "cost": MAYBE_MONEY,
         "currency": MAYBE_TEXT, "price_id": "Nullable(UUID)", "evidence": TEXT, "revision": "UInt64",
-        "device_hours": MAYBE_NUMBER,
+        "device_hours": MAYBE_NUMBER, "declared_team": MAYBE_TEXT, "payer_evidence": MAYBE_TEXT,
     },
     "cost_daily": {
         "day": DAY, "team": MAYBE_TEXT, "project": MAYBE_TEXT, "experiment": MAYBE_TEXT, "user": MAYBE_TEXT,
@@ -136,6 +136,10 @@ VIEWS: dict[str, dict[str, str]] = {
         "model": TEXT, "alias": TEXT, "version": MAYBE_TEXT, "digest": MAYBE_TEXT, "run_id": "Nullable(UUID)",
         "set_at": AT, "set_by": MAYBE_TEXT, "is_current": "Bool",
     },
+    "owners": {
+        "subject": TEXT, "name": TEXT, "teams": "Array(String)", "from_hour": HOUR, "set_at": AT, "set_by": TEXT,
+        "note": MAYBE_TEXT, "event_ref": TEXT,
+    },
     "cost_periods": {
         "period": TEXT, "statement_id": "UUID", "closed_at": AT, "closed_by": TEXT,
         "totals": "Map(String, Decimal(38, 9))", "adjusted": "Map(String, Decimal(38, 9))",
@@ -146,7 +150,8 @@ VIEWS: dict[str, dict[str, str]] = {
         "attempt": "Nullable(UInt16)", "owner": MAYBE_TEXT, "team": MAYBE_TEXT, "project": MAYBE_TEXT,
         "experiment": MAYBE_TEXT, "resource": TEXT, "held_hours": "Float64", "used_hours": MAYBE_NUMBER,
         "share": "Float64", "cost": MAYBE_MONEY, "currency": MAYBE_TEXT, "price_id": "Nullable(UUID)",
-        "evidence": TEXT, "revision": "UInt64", "device_hours": MAYBE_NUMBER, "statement_id": "UUID",
+        "evidence": TEXT, "revision": "UInt64", "device_hours": MAYBE_NUMBER, "declared_team": MAYBE_TEXT,
+        "payer_evidence": MAYBE_TEXT, "statement_id": "UUID",
     },
     "statement_bills": {
         "period": TEXT, "usage_hour": HOUR, "node_id": TEXT, "present_s": "Float64", "bill": MAYBE_MONEY,

@@ -7,7 +7,7 @@ CREATE TABLE {generation}.statement_lines (
   project Nullable(String), experiment Nullable(String), resource String,
   held_hours Float64, used_hours Nullable(Float64), share Float64,
   cost Nullable(Decimal(38, 9)), currency Nullable(String), price_id Nullable(UUID), evidence String,
-  revision UInt64, device_hours Nullable(Float64)
+  revision UInt64, device_hours Nullable(Float64), declared_team Nullable(String), payer_evidence Nullable(String)
 ) ENGINE = MergeTree ORDER BY (period, statement_id, node_id, usage_hour) SETTINGS {table_settings};
 
 -- The bills that the lines of a statement sum to. `revision` is the version of the node-hour that was closed.

@@ -34,14 +34,22 @@ CREATE OR REPLACE VIEW {views}.cost_lines (
   price_id Nullable(UUID) COMMENT 'the price that was used',
   evidence String COMMENT 'where the share is known from',
   revision UInt64 COMMENT 'version of the node-hour; higher is newer',
-  device_hours Nullable(Float64) COMMENT 'hours of the device that this line held; NULL for the host'
+  device_hours Nullable(Float64) COMMENT 'hours of the device that this line held; NULL for the host',
+  declared_team Nullable(String) COMMENT 'the team that the run declared; it pays only if its owner may use it',
+  payer_evidence Nullable(String) COMMENT 'where the paying team is known from; NULL without one'
 ) AS
 SELECT l.usage_hour AS usage_hour, l.node_id AS node_id, l.kind AS kind, l.run_id AS run_id,
-  if(l.kind = 'run', toNullable(l.attempt), NULL) AS attempt, coalesce(l.owner, r.user) AS owner, r.team AS team,
+  if(l.kind = 'run', toNullable(l.attempt), NULL) AS attempt, coalesce(l.owner, r.user) AS owner,
+  if(empty((arrayLast(t -> t.1 <= l.usage_hour, o.terms) AS term).4) OR has(term.4, ifNull(r.team, '')), r.team,
+    toNullable(term.4[1])) AS team,
   r.project AS project, r.experiment AS experiment, l.resource AS resource,
   l.held / 3.6e15 AS held_hours, l.used / 3.6e15 AS used_hours,
   l.held / (l.presence_us * 1e6) AS share, l.cost AS cost, l.currency AS currency,
-  l.price_id AS price_id, l.evidence AS evidence, l.revision AS revision, l.device_hours AS device_hours
+  l.price_id AS price_id, l.evidence AS evidence, l.revision AS revision, l.device_hours AS device_hours,
+  r.team AS declared_team,
+  multiIf(empty(term.4), if(r.team IS NULL, NULL, 'declared team'), r.team IS NULL, concat('owner ', o.name),
+    has(term.4, ifNull(r.team, '')), concat('declared team, which owner ', o.name, ' may use'),
+    concat('owner ', o.name, ' may not use the declared team ', r.team)) AS payer_evidence
 FROM (
   SELECT h.hour AS usage_hour, toString(h.node_id) AS node_id, toString(kind) AS kind, run_id, attempt, owner,
     resource, held, used, evidence, cost, h.presence_us AS presence_us, h.version AS revision,
@@ -61,7 +69,8 @@ FROM (
 LEFT ANY JOIN (
   SELECT toNullable(run_id) AS run_id, toNullable(project) AS project, experiment, team, user
   FROM {generation}.run_states FINAL
-) AS r ON r.run_id = l.run_id;
+) AS r ON r.run_id = l.run_id
+LEFT ANY JOIN {generation}.owner_terms AS o ON o.name = coalesce(l.owner, r.user);
 
 -- One row: a node and a day.
 CREATE OR REPLACE VIEW {views}.node_bills (

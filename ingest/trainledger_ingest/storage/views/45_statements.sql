@@ -48,10 +48,13 @@ CREATE OR REPLACE VIEW {views}.statement_lines (
   evidence String COMMENT 'where the share is known from',
   revision UInt64 COMMENT 'version of the node-hour that was closed',
   device_hours Nullable(Float64) COMMENT 'hours of the device that this line held; NULL for the host',
+  declared_team Nullable(String) COMMENT 'the team that the run declared',
+  payer_evidence Nullable(String) COMMENT 'where the paying team was known from; NULL without one',
   statement_id UUID COMMENT 'the statement'
 ) AS
 SELECT period, usage_hour, node_id, kind, run_id, attempt, owner, team, project, experiment, resource, held_hours,
-  used_hours, share, cost, currency, price_id, evidence, revision, device_hours, statement_id
+  used_hours, share, cost, currency, price_id, evidence, revision, device_hours, declared_team,
+  payer_evidence, statement_id
 FROM {generation}.statement_lines WHERE (period, statement_id) IN (SELECT period, statement_id FROM {views}.cost_periods);
 
 -- One row: a node-hour of a closed month; the lines of the statement sum to its bill.
@@ -100,7 +103,10 @@ WITH
   ),
   fresh AS (
     SELECT formatDateTime(l.usage_hour, '%Y-%m', 'UTC') AS period, l.usage_hour AS usage_hour, l.node_id AS node_id,
-      l.kind AS kind, l.run_id AS run_id, l.owner AS owner, r.team AS team, r.project AS project,
+      l.kind AS kind, l.run_id AS run_id, l.owner AS owner,
+      -- As in view cost_lines.
+      if(empty((arrayLast(t -> t.1 <= l.usage_hour, o.terms) AS term).4) OR has(term.4, ifNull(r.team, '')), r.team,
+        toNullable(term.4[1])) AS team, r.project AS project,
       r.experiment AS experiment, l.old_cost AS old_cost, l.new_cost AS new_cost, l.delta AS delta,
       l.currency AS currency, l.cause AS cause, l.event_ref AS event_ref, l.at AS booked_at, l.by AS booked_by
     FROM (
@@ -120,6 +126,7 @@ WITH
       SELECT toNullable(run_id) AS run_id, toNullable(project) AS project, experiment, team
       FROM {generation}.run_states FINAL
     ) AS r ON r.run_id = l.run_id
+    LEFT ANY JOIN {generation}.owner_terms AS o ON o.name = l.owner
   ),
   moved AS (
     SELECT period, usage_hour, node_id, kind, run_id, owner, team, project, experiment, currency,
@@ -154,10 +161,14 @@ FROM fresh
 UNION ALL
 SELECT m.period AS period, m.usage_hour AS usage_hour, m.node_id AS node_id, m.team AS team, m.project AS project,
   m.run_id AS run_id, toNullable(m.old_cost) AS old_cost, toNullable(m.new_cost) AS new_cost, m.delta AS delta,
-  m.currency AS currency, 'owner' AS cause, ifNull(concat('run ', toString(m.run_id)), '') AS event_ref,
-  w.last_event_at AS booked_at, ifNull(w.user, '') AS booked_by, assumeNotNull(open_month) AS booked_in, false AS is_booked,
+  m.currency AS currency, 'owner' AS cause,
+  ifNull(if(o.newest_at > p.closed_at, o.newest_ref, concat('run ', toString(m.run_id))), '') AS event_ref,
+  if(o.newest_at > p.closed_at, o.newest_at, greatest(w.last_event_at, p.closed_at)) AS booked_at,
+  if(o.newest_at > p.closed_at, o.newest_by, ifNull(w.user, '')) AS booked_by, assumeNotNull(open_month) AS booked_in, false AS is_booked,
   m.kind AS kind, m.owner AS owner, m.experiment AS experiment
 FROM (SELECT * FROM moved WHERE delta != 0 AND left_over = 0) AS m
 LEFT ANY JOIN (
   SELECT toNullable(run_id) AS run_id, last_event_at, user FROM {generation}.run_states FINAL
-) AS w ON w.run_id = m.run_id;
+) AS w ON w.run_id = m.run_id
+LEFT ANY JOIN {generation}.owner_terms AS o ON o.name = m.owner
+LEFT ANY JOIN (SELECT period, closed_at FROM {views}.cost_periods) AS p ON p.period = m.period;

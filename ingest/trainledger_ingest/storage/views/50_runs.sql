@@ -36,7 +36,8 @@ SELECT r.run_id AS run_id, r.project AS project, r.experiment AS experiment, r.n
   greatest(r.last_event_at, w.seen_at) AS last_seen_at,
   dateDiff('millisecond', r.started_at, coalesce(r.ended_at, greatest(r.last_event_at, w.seen_at))) / 1000 AS duration_s,
   if(state = 'running', e.eta_s, NULL) AS eta_s, c.gpu_hours AS gpu_hours, c.cost AS cost, c.currency AS currency,
-  if(r.team IS NULL, NULL, 'declared team') AS payer_evidence, if(p.is_same, r.grade_if_repeated, r.grade) AS grade, r.tags AS tags
+  coalesce(c.payer_evidence, if(r.team IS NULL, NULL, 'declared team')) AS payer_evidence,
+  if(p.is_same, r.grade_if_repeated, r.grade) AS grade, r.tags AS tags
 FROM (SELECT * FROM {generation}.run_states FINAL) AS r
 LEFT ANY JOIN (
   SELECT run_id, attempt, max(last_seen_at) AS seen_at,
@@ -48,10 +49,10 @@ LEFT ANY JOIN (
 ) AS w ON w.run_id = r.run_id AND w.attempt = r.attempts
 LEFT ANY JOIN (
   SELECT run_id, if(unpriced = 0 AND currencies = 1, total, NULL) AS cost, if(unpriced = 0 AND currencies = 1, one, NULL)
-    AS currency, gpu_hours
+    AS currency, gpu_hours, payer_evidence
   FROM (
     SELECT run_id, countIf(cost IS NULL) AS unpriced, uniqExact(currency) AS currencies, sum(cost) AS total,
-      any(currency) AS one, sumOrNull(device_hours) AS gpu_hours
+      any(currency) AS one, sumOrNull(device_hours) AS gpu_hours, argMax(payer_evidence, usage_hour) AS payer_evidence
     FROM {views}.cost_lines WHERE run_id IS NOT NULL GROUP BY run_id
   )
 ) AS c ON c.run_id = r.run_id

@@ -1,0 +1,97 @@
+"""`admin owner`: which teams pay for what a user runs, from an hour on."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from trainledger_schemas.errors import UsageError
+
+from ..cost.node_events import hour_of
+from ..cost.prices import whole_hour
+from ..reports.times import parse_time
+from .opening import session, utc_now
+from .options import Json
+from .output import cell_text, print_json, print_table, table_rows
+
+__all__ = ["app"]
+
+NAME_CHARACTERS_MAX = 200
+app = typer.Typer(no_args_is_help=True, help="Which teams pay for what a user runs.")
+
+From = Annotated[str | None, typer.Option("--from", help="Whole UTC hour; default the current one.")]
+
+
+@app.command("set")
+def set_owner(
+    name: Annotated[str, typer.Argument(help="User, as `trainledger cost --by user` names it.")],
+    team: Annotated[
+        list[str], typer.Option(help="A team; give it again for more: runs may declare any of them.")
+    ],
+    start: From = None,
+    note: Annotated[str | None, typer.Option(help="Why.")] = None,
+) -> None:
+    """From an hour on, the first team pays for a user; a run that declares another of them is paid by that one."""
+    hour_us = _append(name, team, start, note)
+    others = f" (runs may declare {', '.join(team[1:])})" if team[1:] else ""
+    typer.echo(f"{name}: {team[0]} pays{others} from {_hour_text(hour_us)} UTC")
+
+
+@app.command("rm")
+def remove_owner(
+    name: Annotated[str, typer.Argument(help="User.")],
+    start: From = None,
+    note: Annotated[str | None, typer.Option(help="Why.")] = None,
+) -> None:
+    """From an hour on a user belongs to no team: the declared teams of its runs pay."""
+    hour_us = _append(name, [], start, note)
+    typer.echo(f"{name}: no team from {_hour_text(hour_us)} UTC")
+
+
+@app.command("ls")
+def list_owners(as_json: Json = False) -> None:
+    """List who belongs to which teams from when on."""
+    with session() as opened:
+        rows = table_rows(
+            opened.query(
+                "SELECT name, teams, from_hour, set_at, set_by, note "
+                f"FROM {opened.views}.owners ORDER BY name, from_hour, set_at"
+            )
+        )
+    if as_json:
+        print_json(rows)
+    elif rows:
+        cells = (
+            [
+                cell_text(row["name"]),
+                ", ".join(row["teams"]) or "(none)",
+                f"{row['from_hour']:%Y-%m-%d %H:%M}",
+                cell_text(row["set_by"]),
+                f"{row['set_at']:%Y-%m-%d %H:%M}",
+            ]
+            for row in rows
+        )
+        print_table(("user", "teams", "from (UTC)", "set by", "set at (UTC)"), cells)
+
+
+def _append(name: str, teams: list[str], start: str | None, note: str | None) -> int:
+    for text in (name, *teams):
+        if not text.strip() or len(text) > NAME_CHARACTERS_MAX:
+            raise UsageError(f"{text!r} is no name: 1 to {NAME_CHARACTERS_MAX} characters")
+    if len(set(teams)) != len(teams):
+        raise UsageError("a team is named twice")
+    now = utc_now()
+    moment = parse_time(start, now=now) if start is not None else None
+    hour_us = whole_hour(_micros(moment), start or "") if moment else hour_of(_micros(now))
+    fields = {"subject": "user", "name": name, "teams": teams, "from_hour_us": hour_us, "note": note}
+    with session() as opened:
+        opened.append_admin("owner_set", fields)
+    return hour_us
+
+
+def _micros(moment: datetime) -> int:
+    return int(moment.timestamp()) * 1_000_000
+
+
+def _hour_text(hour_us: int) -> str:
+    return f"{datetime.fromtimestamp(hour_us / 1e6, UTC):%Y-%m-%d %H:%M}"
