@@ -18,6 +18,7 @@
 | TRAINLEDGER_FINISH_WAIT_S | s, 0 to 3,600 | 0 | wait for the agent: for pods and spot nodes |
 | TRAINLEDGER_ALLOW_NETWORK_DISK | 0, 1 | 0 | a stalled file server would stall training |
 | TRAINLEDGER_CAPTURE | on, off | on | whether `init` captures code and environment |
+| TRAINLEDGER_IMAGE | NAME@sha256:... | none | the container image, told by whoever starts it |
 | TRAINLEDGER_BUDGET_MIB | MiB, 1 to 1,048,576 | 256 with an agent, 4,096 without | a journal's unread bytes |
 | TRAINLEDGER_NODE | text | host name | the node's id, read by the agent |
 | TRAINLEDGER_KAFKA, _CLICKHOUSE | address | none | read by the agent and by ingest, listed here for checks |
@@ -57,7 +58,7 @@ VARIABLES = frozenset(
     for name in (
         "DIR HOME PROJECT EXPERIMENT TEAM NAME TAGS RUN_ID PARENT WRAPPED RANK LOCAL_RANK WORLD_SIZE "
         "NODE_RANK SCOPE RESTART_COUNT MODE "
-        "NODE FINISH_WAIT_S ALLOW_NETWORK_DISK CAPTURE BUDGET_MIB KAFKA CLICKHOUSE ENGINE_MEMORY_MB "
+        "NODE FINISH_WAIT_S ALLOW_NETWORK_DISK CAPTURE IMAGE BUDGET_MIB KAFKA CLICKHOUSE ENGINE_MEMORY_MB "
         "BLOBS BLOBS_LOCAL_MIB"
     ).split()
 )
@@ -89,6 +90,7 @@ class Settings(NamedTuple):
     finish_wait_s: float = 0.0
     allow_network_disk: bool = False
     capture: bool = True
+    image: str | None = None
     budget_mib: int | None = None
     # Addresses may hold a password: not printed.
     kafka: str | None = None
@@ -122,6 +124,7 @@ class Settings(NamedTuple):
             finish_wait_s=reader.number("FINISH_WAIT_S", 0.0, FINISH_WAIT_S_MAX) or 0.0,
             allow_network_disk=reader.switch("ALLOW_NETWORK_DISK", default=False),
             capture=reader.switch("CAPTURE", default=True),
+            image=reader.text("IMAGE"),
             budget_mib=_whole(reader.number("BUDGET_MIB", 1, BUDGET_MIB_MAX)),
             kafka=reader.text("KAFKA"),
             clickhouse=reader.text("CLICKHOUSE"),

@@ -82,7 +82,7 @@ def test_what_was_found_stands_when_the_rest_is_given_up(
     assert "Linux" in capture.claim()["os"]
     assert (
         capture.claim()["reasons"][-1]
-        == "packages, lock files, stored code, contents of packages: not found within 30 s"
+        == "packages, lock files, machine, stored code, contents of packages, image: not found within 30 s"
     )
 
 

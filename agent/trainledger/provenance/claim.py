@@ -18,12 +18,16 @@ from ..settings import Settings
 from .code import capture_code
 from .code_store import CodeStore
 from .environment import ask_interpreter, describe_system
+from .gpu_stack import describe_gpu_stack
+from .image import find_image
 from .launcher import find_launcher
 from .lock_files import store_lock_files
+from .machine import describe_machine
 from .packages import Packages, find_changed, read_packages
 from .programs import Programs, UnavailableError
 from .request import Request
 from .settings import CONTENT_BUDGET_S, GIT_BUDGET_S, SNAPSHOT_BUDGET_S, program_environment
+from .system_packages import conda_explicit_list, describe_system_packages
 from .variables import describe_variables
 
 __all__ = ["CLAIM_BYTES_MAX", "Capture", "fit"]
@@ -49,6 +53,7 @@ class Capture:
         self._programs = Programs(program_environment(environment), clock=clock, budget_s=GIT_BUDGET_S)
         self._done: list[str] = []
         self._packages = Packages()
+        self._sys_path: tuple[str, ...] = ()
         self._claim: dict[str, Any] = {
             "type": "provenance",
             "at_us": clock.wall_ns() // 1000,
@@ -109,8 +114,10 @@ class Capture:
             ("code", self._find_code),
             ("packages", self._find_packages),
             ("lock files", self._store_locks),
+            ("machine", self._find_machine),
             ("stored code", self._store_code),
             ("contents of packages", self._check_contents),
+            ("image", self._find_image),
         )
 
     def _find_system(self) -> None:
@@ -183,6 +190,7 @@ class Capture:
         except UnavailableError as error:
             self._claim["reasons"].append(f"packages: {redact(str(error))}")
             return
+        self._sys_path = tuple(str(self._request.cwd / entry) for entry in sys_path)
         self._packages = read_packages(sys_path, self._request.cwd)
         self._claim |= {
             "packages": self._packages.versions,
@@ -190,6 +198,32 @@ class Capture:
             "package_sources": self._packages.sources,
         }
         self._claim["reasons"] += self._packages.reasons
+
+    def _find_machine(self) -> None:
+        system = describe_machine() | describe_system_packages(self._programs)
+        self._claim["system"] = system
+        try:
+            system |= conda_explicit_list(
+                self._sys_path, FolderBlobs(self._request.uid_folder / BLOBS_FOLDER)
+            )
+        except OSError as error:
+            self._claim["reasons"].append(redact(f"conda: its list could not be stored: {error.strerror}"))
+        stack = describe_gpu_stack([Path(entry) for entry in self._sys_path], self._packages.versions, system)
+        system |= {"hip": stack.pop("hip")} if "hip" in stack else {}
+        self._claim |= stack
+
+    def _find_image(self) -> None:
+        image = find_image(
+            Settings.from_env(self._environment).image,
+            self._environment,
+            self._claim["system"],
+            self._packages.ids,
+        )
+        self._claim |= {"image_digest": image.digest, "image_source": image.source}
+        if image.name is not None:
+            self._claim["system"]["image.name"] = image.name
+        if image.reason is not None:
+            self._claim["reasons"].append(image.reason)
 
     def _check_contents(self) -> None:
         end_ns = self._clock.monotonic_ns() + round(CONTENT_BUDGET_S * 1e9)

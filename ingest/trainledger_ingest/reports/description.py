@@ -230,7 +230,9 @@ def _code(session: Session, run_id: str) -> Section:
     rows = _rows(
         session,
         "SELECT attempt, repository, commit, branch, dirty, snapshot_id, left_out, entry_point, "
-        "arrayStringConcat(argv, ' ') AS command, python, length(packages) AS packages, os "
+        "arrayStringConcat(argv, ' ') AS command, python, length(packages) AS packages, os, "
+        "length(package_ids) AS contents, lock_sha256, image_digest, image_source, driver, cuda, cudnn, nccl, "
+        "system['cpu.model'] AS processor "
         f"FROM {session.views}.provenance WHERE run_id = {{id:UUID}} "
         "ORDER BY attempt DESC LIMIT 1",
         run_id,
@@ -243,8 +245,14 @@ def _code(session: Session, run_id: str) -> Section:
         ("commit", _commit(row)),
         ("stored", _stored(row)),
         ("command", row["command"]),
-        ("python", f"{_text(row['python'])}, {row['packages']} packages"),
-        ("system", _text(row["os"])),
+        ("python", f"{_text(row['python'])}, {row['packages']} packages, {row['contents']} known by content"),
+        ("lock file", _text(row["lock_sha256"])),
+        ("image", "-" if row["image_digest"] is None else f"{row['image_digest']} ({row['image_source']})"),
+        ("system", f"{_text(row['os'])}; {row['processor'] or 'processor not known'}"),
+        (
+            "GPU stack",
+            ", ".join(f"{n} {row[n]}" for n in ("driver", "cuda", "cudnn", "nccl") if row[n]) or "-",
+        ),
     )
     return Section("code and environment", ("what", "value"), cells)
 
