@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from trainledger.node.daemon import NodeAgent, spool_folder
-from trainledger.node.diagnosis import journal_reader, node_settings, settings_warnings, stalling_disk
+from trainledger.node import diagnosis
 from trainledger.node.foreign_spool import durable_ends, is_given_away
 from trainledger.node.identity import load_identity
 from trainledger.node.journal_sync import SyncReport, sync_journals
@@ -56,7 +56,7 @@ from .worker import Worker
 if TYPE_CHECKING:
     from trainledger.node.admin_log import AdminLog
 
-__all__ = ["AdminSender", "Embedded", "make_topics", "node_settings", "node_side", "sync_node"]
+__all__ = ["AdminSender", "Embedded", "make_topics", "node_side", "sync_node"]
 
 PUBLISH_S = 60.0
 ADMIN_PUBLISH_S = 15.0
@@ -304,9 +304,11 @@ def sync_node(settings: IngestSettings) -> SyncReport:
 def node_side(environ: Mapping[str, str]) -> NodeSide:
     """What `doctor` asks of the node's side."""
     return NodeSide(
-        warnings=lambda: settings_warnings(environ),
-        reader=journal_reader,
-        stalling_disk=stalling_disk,
+        settings=lambda: diagnosis.node_settings(environ),
+        warnings=lambda: diagnosis.settings_warnings(environ),
+        reader=diagnosis.journal_reader,
+        stalling_disk=diagnosis.stalling_disk,
+        gpus=lambda: diagnosis.gpus_seen(SystemClock()),
         broker=_look_at_broker,
     )
 

@@ -69,9 +69,11 @@ class BrokerLook(Protocol):
 class NodeSide:
     """What the node's side tells, asked through the composition root: see `embedded.node_side`."""
 
+    settings: Callable[[], list[EffectiveSetting]]
     warnings: Callable[[], tuple[str, ...]]
     reader: Callable[[Path], str | None]
     stalling_disk: Callable[[Path], str | None]
+    gpus: Callable[[], tuple[bool, str]]
     broker: Callable[[str], BrokerLook]
 
 
@@ -85,6 +87,7 @@ def check_installation(settings: IngestSettings, node: NodeSide, *, clock: Clock
         *_folder("TRAINLEDGER_DIR", settings.node_folder, node),
         _looked("journals", lambda: _journals(settings, node)),
         _looked("home", lambda: _home(settings)),
+        _gpus(node),
         _looked("clock", lambda: _clock(settings, clock)),
         *_kafka(settings, node),
         *_clickhouse(settings, clock),
@@ -179,6 +182,17 @@ def _home(settings: IngestSettings) -> Check:
     tables = f"tables filled from {source}" if settings.tables.is_dir() else "no tables yet"
     owner = HomeLock.owner_kind(settings.home) if settings.home.is_dir() else None
     return Check("home", "ok", f"{tables}; in use by {owner or 'nobody'}")
+
+
+def _gpus(node: NodeSide) -> Check:
+    try:
+        are_measured, detail = node.gpus()
+    except ModuleNotFoundError as error:
+        are_measured, detail = False, f"{error.name} is not installed"
+    if are_measured:
+        return Check("gpus", "ok", detail)
+    mend = "until this is mended, GPUs count as unknown: see that `nvidia-smi -L` lists them for this user"
+    return Check("gpus", "notice", detail, mend)
 
 
 def _clock(settings: IngestSettings, clock: Clock) -> Check:

@@ -13,8 +13,11 @@ import pytest
 from support.blocked import without
 from support.broker import Broker
 from support.clickhouse_http import running_server
+from support.fake_nvml_library import SCENARIO
+from support.gpus import Machine
 from support.installation import Installation
 from support.moto_server import MotoServer
+from trainledger.node.nvml import LIBRARY
 from trainledger.node.reader_lock import acquire
 from trainledger_ingest.home_lock import HomeLock
 from trainledger_schemas.clock import SystemClock
@@ -145,3 +148,18 @@ def test_a_broker_without_topics_says_which_command_makes_them(node: Installatio
 def test_a_command_that_needs_no_broker_does_not_load_its_client() -> None:
     code = "import sys, trainledger_ingest.cli.app as app\napp.load_tables()\nsys.exit(int('kafka' in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_gpus_of_the_node_are_named(node: Installation, machine: Machine) -> None:
+    folder = node.folder / "driver"
+    folder.mkdir()
+    (folder / LIBRARY).symlink_to(machine.library)
+    for number in range(2):
+        machine.scenario.gpu(number)
+    machine.scenario.write()
+    seen = {"LD_LIBRARY_PATH": str(folder), SCENARIO: str(machine.scenario.path)}
+    row = doctor(node, **seen)[1]["gpus"]
+    assert row["state"] == "ok" and row["detail"].startswith("2 x NVIDIA H100 80GB HBM3; driver "), row
+    machine.empty()
+    row = doctor(node, **seen)[1]["gpus"]
+    assert (row["state"], "nvidia-smi" in row["mend"]) == ("notice", True), row

@@ -1,16 +1,20 @@
-"""What `trainledger doctor` asks of the node's side: settings of SDK and agent in effect, and who reads journals."""
+"""What `trainledger doctor` asks of the node's side: settings of SDK and agent in effect, who reads journals, GPUs."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
 from trainledger.node.node_settings import AgentSettings
+from trainledger.node.nvml import LIBRARY, NO_DRIVER, open_nvml
+from trainledger.node.nvml_devices import list_devices
 from trainledger.placement import NETWORK, filesystem_type, reader_of
 from trainledger.settings import PREFIX, Settings
+from trainledger_schemas.clock import Clock
 from trainledger_schemas.effective import EffectiveSetting, effective_settings
 from trainledger_schemas.kafka_address import KafkaAddress
 
-__all__ = ["journal_reader", "node_settings", "settings_warnings", "stalling_disk"]
+__all__ = ["gpus_seen", "journal_reader", "node_settings", "settings_warnings", "stalling_disk"]
 
 _AGENT_VARIABLES = {
     "node_id": "TRAINLEDGER_NODE",
@@ -54,3 +58,18 @@ def stalling_disk(path: Path) -> str | None:
     """The type of the network file system that holds `path`; None on a local disk."""
     kind = filesystem_type(path)
     return kind if kind in NETWORK else None
+
+
+def gpus_seen(clock: Clock, *, library: str = LIBRARY) -> tuple[bool, str]:
+    """Whether this node's GPUs can be measured (True without a driver: there are none), and what is there."""
+    nvml = open_nvml(clock, library=library)
+    if isinstance(nvml, str):
+        return nvml == NO_DRIVER, nvml
+    try:
+        devices = [handle.device for handle in list_devices(nvml, {})]
+    finally:
+        nvml.close()
+    models = Counter(device.model for device in devices)
+    listed = ", ".join(f"{number} x {model}" for model, number in sorted(models.items()))
+    driver = next((device.driver for device in devices if device.driver), "unknown")
+    return bool(devices), f"{listed or 'a driver that shows no GPU'}; driver {driver}"

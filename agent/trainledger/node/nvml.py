@@ -17,9 +17,10 @@ from typing import Any
 from trainledger_schemas.clock import Clock
 from trainledger_schemas.errors import TrainledgerError
 
-__all__ = ["LIBRARY", "NOT_FOUND", "REFUSED", "SUCCESS", "Nvml", "NvmlGoneError", "open_nvml"]
+__all__ = ["LIBRARY", "NOT_FOUND", "NO_DRIVER", "REFUSED", "SUCCESS", "Nvml", "NvmlGoneError", "open_nvml"]
 
 LIBRARY = "libnvidia-ml.so.1"
+NO_DRIVER = "no NVIDIA driver"
 REFUSED_S = 600
 SECOND_NS = 1_000_000_000
 
@@ -114,7 +115,7 @@ def open_nvml(clock: Clock, *, library: str = LIBRARY) -> Nvml | str:
         # By file name, before pynvml is imported: on a node without GPUs this is all that happens.
         ctypes.CDLL(library)
     except OSError:
-        return "no NVIDIA driver"
+        return NO_DRIVER
     try:
         module = import_module("pynvml")
     except ImportError:

@@ -129,13 +129,14 @@ def ingest(
 
 def doctor(as_json: Json = False) -> None:
     """Check the installation and show the settings in effect; exit status 1 if a part does not work."""
-    from ..embedded import node_settings, node_side
+    from ..embedded import node_side
     from ..installation import Check, check_installation, ingest_settings
 
     settings, environ = read_settings(), environment()
-    checks = check_installation(settings, node_side(environ), clock=SystemClock())
+    node = node_side(environ)
+    checks = check_installation(settings, node, clock=SystemClock())
     try:
-        shown = node_settings(environ) + ingest_settings(settings, environ)
+        shown = node.settings() + ingest_settings(settings, environ)
     except SettingsError as error:
         shown = ingest_settings(settings, environ)
         checks.append(Check("settings", "broken", str(error), "correct the variable"))
