@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from trainledger.node.daemon import NodeAgent, spool_folder
 from trainledger.node import diagnosis
+from trainledger.node.daemon import NodeAgent, spool_folder
 from trainledger.node.foreign_spool import durable_ends, is_given_away
 from trainledger.node.identity import load_identity
 from trainledger.node.journal_sync import SyncReport, sync_journals
