@@ -27,6 +27,8 @@ __all__ = [
     "judge_run",
 ]
 
+# The agent looks for processes each second, on a busy machine more rarely.
+SEEN_LATE_US_MAX = 5_000_000
 _WORST_FIRST = ("failed", "killed", "crashed", "running", "finished")
 _STATUSES = frozenset({"finished", "failed", "killed"})
 
@@ -147,13 +149,24 @@ def _judge_attempt(newest: Iterable[WriterEvidence], writers: Mapping[str, Write
         return Verdict("running", "seen by the agent, no start event yet")
     state = next(s for s in _WORST_FIRST if any(v.state == s for v in verdicts))
     matching = [(v, w) for v, w in zip(verdicts, trainers, strict=True) if v.state == state]
-    first, writer = min(matching, key=lambda m: (m[0].ended_us or 0, m[1].rank or 0, m[1].writer_id))
+    first, writer = min(matching, key=_ended_first)
     reason = first.reason
     if state not in ("running", "finished") and len({w.rank for w in trainers}) > 1:
         reason = f"{writer.place}: {reason}{_others(matching)}"
+        cause, causer = min(zip(verdicts, trainers, strict=True), key=_ended_first)
+        if causer is not writer and cause.state != "finished":
+            reason = f"first {causer.place}: {cause.reason}; then {reason}"
     ends = [v.ended_us for v in verdicts]
     ended_us = None if None in ends else max(end for end in ends if end is not None)
     return Verdict(state, reason, None if state == "running" else ended_us)
+
+
+def _ended_first(ended: tuple[Verdict, WriterEvidence]) -> tuple[bool, int, int, str]:
+    """Sorts ranks by who ended first; one that left without a word did so before the agent saw it."""
+    verdict, writer = ended
+    late_us = 0 if writer.exits else SEEN_LATE_US_MAX
+    end_us = verdict.ended_us or 0
+    return verdict.state in ("running", "finished"), end_us - late_us, writer.rank or 0, writer.writer_id
 
 
 def _others(matching: Sequence[tuple[Verdict, WriterEvidence]]) -> str:

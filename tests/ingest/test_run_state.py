@@ -189,6 +189,20 @@ def test_the_reason_names_the_rank_that_ended_first_and_counts_the_others() -> N
     assert judge_run(RUN, events[:5]).run.reason.startswith("rank 3 on node node-1: the process is gone")
 
 
+def test_the_reason_begins_with_the_rank_whose_end_the_others_followed() -> None:
+    events = ranks("a", 1, 3) + [
+        exited("a0", 5, "failed", "exception", message="peer gone"),
+        exited("a2", 5, "failed", "exception", message="peer gone"),
+        gone("a1", 6),
+    ]
+    run = judge_run(RUN, events).run
+    assert run.state == "failed"
+    assert run.reason == (
+        "first rank 1 on node node-1: the process is gone and left no exit record; "
+        "then rank 0 on node node-1: exception: peer gone (1 more rank failed)"
+    )
+
+
 def test_a_rank_known_by_its_wrapper_alone_counts_and_decides() -> None:
     events = [
         started("w0", 1, role="wrapper", rank=0, joined="environment"),

@@ -97,13 +97,14 @@ def logs(
         bool, typer.Option("-f", "--follow", help="Go on as lines come, until the run ends.")
     ] = False,
     grep: Annotated[str | None, typer.Option(help="Only lines that contain this text.")] = None,
+    rank: Annotated[int | None, typer.Option(min=0, help="Only the output of this rank.")] = None,
     as_json: Json = False,
 ) -> None:
     """Print the output of a run."""
     if follow and as_json:
         raise UsageError("--follow prints lines without an end, --json one array: choose one")
     with session() as opened:
-        reader = LogReader(find_run(opened, run, say=stderr_line), grep)
+        reader = LogReader(find_run(opened, run, say=stderr_line), grep, rank=rank)
         if as_json:
             print_json(reader.read(opened))
             return
@@ -115,6 +116,8 @@ def logs(
         stderr_line(
             "no line contains that text"
             if grep is not None
+            else f"no output is kept of rank {rank}"
+            if rank is not None
             else "no output is kept of this run; that of `trainledger run -- CMD` is"
         )
     if follow:

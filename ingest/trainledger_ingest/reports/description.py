@@ -13,6 +13,7 @@ from .inputs_outputs import inputs_outputs
 from .listing import SELECTED_COLUMNS, money_text
 from .missing_cost import why_no_cost
 from .notebook import notebook_cells
+from .ranks import ranks_facts, summed, writers_section
 from .section import Section, shortened
 from .time_left import time_left
 from .times import duration_text
@@ -45,7 +46,7 @@ def describe_run(session: Session, run_id: str) -> Picture:
         _results(session, run_id),
         _settings(session, run_id, view="summary", title="summary"),
         _settings(session, run_id, view="params", title="parameters"),
-        _writers(session, run_id),
+        writers_section(session, run_id),
         _usage(session, run_id),
         _gpus(session, run_id),
         _code(session, run_id),
@@ -71,6 +72,7 @@ def _facts(session: Session, row: dict[str, Any]) -> tuple[tuple[str, str], ...]
         ("duration", duration_text(row["duration_s"])),
         *([("time left", time_left(session, row["run_id"]))] if row["state"] == "running" else []),
         ("attempts, ranks, nodes", f"{row['attempts']}, {row['ranks']}, {row['nodes']}"),
+        *ranks_facts(session, row),
         (
             "cost",
             money_text(row["cost"], row["currency"])
@@ -153,31 +155,6 @@ def _settings(session: Session, run_id: str, *, view: str, title: str) -> Sectio
     return Section(title, ("key", "value"), tuple((shortened(row["key"]), row["value"]) for row in rows))
 
 
-def _writers(session: Session, run_id: str) -> Section:
-    rows = _rows(
-        session,
-        "SELECT attempt, rank, node_id, pid, state, exit_code, signal, started_at, gap_points "
-        f"FROM {session.views}.run_writers WHERE run_id = {{id:UUID}} ORDER BY attempt, rank, started_at LIMIT 200",
-        run_id,
-    )
-    cells = tuple(
-        (
-            str(row["attempt"]),
-            _text(row["rank"]),
-            row["node_id"],
-            str(row["pid"]),
-            row["state"],
-            _text(row["exit_code"]),
-            _text(row["signal"]),
-            _moment(row["started_at"]).removesuffix(" UTC"),
-            str(row["gap_points"]),
-        )
-        for row in rows
-    )
-    names = ("attempt", "rank", "node", "pid", "state", "exit", "signal", "started (UTC)", "lost points")
-    return Section("processes", names, cells, optional=("rank", "attempt", "pid"))
-
-
 def _usage(session: Session, run_id: str) -> Section:
     rows = _rows(
         session,
@@ -188,12 +165,12 @@ def _usage(session: Session, run_id: str) -> Section:
     cells = tuple(
         (
             str(row["attempt"]),
-            _text(row["rank"]),
+            row["ranks"],
             f"{row['cpu_seconds']:.2f} s",
             f"{row['mem_peak_bytes'] / 2**20:.0f} MiB",
             duration_text(row["observed_s"]),
         )
-        for row in rows
+        for row in summed(rows)
     )
     return Section("usage", ("attempt", "rank", "CPU", "memory peak", "observed"), cells)
 
@@ -209,14 +186,14 @@ def _gpus(session: Session, run_id: str) -> Section:
     cells = tuple(
         (
             str(row["attempt"]),
-            _text(row["rank"]),
+            row["ranks"],
             _share(row["gpu_busy_s"], row["gpu_observed_s"]),
             duration_text(row["gpu_observed_s"]),
             "-" if row["gpu_mem_peak_bytes"] is None else f"{row['gpu_mem_peak_bytes'] / 2**20:.0f} MiB",
             "-" if row["energy_j"] is None else f"{row['energy_j'] / 3.6e6:.3f} kWh",
             row["gpu_quality"],
         )
-        for row in rows
+        for row in summed(rows)
     )
     names = ("attempt", "rank", "busy", "observed", "memory peak", "energy", "known by")
     return Section("GPUs", names, cells, optional=("known by",))

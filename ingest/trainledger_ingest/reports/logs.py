@@ -23,11 +23,15 @@ _PLACE = ("at", "attempt", "place_rank", "stream", "line_no")
 
 @dataclass(slots=True)
 class LogReader:
-    """Reads the lines of a run that it has not given yet; `grep`: only lines that contain this text."""
+    """Reads the lines of a run that it has not given yet.
+
+    `grep`: only lines that contain this text; `rank`: only those of this rank.
+    """
 
     run_id: str
     grep: str | None = None
     page_lines: int = PAGE_LINES
+    rank: int | None = None
     _last_lines: dict[str, int] = field(default_factory=dict)
 
     def read(self, session: Session) -> Iterator[dict[str, Any]]:
@@ -55,6 +59,9 @@ class LogReader:
         if self.grep is not None:
             conditions.append("position(text, {grep:String}) > 0")
             parameters["grep"] = self.grep
+        if self.rank is not None:
+            conditions.append("l.rank = {rank:UInt32}")
+            parameters["rank"] = self.rank
         if known:
             conditions.append(
                 f"line_no > transform({_STREAM}, {{streams:Array(String)}}, {{lines:Array(UInt64)}}, toUInt64(0))"

@@ -88,6 +88,11 @@ VIEWS: dict[str, dict[str, str]] = {
         "run_id": "UUID", "step": "Int64", "at": AT, "steps_per_s": MAYBE_NUMBER, "total_steps": MAYBE_NUMBER,
         "total_from": MAYBE_TEXT, "eta_s": MAYBE_NUMBER,
     },
+    "rank_steps": {
+        "run_id": "UUID", "attempt": "UInt16", "key": TEXT, "rank": "UInt32", "node_id": TEXT, "ranks": "UInt64",
+        "steps": "UInt64", "step_s": MAYBE_NUMBER, "slower_pct": MAYBE_NUMBER, "late_s": MAYBE_NUMBER,
+        "last_share": MAYBE_NUMBER,
+    },
     "gpu_minutes": {
         "node_id": TEXT, "device_id": TEXT, "model": MAYBE_TEXT, "mig_profile": MAYBE_TEXT, "minute": HOUR,
         "run_ids": "Array(UUID)", "util_pct": MAYBE_NUMBER, "mem_used_bytes": MAYBE_NUMBER,
