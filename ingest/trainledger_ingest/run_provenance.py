@@ -55,9 +55,11 @@ def _told_by_others(
     libraries = _merged(own, "libraries")
     told: dict[str, Any] = {"libraries": libraries, "randomness": _merged(own, "randomness")}
     told |= {column: libraries[name] for column, name in _LOADED.items() if name in libraries}
-    images = [w.seen.body["image_digest"] for w in of_attempt if w.seen and w.seen.body.get("image_digest")]
-    if images:
-        told |= {"image_digest": images[0], "image_source": "runtime"}
+    seen = [w.seen.body for w in sorted(of_attempt, key=_order) if w.seen]
+    image = next((said for said in seen if said.get("image_digest")), None)
+    if image is not None:
+        told |= {"image_digest": image["image_digest"], "image_source": "runtime"}
+        told["system"] = {**(body.get("system") or {}), "image.name": image.get("image_name") or ""}
     return told
 
 

@@ -55,12 +55,13 @@ def test_container_runtime_goes_before_what_was_declared_and_each_attempt_has_it
     attempts = collect(
         started(1, "a"),
         event(2, "provenance", "a", image_digest="sha256:1", image_source="declared"),
-        event(3, "writer_seen", "a", image_digest="sha256:2", alive=True),
+        event(3, "writer_seen", "a", image_digest="sha256:2", image_name="a:1", alive=True),
         event(4, "run_exited", "a", status="failed"),
         started(5, "b"),
         event(6, "provenance", "b", parent_writer="b", image_digest="sha256:3", image_source="declared"),
         event(7, "writer_seen", "b", image_digest=None, alive=True),
     )
+    assert attempts[0][1]["system"] == {"image.name": "a:1"}
     assert [(n, body["image_digest"], body["image_source"]) for n, body in attempts] == [
         (1, "sha256:2", "runtime"),
         (2, "sha256:3", "declared"),

@@ -27,6 +27,7 @@ from trainledger_schemas.positions import JournalRange, split_position
 
 from .collect_report import CollectReport
 from .collector_settings import CollectorSettings
+from .container_images import ContainerImages
 from .cursor import JournalCursor, JournalCursors
 from .identity import NodeIdentity
 from .journal_folder import JournalFolder, JournalPlace, RefusedError, find_journals
@@ -42,7 +43,7 @@ from .removed_journals import (
 )
 from .spool import Spool
 from .translate import NewEvent, translate
-from .writer_state import LiveWriter, WriterState, live_writer, probe_writer
+from .writer_state import LiveWriter, WriterState, live_writer, probe_writer, seen_fields
 
 __all__ = ["CollectReport", "Collector", "CollectorSettings", "LiveWriter"]
 
@@ -76,6 +77,7 @@ class Collector:
         self._clock = clock
         self._settings = settings
         self._identity = identity
+        self._images = ContainerImages(clock, settings.container_sockets)
         self._cursors = JournalCursors(spool.folder)
         self._folders = OpenJournals(self._node_folder, held_max=settings.held_max)
         self._readers: OrderedDict[bytes, JournalReader] = OrderedDict()
@@ -296,18 +298,8 @@ class Collector:
             self._spool.append(event.type_name, event.fields, key=run_id, source=source)
 
     def _append_seen(self, header: SegmentHeader, writer: LiveWriter, state: WriterState) -> None:
-        fields = {
-            "run_id": header.run_id,
-            "writer_id": header.journal_id,
-            "at_us": self._clock.wall_ns() // 1000,
-            "parent_writer": writer.parent_writer,
-            "pid": writer.pid,
-            "uid": writer.uid,
-            "owner": writer.owner,
-            "start_ticks": header.start_ticks,
-            "cgroup": writer.cgroup,
-            "alive": state.alive,
-        }
+        at_us = self._clock.wall_ns() // 1000
+        fields = seen_fields(header, writer, state, at_us=at_us, images=self._images)
         self._spool.append("writer_seen", fields, key=header.run_id)
 
     def _append_gone(self, run_id: bytes, journal_id: bytes, evidence: str) -> None:

@@ -1,8 +1,11 @@
 """Settings of collecting: each with its unit, range, default and reason."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from trainledger_schemas.errors import SettingsError
+
+from .container_images import SOCKETS
 
 __all__ = ["CollectorSettings"]
 
@@ -18,6 +21,7 @@ class CollectorSettings:
     empty_age_s_max     60 to 1e6, default 3600: a folder without a segment is removed when it is this old.
     held_max            0 to 100,000, default 128: folders of live writers kept open, with four descriptors
                         each: half of the 1,024 that a process usually may have.
+    container_sockets   where container runtimes are asked for images.
     """
 
     journal_bytes_max: int = 8 << 20
@@ -26,6 +30,7 @@ class CollectorSettings:
     readers_max: int = 2_000
     empty_age_s_max: float = 3600.0
     held_max: int = 128
+    container_sockets: tuple[Path, ...] = SOCKETS
 
     def __post_init__(self) -> None:
         for name, low, high in (

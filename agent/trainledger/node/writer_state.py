@@ -18,13 +18,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from trainledger_schemas.journal import SegmentHeader
 
 from ..process_facts import read_start_ticks
+from ..redaction import redact
+from .container_images import ContainerImages
 from .journal_folder import JournalFolder, RefusedError
 
-__all__ = ["LiveWriter", "WriterState", "live_writer", "lock_holder", "probe_writer"]
+__all__ = ["LiveWriter", "WriterState", "live_writer", "lock_holder", "probe_writer", "seen_fields"]
 
 # struct flock on 64-bit Linux: type, whence, start, length, pid.
 _FLOCK = struct.Struct("@hhqqi4x")
@@ -88,6 +91,27 @@ def live_writer(
         start_ticks=header.start_ticks,
         cgroup=read_cgroup(state.pid) if state.pid else None,
     )
+
+
+def seen_fields(
+    header: SegmentHeader, writer: LiveWriter, state: WriterState, *, at_us: int, images: ContainerImages
+) -> dict[str, Any]:
+    """The fields of `writer_seen`; asks the container runtime about a container that is new."""
+    image = images.image_of(writer.pid)
+    return {
+        "run_id": header.run_id,
+        "writer_id": header.journal_id,
+        "at_us": at_us,
+        "parent_writer": writer.parent_writer,
+        "pid": writer.pid,
+        "uid": writer.uid,
+        "owner": writer.owner,
+        "start_ticks": header.start_ticks,
+        "cgroup": writer.cgroup,
+        "alive": state.alive,
+        "image_digest": None if image is None else image.digest,
+        "image_name": None if image is None or image.name is None else redact(image.name),
+    }
 
 
 def lock_holder(fd: int) -> int | None:
