@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.workspace import temporary_folder
-from trainledger.data.folder_scan import FolderScan, Scanner
+from trainledger.data.folder_scan import FolderScan
+from trainledger.data.measure import scan_folder
 from trainledger.data.stat_cache import StatCache
 from trainledger_schemas.blobs import FolderBlobs
 
 FILES, QUICK_FILES = 100_000, 2_000
 FILES_A_FOLDER = 1000
-FILE_BYTES = 32 << 10
+FILE_BYTES = 4 << 10
 AGAIN = 3
 SETTLE_S = 2.2
 
@@ -45,7 +46,7 @@ def manifest(folder: Path, cache: Path, blobs: FolderBlobs) -> tuple[float, Fold
     """Seconds of a manifest, its nodes stored, as `use_dataset` has it made."""
     started = time.perf_counter()
     with StatCache(cache, "bench") as opened:
-        scan = Scanner(opened, blobs.put, started_ns=time.time_ns()).scan(os.fsencode(folder))
+        scan = scan_folder(folder, opened, blobs, started_ns=time.time_ns())
     return time.perf_counter() - started, scan
 
 

@@ -8,15 +8,15 @@ partial and says so. One thread: for small files a second one is slower, for lar
 
 import errno
 import hashlib
-import marshal
 import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from trainledger_schemas.tree_manifest import Child, encode_node, parse_node
 
-from .stat_cache import FileKey, StatCache, is_settled
+from .bulk_stat import key_of
+from .folder_listing import FileKey, Listing, fingerprints_of, list_folder
+from .stat_cache import KnownFolder, StatCache, is_settled
 
 __all__ = ["FileScan", "FolderScan", "Scanner"]
 
@@ -55,28 +55,46 @@ class FolderScan:
 
 
 class Scanner:
-    """Scans one folder or file. `store` is given each node; `started_ns`: wall time when the scan began."""
+    """Scans one folder or file. `store` is given each node that `is_stored` does not know; `started_ns`: wall time
+    when the scan began."""
 
-    def __init__(self, cache: StatCache, store: Callable[[bytes], object], *, started_ns: int) -> None:
+    def __init__(
+        self,
+        cache: StatCache,
+        store: Callable[[bytes], object],
+        *,
+        started_ns: int,
+        is_stored: Callable[[str], bool] = lambda sha256: False,
+    ) -> None:
         self._cache = cache
         self._store = store
         self._started_ns = started_ns
+        self._is_stored = is_stored
         self._top = b""
         self._scan = FolderScan()
+        self._known: dict[bytes, KnownFolder] = {}
+        self._fingerprints: dict[bytes, bytes | None] = {}
 
     def scan(self, top: bytes) -> FolderScan:
         """The manifest of a folder; raises OSError when the top cannot be read."""
         self._top = os.path.realpath(top)
         self._scan = FolderScan()
         os.listdir(self._top)  # trouble with the top itself is the caller's
+        self._known = self._cache.folders(self._top)
+        paths = [path for path, known in self._known.items() if known.fingerprint is not None]
+        files = sum(known.files for known in self._known.values())
+        self._fingerprints = fingerprints_of(paths, files=files)
         self._scan.sha256, self._scan.size_bytes = self._folder(self._top, 0)
         return self._scan
 
     def _folder(self, path: bytes, depth: int) -> tuple[str, int]:
-        folders, files, links = self._list(path)
-        size = 0
+        known = self._unchanged(path)
+        node = None
+        if known is None:
+            known, node = self._look_at(path)
+        size = known.size_bytes
         children: list[Child] = []
-        for name in folders:
+        for name in known.folders:
             if depth >= DEPTH_MAX:
                 self._scan.is_partial = True
                 self._scan.tell(f"more than {DEPTH_MAX} folders deep: {_shown(path)}")
@@ -84,53 +102,70 @@ class Scanner:
             sha256, inner = self._folder(path + b"/" + name, depth + 1)
             children.append(Child("d", inner, sha256, name))
             size += inner
-        lost: set[bytes] = set()
-        node = self._files_node(path, files, links, lost)
-        size += sum(key[2] for name, key in files if name not in lost)
-        self._scan.files += len(files) - len(lost)
+        if not children and node is None and self._is_stored(known.sha256):
+            return known.sha256, size
+        if node is None and (node := self._cache.node(path)) is None:
+            self._scan.files -= known.files  # the cache lost its row meanwhile
+            known, node = self._look_at(path)
+            size = known.size_bytes + sum(child.size_bytes for child in children)
         if children:
             node = encode_node(children + parse_node(node))
         self._store(node)
         return hashlib.sha256(node).hexdigest(), size
 
-    def _list(self, path: bytes) -> tuple[list[bytes], list[tuple[bytes, tuple[int, ...]]], list[bytes]]:
-        folders, files, links = [], [], []
+    def _unchanged(self, path: bytes) -> KnownFolder | None:
+        """What is known of a folder that is as it was; counts its files."""
+        known = self._known.get(path)
+        is_same = known is not None and known.fingerprint is not None
+        if known is None or not is_same or self._fingerprints.get(path) != known.fingerprint:
+            return None
+        if self._scan.files + known.files > SCAN_FILES_MAX:
+            return None
+        self._scan.files += known.files
+        return known
+
+    def _look_at(self, path: bytes) -> tuple[KnownFolder, bytes]:
+        listing = self._list(path)
+        lost: set[bytes] = set()
+        node, kept = self._files_node(path, listing, lost)
+        size = sum(key[2] for name, key in listing.files if name not in lost)
+        count = len(listing.files) - len(lost)
+        self._scan.files += count
+        keys = {name: key for name, (key, _) in kept.items()}
+        known = KnownFolder(
+            listing.fingerprint if keys == dict(listing.files) else None,
+            hashlib.sha256(node).hexdigest(),
+            size,
+            count,
+            tuple(listing.folders),
+        )
+        self._cache.keep(path, known, node, kept)
+        return known, node
+
+    def _list(self, path: bytes) -> Listing:
+        listing = Listing()
         try:
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    if entry.is_symlink():
-                        links.append(entry.name)
-                    elif entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.name)
-                    else:
-                        info = entry.stat(follow_symlinks=False)
-                        if stat.S_ISREG(info.st_mode):
-                            files.append((entry.name, _key_of(info)))
-                        else:
-                            self._scan.tell(f"no file: {_shown(path + b'/' + entry.name)}")
+            listing = list_folder(path)
         except OSError as error:
             self._cannot_read(path, error)
-        if self._scan.files + len(files) > SCAN_FILES_MAX:
-            files = files[: SCAN_FILES_MAX - self._scan.files]
+        for name in listing.gone:
+            self._cannot_read(path + b"/" + name, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+        for name in listing.others:
+            self._scan.tell(f"no file: {_shown(path + b'/' + name)}")
+        if self._scan.files + len(listing.files) > SCAN_FILES_MAX:
+            listing.files = listing.files[: SCAN_FILES_MAX - self._scan.files]
+            listing.fingerprint = None
             self._scan.is_partial = True
             self._scan.tell(f"more than {SCAN_FILES_MAX} files")
-        return sorted(folders), sorted(files), sorted(links)
+        return listing
 
     def _files_node(
-        self, path: bytes, files: list[tuple[bytes, tuple[int, ...]]], links: list[bytes], lost: set[bytes]
-    ) -> bytes:
-        targets = [(name, self._target(path + b"/" + name)) for name in links]
-        fingerprint = hashlib.sha256(marshal.dumps((files, targets), 2)).digest()
-        node = self._cache.same_folder(path, fingerprint)
-        if node is not None:
-            return node
+        self, path: bytes, listing: Listing, lost: set[bytes]
+    ) -> tuple[bytes, dict[bytes, tuple[FileKey, str]]]:
         known = self._cache.files(path)
         kept: dict[bytes, tuple[FileKey, str]] = {}
-        children = [
-            Child("l", len(target), hashlib.sha256(target).hexdigest(), name, target)
-            for name, target in targets
-        ]
-        for name, numbers in files:
+        children = [self._link(path, name) for name in listing.links]
+        for name, numbers in listing.files:
             was = known.get(name)
             key = FileKey(*numbers)
             if was is not None and was[0] == key:
@@ -145,10 +180,11 @@ class Scanner:
                 if found.is_stable and is_settled(key, started_ns=self._started_ns):
                     kept[name] = (key, sha256)
             children.append(Child("x" if key.mode & 0o111 else "f", key.size_bytes, sha256, name))
-        node = encode_node(children)
-        is_whole = len(kept) == len(files) and all(kept[name][0] == key for name, key in files)
-        self._cache.keep(path, fingerprint if is_whole else None, node, kept)
-        return node
+        return encode_node(children), kept
+
+    def _link(self, path: bytes, name: bytes) -> Child:
+        target = self._target(path + b"/" + name)
+        return Child("l", len(target), hashlib.sha256(target).hexdigest(), name, target)
 
     def _read(self, path: bytes, key: FileKey) -> FileScan | None:
         try:
@@ -183,7 +219,7 @@ class Scanner:
 def hash_file(path: bytes, key: FileKey | None = None) -> FileScan:
     """Hash a file whose key was `key` before; once more if it has another one behind. Raises OSError."""
     for is_last in (False, True):
-        before = _key_of(os.lstat(path)) if key is None or is_last else tuple(key)
+        before = key_of(os.lstat(path)) if key is None or is_last else tuple(key)
         sha256, after = _hash_once(path)
         if before == after:
             return FileScan(FileKey(*after), sha256, is_stable=True)
@@ -197,13 +233,9 @@ def _hash_once(path: bytes) -> tuple[str, tuple[int, ...]]:
         digest = hashlib.sha256(block)
         while len(block) and (block := os.read(fd, BLOCK_BYTES)):
             digest.update(block)
-        return digest.hexdigest(), _key_of(os.fstat(fd))
+        return digest.hexdigest(), key_of(os.fstat(fd))
     finally:
         os.close(fd)
-
-
-def _key_of(info: os.stat_result) -> tuple[int, ...]:
-    return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_mode)
 
 
 def _shown(path: bytes) -> str:

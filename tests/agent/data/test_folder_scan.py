@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from trainledger.data.folder_listing import FileKey
 from trainledger.data.folder_scan import FolderScan, Scanner, hash_file
-from trainledger.data.stat_cache import RACY_NS, FileKey, StatCache, is_settled
+from trainledger.data.stat_cache import RACY_NS, StatCache, is_settled
 from trainledger_schemas.clock import SystemClock
 from trainledger_schemas.tree_manifest import Child, walk_tree
 
@@ -96,6 +97,35 @@ def test_unchanged_files_are_not_read_again(scans: Scans, data: Path) -> None:
     changed = scans.scan(data)
     assert changed.read_bytes == len("changed") and changed.sha256 != first.sha256
     assert changed.sha256 == Scans(None).scan(data).sha256
+
+
+def test_nodes_that_were_lost_are_stored_again_and_others_are_not_touched(data: Path, tmp_path: Path) -> None:
+    stored: dict[str, bytes] = {}
+    calls: list[bytes] = []
+
+    def store(node: bytes) -> None:
+        calls.append(node)
+        stored[hashlib.sha256(node).hexdigest()] = node
+
+    def scan() -> FolderScan:
+        calls.clear()
+        with StatCache(tmp_path / "cache.sqlite", "host") as cache:
+            scanner = Scanner(
+                cache, store, started_ns=SystemClock().wall_ns() + LATER_NS, is_stored=stored.__contains__
+            )
+            return scanner.scan(os.fsencode(data))
+
+    first = scan()
+    before = dict(stored)
+    assert len(calls) == 4
+    assert scan().sha256 == first.sha256 and stored == before
+    # Folders with folders in them are put together anew; `empty` and `deep` are known and there.
+    assert len(calls) == 2
+    deep = next(
+        child.sha256 for path, child in walk_tree(first.sha256, stored.__getitem__) if path.endswith(b"deep")
+    )
+    del stored[deep]
+    assert scan().sha256 == first.sha256 and stored == before
 
 
 @pytest.mark.parametrize(
