@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from bench import (
     agent_idle,
+    code_capture,
     dataset_manifest,
     file_lookup,
     gpu_sampling,
@@ -51,6 +52,7 @@ BARS: dict[str, Measure] = {
     "query": query.measure,
     "dataset_manifest": dataset_manifest.measure,
     "file_lookup": file_lookup.measure,
+    "code_capture": code_capture.measure,
 }
 
 
