@@ -18,6 +18,7 @@ __all__ = ["start_beside", "start_capture"]
 
 # Of very many modules the first: they are asked for only because some of them may be ignored files.
 _LOADED_MAX = 2000
+_OWN = ("trainledger", "trainledger_schemas", "trainledger_ingest")
 _IMPLEMENTATIONS = {"cpython": "CPython", "pypy": "PyPy"}
 
 
@@ -49,7 +50,7 @@ def start_capture(
         "python": f"{sys.version.split()[0]} {_IMPLEMENTATIONS.get(name := sys.implementation.name, name)}",
         "python_executable": sys.executable,
         "pid": os.getpid(),
-        "loaded": _loaded_files(here, main_file),
+        "loaded": _loaded_files(),
     }
     return start_beside("trainledger.provenance", request)
 
@@ -90,16 +91,16 @@ def _start_detached(command: list[str], stdin_fd: int) -> bool:
     return True
 
 
-def _loaded_files(here: str, main_file: str | None) -> list[str]:
-    """Files of modules near the working folder or the script, which git may be told to ignore."""
-    above = {os.path.dirname(here), os.path.dirname(os.path.dirname(os.path.abspath(main_file or here)))} - {
-        "/"
-    }
-    roots = tuple(f"{folder}/" for folder in {here, *above})
-    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    near = (
+def _loaded_files() -> list[str]:
+    """Files of modules that are no part of Python or of an installed package: git may be told to ignore them, or they
+    lie elsewhere."""
+    library = f"{os.path.dirname(os.__file__)}/"
+    found = dict.fromkeys(
         file
-        for file in files
-        if isinstance(file, str) and file.startswith(roots) and "/site-packages/" not in file
+        for name, module in list(sys.modules.items())
+        if isinstance(file := getattr(module, "__file__", None), str)
+        and not file.startswith(library)
+        and "-packages/" not in file
+        and name.partition(".")[0] not in _OWN
     )
-    return list(dict.fromkeys(near))[:_LOADED_MAX]
+    return list(found)[:_LOADED_MAX]

@@ -19,6 +19,7 @@
 | TRAINLEDGER_ALLOW_NETWORK_DISK | 0, 1 | 0 | a stalled file server would stall training |
 | TRAINLEDGER_CAPTURE | on, off | on | whether `init` captures code and environment |
 | TRAINLEDGER_IMAGE | NAME@sha256:... | none | the container image, told by whoever starts it |
+| TRAINLEDGER_INCLUDE | patterns with commas | none | ignored files that are code: `conf/local.yaml, gen/**/*.py` |
 | TRAINLEDGER_BUDGET_MIB | MiB, 1 to 1,048,576 | 256 with an agent, 4,096 without | a journal's unread bytes |
 | TRAINLEDGER_NODE | text | host name | the node's id, read by the agent |
 | TRAINLEDGER_KAFKA, _CLICKHOUSE | address | none | read by the agent and by ingest, listed here for checks |
@@ -90,6 +91,7 @@ class Settings(NamedTuple):
     finish_wait_s: float = 0.0
     allow_network_disk: bool = False
     capture: bool = True
+    include: tuple[str, ...] = ()
     image: str | None = None
     budget_mib: int | None = None
     # Addresses may hold a password: not printed.
@@ -116,7 +118,7 @@ class Settings(NamedTuple):
             experiment=reader.text("EXPERIMENT"),
             team=reader.text("TEAM"),
             name=reader.text("NAME"),
-            tags=tuple(tag.strip() for tag in (reader.text("TAGS") or "").split(",") if tag.strip()),
+            tags=_listed(reader.text("TAGS")),
             run_id=reader.text("RUN_ID"),
             parent=reader.text("PARENT"),
             wrapped=reader.switch("WRAPPED", default=False),
@@ -125,6 +127,7 @@ class Settings(NamedTuple):
             allow_network_disk=reader.switch("ALLOW_NETWORK_DISK", default=False),
             capture=reader.switch("CAPTURE", default=True),
             image=reader.text("IMAGE"),
+            include=_listed(reader.text("INCLUDE")),
             budget_mib=_whole(reader.number("BUDGET_MIB", 1, BUDGET_MIB_MAX)),
             kafka=reader.text("KAFKA"),
             clickhouse=reader.text("CLICKHOUSE"),
@@ -132,6 +135,10 @@ class Settings(NamedTuple):
             blobs_local_mib=_whole(reader.number("BLOBS_LOCAL_MIB", 0, BLOBS_LOCAL_MIB_MAX)),
             warnings=tuple(reader.warnings + reader.unknown_names()),
         )
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def process_environment() -> MutableMapping[str, str]:

@@ -8,6 +8,7 @@ from support.nasty_repository import manifest, plain_environment
 from trainledger.provenance.code_store import CodeStore, StoredCode
 from trainledger.provenance.programs import Programs
 from trainledger.provenance.settings import program_environment
+from trainledger.provenance.used_files import UsedFiles
 from trainledger_ingest.reproduce.restore import Restored, read_snapshot, restore_code
 from trainledger_schemas.blobs import FolderBlobs
 from trainledger_schemas.clock import SystemClock
@@ -24,10 +25,17 @@ class Workshop:
         self.blobs = FolderBlobs(folder / "blobs")
         self._restored = 0
 
-    def store(self, place: Path, *, started_ns: int | None = None, **options: tuple[Path, ...]) -> StoredCode:
+    def store(
+        self,
+        place: Path,
+        *,
+        started_ns: int | None = None,
+        never: tuple[Path, ...] = (),
+        used: UsedFiles | None = None,
+    ) -> StoredCode:
         programs = Programs(program_environment(self.environment), clock=SystemClock(), budget_s=60)
         began = time.time_ns() + 10**9 if started_ns is None else started_ns
-        store = CodeStore(programs, self.blobs, started_ns=began, **options)
+        store = CodeStore(programs, self.blobs, started_ns=began, never=never, used=used)
         return store.store(place, home=self.folder / "home")
 
     def restore(self, stored: StoredCode, environment: Mapping[str, str] | None = None) -> Restored:

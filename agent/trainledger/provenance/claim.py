@@ -28,6 +28,7 @@ from .programs import Programs, UnavailableError
 from .request import Request
 from .settings import CONTENT_BUDGET_S, GIT_BUDGET_S, SNAPSHOT_BUDGET_S, program_environment
 from .system_packages import conda_explicit_list, describe_system_packages
+from .used_files import UsedFiles, named_files
 from .variables import describe_variables
 
 __all__ = ["CLAIM_BYTES_MAX", "Capture", "fit"]
@@ -154,7 +155,11 @@ class Capture:
             FolderBlobs(self._request.uid_folder / BLOBS_FOLDER),
             started_ns=self._started_ns,
             never=(self._request.uid_folder.parent, settings.home),
-            loaded=[Path(path) for path in self._request.loaded],
+            used=UsedFiles(
+                tuple(Path(path) for path in self._request.loaded),
+                named_files(self._request.argv[1:], self._request.cwd),
+                settings.include,
+            ),
         )
         folder = self._code_folder()
         # Without a script, a folder that is in no repository is just where somebody stood.

@@ -32,6 +32,7 @@ from .programs import Programs, UnavailableError
 from .raw_snapshot import SNAPSHOT_REF, RawSnapshot, RawTree
 from .selection import FILE_BYTES_MAX, FILES_BYTES_MAX
 from .subversion import WorkingCopy, changes_as_text, read_working_copy
+from .used_files import UsedFiles, files_outside, included_files
 from .withholding import is_secret_file
 
 __all__ = ["CodeStore", "StoredCode"]
@@ -54,8 +55,8 @@ class StoredCode:
 
 
 class CodeStore:
-    """Takes one snapshot. `never`: folders whose files are not code of the run (journals, tables). `loaded`: files
-    of modules that the run has loaded, which are taken although they are ignored."""
+    """Takes one snapshot. `never`: folders whose files are not code of the run (journals, tables). `used`: files
+    that the run uses, which are taken although they are ignored."""
 
     def __init__(
         self,
@@ -64,13 +65,13 @@ class CodeStore:
         *,
         started_ns: int,
         never: Iterable[Path] = (),
-        loaded: Iterable[Path] = (),
+        used: UsedFiles | None = None,
     ) -> None:
         self._programs = programs
         self._blobs = blobs
         self._started_ns = started_ns
         self._never = tuple(never)
-        self._loaded = tuple(loaded)
+        self._used = used or UsedFiles()
         self._repositories: list[RepositorySnapshot] = []
         self._left_out: list[LeftOut] = []
         self._patch = b""
@@ -109,6 +110,7 @@ class CodeStore:
     def _finish(self) -> None:
         if not self._repositories or self._stored.root is None:
             return
+        self._left_out += files_outside(self._used.loaded, self._stored.root)
         left_out = tuple(sorted(self._left_out, key=lambda item: item.path))
         snapshot = CodeSnapshot(str(self._stored.root), tuple(self._repositories), left_out)
         if len(self._patch) >= PATCH_BYTES_MAX:
@@ -145,7 +147,7 @@ class CodeStore:
             private = open_private(user.top, user, layout, workspace / "git")
             history = read_history(user, private, self._blobs, workspace)
             raw = RawSnapshot(user, private, object_format=layout.object_format, started_ns=self._started_ns)
-            also, never = self._loaded_in(user.top), self._never_in(user.top)
+            also, never = self._used_in(user.top), self._never_in(user.top)
             only: list[bytes] | None = [] if below == "." else None
             tree = raw.take(history.parent, only=only, below=below, also=also, never=never)
             branch = user.ask("symbolic-ref", "-q", "--short", "HEAD")
@@ -179,7 +181,7 @@ class CodeStore:
         with self._blobs.workspace() as workspace:
             private = open_private(folder, Git(folder, self._programs), None, workspace / "git")
             raw = RawSnapshot(None, private, object_format="sha1", started_ns=self._started_ns)
-            tree = raw.take(None, also=self._loaded_in(folder), never=self._never_in(folder))
+            tree = raw.take(None, also=self._used_in(folder), never=self._never_in(folder))
             bundles = self._bundles(private, History(), tree, workspace)
             self._add(_without_history("", None, tree, bundles), private, tree)
         self._inner(folder, "", tree)
@@ -190,7 +192,7 @@ class CodeStore:
             private = open_private(copy.top, Git(copy.top, self._programs), None, workspace / "git")
             raw = RawSnapshot(None, private, object_format="sha1", started_ns=self._started_ns)
             never = self._never_in(copy.top)
-            tree = raw.take(None, only=copy.files, also=self._loaded_in(copy.top), never=never)
+            tree = raw.take(None, only=copy.files, also=self._used_in(copy.top), never=never)
             bundles = self._bundles(private, History(), tree, workspace)
             repository = replace(
                 _without_history(path, "svn", tree, bundles),
@@ -296,9 +298,14 @@ class CodeStore:
         inside = (folder for folder in self._never if folder != top and folder.is_relative_to(top))
         return tuple(os.fsencode(folder.relative_to(top)) + b"/" for folder in inside)
 
-    def _loaded_in(self, top: Path) -> list[bytes]:
-        inside = (file for file in self._loaded if file.is_relative_to(top))
-        return [os.fsencode(file.relative_to(top)) for file in inside]
+    def _used_in(self, top: Path) -> list[bytes]:
+        inside = self._used.inside(top)
+        if self._stored.root is None:
+            # Patterns are relative to the outermost repository.
+            included, reasons = included_files(top, self._used.patterns)
+            inside += included
+            self._stored.reasons += reasons
+        return inside
 
 
 def _is_secret_property(changed: tuple[str, str, str | None]) -> bool:

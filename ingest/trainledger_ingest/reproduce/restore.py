@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainledger_schemas.blobs import BlobSource
+from trainledger_schemas.blobs import BlobSource, sha256_of
 from trainledger_schemas.code_snapshot import (
     CodeSnapshot,
+    LeftOut,
     RepositorySnapshot,
     decode_snapshot,
     git_object_id,
@@ -70,8 +71,19 @@ def restore_code(
             top = folder / repository.path
         _Repository(repository, top, blobs=blobs, environment=environment, restored=restored).restore()
     for item in snapshot.left_out:
-        restored.problems.append(f"{item.path or 'some files'}: was not stored: {item.why}")
+        if _is_still_here(item):
+            restored.steps.append(f"nothing to {item.path}: {item.why}, and is there unchanged")
+        else:
+            restored.problems.append(f"{item.path or 'some files'}: was not stored: {item.why}")
     return restored
+
+
+def _is_still_here(item: LeftOut) -> bool:
+    """Whether a file from outside of the code, which a repetition reads where it is, has the bytes that it had."""
+    try:
+        return os.path.isabs(item.path) and item.sha256 == sha256_of(Path(item.path))
+    except OSError:
+        return False
 
 
 class _Repository:

@@ -14,6 +14,7 @@ from support.nasty_repository import GitFolder, make_nasty, manifest, plain_envi
 from trainledger.provenance.code_store import CodeStore
 from trainledger.provenance.programs import Programs
 from trainledger.provenance.settings import program_environment
+from trainledger.provenance.used_files import UsedFiles
 from trainledger_ingest.reproduce.restore import read_snapshot, restore_code
 from trainledger_schemas.clock import SystemClock
 from trainledger_schemas.errors import CorruptDataError, NotFoundError, UsageError
@@ -377,7 +378,7 @@ def test_files_that_the_run_writes_are_no_code_and_ignored_modules_are(workshop:
     output.write_text("output")
     os.utime(output, ns=(started_ns + 10**9, started_ns + 10**9))
     stored = workshop.store(
-        work.folder, started_ns=started_ns, loaded=(work.folder / "generated" / "module.py",)
+        work.folder, started_ns=started_ns, used=UsedFiles((work.folder / "generated" / "module.py",))
     )
     found = manifest(workshop.restore(stored).folder)
     assert {b"new.py", b"generated/module.py"} <= set(found)

@@ -1,0 +1,134 @@
+"""Files that a run uses and its repository does not have: ignored ones are taken, those elsewhere are named."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.code_workshop import Workshop
+from support.nasty_repository import GitFolder, manifest
+from support.polling import poll_until
+from trainledger.provenance.used_files import UsedFiles, included_files, named_files
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    return Workshop(tmp_path)
+
+
+@pytest.fixture
+def work(workshop: Workshop) -> GitFolder:
+    work = GitFolder(workshop.folder / "work", workshop.environment)
+    work.write(".gitignore", b"*.local\ngen/\n")
+    work.write("train.py", b"print(1)\n")
+    work.commit_all()
+    for name in ("a.local", "conf/b.local", "gen/x/m.py", "gen/y.txt", "gen/.git/config"):
+        work.write(name, b"1\n")
+    return work
+
+
+@pytest.mark.parametrize(
+    ("patterns", "taken"),
+    [
+        (("*.local",), {b"a.local"}),
+        (("**/*.local",), {b"a.local", b"conf/b.local"}),
+        (("gen",), {b"gen/x/m.py", b"gen/y.txt"}),
+        (("gen/**/*.py", "a.local"), {b"gen/x/m.py", b"a.local"}),
+        ((), set()),
+    ],
+    ids=["here", "anywhere", "folder", "several", "none"],
+)
+def test_patterns_take_ignored_files(
+    workshop: Workshop, work: GitFolder, patterns: tuple[str, ...], taken: set[bytes]
+) -> None:
+    (work.folder / "gen" / ".git" / "config").unlink()
+    (work.folder / "gen" / ".git").rmdir()
+    stored = workshop.store(work.folder, used=UsedFiles(patterns=patterns))
+    found = set(manifest(workshop.restore(stored).folder))
+    assert found - {b".gitignore", b"train.py"} == taken
+    assert stored.reasons == []
+
+
+@pytest.mark.parametrize("pattern", ["../*", "/etc/passwd", "nothing*", "**x", ""])
+def test_patterns_that_lead_nowhere_are_said(work: GitFolder, pattern: str) -> None:
+    (work.folder.parent / "outside.txt").write_text("x")
+    found, reasons = included_files(work.folder, [pattern])
+    assert found == [] and len(reasons) == 1 and "TRAINLEDGER_INCLUDE" in reasons[0]
+
+
+def test_folder_of_git_is_never_matched(work: GitFolder) -> None:
+    found, _ = included_files(work.folder, ["**/*", ".git/*", "gen"])
+    assert found and not [path for path in found if b".git/" in path]
+
+
+def test_small_files_that_the_command_line_names_are_taken(workshop: Workshop, work: GitFolder) -> None:
+    (work.folder / "big.local").write_bytes(b"0" * ((1 << 20) + 1))
+    argv = [
+        "train.py",
+        "--config=conf/b.local",
+        "a.local",
+        "big.local",
+        "gen",
+        "no\0path",
+        "x" * 5000,
+        "/etc/passwd",
+    ]
+    named = named_files(argv, work.folder)
+    stored = workshop.store(work.folder, used=UsedFiles(named=named))
+    assert set(manifest(workshop.restore(stored).folder)) == {
+        b".gitignore", b"train.py", b"a.local", b"conf/b.local",
+    }  # fmt: skip
+    assert stored.left_out == ()
+
+
+def test_module_from_outside_is_named_and_missed_only_when_it_has_changed(
+    workshop: Workshop, work: GitFolder
+) -> None:
+    elsewhere = workshop.folder / "elsewhere" / "lib.py"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text("x = 1\n")
+    (workshop.folder / "link").symlink_to(work.folder)
+    inside = workshop.folder / "link" / "gen" / "y.txt"
+    stored = workshop.store(work.folder, used=UsedFiles((elsewhere, inside)))
+    (item,) = stored.left_out
+    assert (item.path, item.why) == (str(elsewhere), "it was loaded from outside of the stored code")
+    restored = workshop.restore(stored)
+    assert restored.problems == [] and any("is there unchanged" in step for step in restored.steps)
+    assert (restored.folder / "gen" / "y.txt").exists()
+    elsewhere.write_text("x = 2\n")
+    (problem,) = workshop.restore(stored).problems
+    assert problem.startswith(str(elsewhere))
+
+
+def test_init_tells_modules_and_patterns_to_the_capture(tmp_path: Path, work: GitFolder) -> None:
+    work.write("gen/y.txt", b"y\n")
+    work.write("conf/b.local", b"b\n")
+    work.write("gen/__init__.py", b"")
+    work.write("train.py", b"import gen, lib, trainledger\nrun = trainledger.init()\n")
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "lib.py").write_text("")
+    journals = tmp_path / "journals"
+    environment = work.environment | {
+        "TRAINLEDGER_DIR": str(journals), "TRAINLEDGER_INCLUDE": "gen/*.txt", "PYTHONPATH": str(tmp_path / "path"),
+    }  # fmt: skip
+    command = [sys.executable, "train.py", "--config", "conf/b.local"]
+    subprocess.run(command, cwd=work.folder, env=environment, check=True, capture_output=True)
+    documents = poll_until(lambda: _documents(journals), deadline_s=60)
+    assert [Path(item["path"]).name for item in documents[0]["left_out"]] == ["lib.py"]
+    blobs = b"".join(
+        path.read_bytes() for path in (journals / str(os.getuid()) / "blobs").rglob("*") if path.is_file()
+    )
+    for name in ("gen/y.txt", "gen/__init__.py", "conf/b.local"):
+        assert f"+++ b/{name}".encode() in blobs or f"b/{name}".encode() in blobs, name
+    assert b"gen/x/m.py" not in blobs
+
+
+def _documents(journals: Path) -> list[dict[str, list[dict[str, str]]]]:
+    found = []
+    for path in (journals / str(os.getuid()) / "blobs" / "sha256").rglob("*"):
+        if path.is_file() and path.read_bytes()[:1] == b"{" and b'"repositories"' in path.read_bytes():
+            found.append(json.loads(path.read_bytes()))
+    return found
