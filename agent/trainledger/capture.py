@@ -10,16 +10,24 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainledger_schemas.ids import id_text
 
-__all__ = ["start_beside", "start_capture"]
+__all__ = ["Program", "start_beside", "start_capture"]
 
 # Of very many modules the first: they are asked for only because some of them may be ignored files.
 _LOADED_MAX = 2000
 _OWN = ("trainledger", "trainledger_schemas", "trainledger_ingest")
 _IMPLEMENTATIONS = {"cpython": "CPython", "pypy": "PyPy"}
+
+
+class Program(NamedTuple):
+    """What runs: its command line without secrets, its script, and its interpreter where that is another than ours."""
+
+    argv: list[str]
+    main_file: str | None
+    interpreter: str | None = None
 
 
 def start_capture(
@@ -28,8 +36,7 @@ def start_capture(
     uid_folder: Path,
     *,
     append_by_write: bool,
-    argv: list[str],
-    main_file: str | None,
+    program: Program,
 ) -> bool:
     """Start `python -m trainledger.provenance` in a session of its own; False if that could not be done."""
     try:
@@ -42,9 +49,9 @@ def start_capture(
         "uid_folder": str(uid_folder),
         "append_by_write": append_by_write,
         "cwd": here,
-        "main_file": main_file,
-        "entry_point": main_file,
-        "argv": argv,
+        "main_file": program.main_file,
+        "entry_point": program.main_file,
+        "argv": program.argv,
         "sys_path": [str(path) for path in sys.path],
         # As the module platform has it, which takes 7 ms to load.
         "python": f"{sys.version.split()[0]} {_IMPLEMENTATIONS.get(name := sys.implementation.name, name)}",
@@ -52,6 +59,8 @@ def start_capture(
         "pid": os.getpid(),
         "loaded": _loaded_files(),
     }
+    if program.interpreter is not None:
+        request |= {"sys_path": None, "python": None, "python_executable": program.interpreter}
     return start_beside("trainledger.provenance", request)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from trainledger_schemas.ids import random_id
 
 from .active_run import Run, _current, finish_current, install_hooks
-from .capture import start_capture
+from .capture import Program, start_capture
 from .claims import run_identity
 from .identity import choose_run, is_told, name_mark
 from .init_arguments import check_arguments, warn_unknown
@@ -149,6 +149,5 @@ def _begin(run: Run, notices: Notices, *, from_log: bool) -> None:
             journal.journal_id,
             journal.folder.parent,
             append_by_write=run._place.append_by_write,
-            argv=argv,
-            main_file=notebook or getattr(sys.modules.get("__main__"), "__file__", None),
+            program=Program(argv, notebook or getattr(sys.modules.get("__main__"), "__file__", None)),
         )

@@ -6,7 +6,7 @@ Wrappers of the ranks of one launch (`mpirun trainledger run -- CMD`) are writer
 """
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,9 +14,10 @@ from typing import Any, Self
 from trainledger_schemas.clock import Clock
 from trainledger_schemas.ids import id_text, random_id
 
-from .capture import start_capture
+from .capture import Program, start_capture
 from .child import ExitStatus, NotStartedError
 from .claims import run_identity, started_claim
+from .command_interpreter import find_interpreter
 from .identity import choose_run, is_told
 from .journal import JournalWriter
 from .launch import Launch
@@ -65,8 +66,10 @@ class WrappedRun:
             WRAPPED: "1",
         }
 
-    def capture(self, command: Sequence[str]) -> None:
-        """Start the detached capture of code and environment for the command's folder and interpreter."""
+    def capture(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start the detached capture of code and environment for the command's folder and interpreter.
+
+        `environment`: what the command gets, for its PATH."""
         if not is_first_on_node(self._launch):
             return
         start_capture(
@@ -74,8 +77,9 @@ class WrappedRun:
             self.journal.journal_id,
             self.journal.folder.parent,
             append_by_write=self._by_write,
-            argv=redact_argv(list(command)),
-            main_file=main_file_of(command),
+            program=Program(
+                redact_argv(list(command)), main_file_of(command), find_interpreter(command, environment)
+            ),
         )
 
     def ended(self, status: ExitStatus, *, at_us: int, forwarded: Collection[int]) -> None:

@@ -85,7 +85,7 @@ class _Wrapper:
                 self._notices.say(
                     f"output goes through a pipe: {streams.why_pipes}; the command ends if this process is killed"
                 )
-            run.capture(self._command)
+            run.capture(self._command, environment)
             try:
                 child = self._start(environment | run.environment, streams.for_child)
             except NotStartedError as error:

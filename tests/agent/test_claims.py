@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trainledger.capture import start_capture
+from trainledger.capture import Program, start_capture
 from trainledger.claims import (
     claim_of_error,
     exit_claim,
@@ -146,15 +146,15 @@ def test_notices_are_said_once_each_and_end(capsys: pytest.CaptureFixture[str]) 
 
 def test_capture_that_cannot_start_is_no_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def start() -> bool:
-        return start_capture(b"r" * 16, b"j" * 16, tmp_path, append_by_write=False, argv=[], main_file=None)
+        return start_capture(b"r" * 16, b"j" * 16, tmp_path, append_by_write=False, program=Program([], None))
 
     for executable in ("", None):
         monkeypatch.setattr(sys, "executable", executable)
         assert not start()
     monkeypatch.undo()
     code = (
-        "import os, tempfile, pathlib; from trainledger.capture import start_capture;"
+        "import os, tempfile, pathlib; from trainledger.capture import Program, start_capture;"
         "os.chdir(d := tempfile.mkdtemp()); os.rmdir(d);"
-        "print(start_capture(b'r'*16, b'j'*16, pathlib.Path('/'), append_by_write=False, argv=[], main_file=None))"
+        "print(start_capture(b'r'*16, b'j'*16, pathlib.Path('/'), append_by_write=False, program=Program([], None)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
