@@ -127,3 +127,10 @@ def _deviations(original: Mapping[str, Any], again: Mapping[str, Any]) -> Iterat
     for name in sorted({*then, *now}):
         if then.get(name) != now.get(name):
             yield f"package {name}: {then.get(name, 'none')} then, {now.get(name, 'none')} now"
+    contents_then, contents_now = original.get("package_ids") or {}, again.get("package_ids") or {}
+    for name in sorted(contents_then.keys() & contents_now.keys()):
+        if contents_then[name] != contents_now[name] and then.get(name) == now.get(name):
+            yield f"package {name}: another build of {now.get(name)}"
+    for name in ("driver", "cuda", "cudnn", "nccl"):
+        if original.get(name) != again.get(name):
+            yield f"{name}: {original.get(name) or 'none'} then, {again.get(name) or 'none'} now"
