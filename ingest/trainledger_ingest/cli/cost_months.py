@@ -1,16 +1,18 @@
 """`cost --month`: the statement of a closed month, and why the newest bill differs from it."""
 
 from datetime import datetime
+from pathlib import Path
 
 import typer
 
 from trainledger_schemas.errors import UsageError
 
+from ..cost.focus_export import write_focus
 from ..cost.month import ClosedMonth, Explanation, booked_in, explain_month, read_closed_month
 from ..session import Session
-from .output import cell_text, print_json, print_table
+from .output import cell_text, print_json, print_table, stderr_line
 
-__all__ = ["closed_month", "print_explanation", "say_closed"]
+__all__ = ["closed_month", "export_focus", "print_explanation", "say_closed"]
 
 
 def closed_month(opened: Session, first: datetime | None, *, is_month: bool) -> ClosedMonth | None:
@@ -40,6 +42,26 @@ def print_explanation(
             f"statement {sums['statement']} {sums['currency']}, differences {sums['differences']}, "
             f"newest bill {sums['newest']} {sums['currency']}"
         )
+
+
+def export_focus(
+    opened: Session,
+    path: Path,
+    period: tuple[datetime | None, datetime | None],
+    *,
+    closed: ClosedMonth | None,
+    version: str,
+) -> None:
+    """Write a FOCUS file and say what is in it."""
+    first, behind = period
+    if first is None or behind is None:
+        raise UsageError("--focus is for a period: give --month, or --from and --to")
+    statement = None if closed is None else closed.statement_id
+    done = write_focus(opened, path, first=first, behind=behind, version=version, statement=statement)
+    sums = ", ".join(f"{amount:f} {currency}" for currency, amount in sorted(done.sums.items())) or "nothing"
+    stderr_line(f"{done.rows} rows (FOCUS {version}) written to {path}: {sums}")
+    if done.unpriced_hours:
+        stderr_line(f"left out: {done.unpriced_hours:.4f} node-hours without a price")
 
 
 def say_closed(opened: Session, month: ClosedMonth | None, first: datetime | None, *, is_month: bool) -> None:

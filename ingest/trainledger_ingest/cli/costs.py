@@ -18,7 +18,7 @@ from ..cost.prices import Price, PriceBook, matches, nano_rate, price_fields, wh
 from ..cost.report import GROUPS, CostReport, read_report
 from ..reports.times import parse_month, parse_time
 from ..session import Session
-from .cost_months import closed_month, print_explanation, say_closed
+from .cost_months import closed_month, export_focus, print_explanation, say_closed
 from .opening import session, utc_now
 from .options import Csv, Json, Parquet
 from .output import cell_text, check_one_form, print_json, print_rows, print_table, stderr_line, table_rows
@@ -49,6 +49,11 @@ def cost(
     explain: Annotated[
         bool, typer.Option("--explain", help="Why the newest bill of a closed month is not its statement.")
     ] = False,
+    focus: Annotated[
+        Path | None,
+        typer.Option(help="Write a FOCUS file (.csv or .parquet) of --month, or of --from and --to."),
+    ] = None,
+    focus_version: Annotated[str, typer.Option(help="1.4 or 1.2.")] = "1.4",
     as_json: Json = False,
     as_csv: Csv = False,
     parquet: Parquet = None,
@@ -62,6 +67,9 @@ def cost(
         closed = closed_month(opened, first, is_month=month is not None)
         if explain:
             print_explanation(opened, closed, asked=month, as_json=as_json)
+            return
+        if focus is not None:
+            export_focus(opened, focus, (first, last), closed=closed, version=focus_version)
             return
         if closed is not None:
             report = read_statement(opened, closed, by=by)
