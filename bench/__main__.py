@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from bench import (
     agent_idle,
+    artifact_store,
     code_capture,
     dataset_manifest,
     file_lookup,
@@ -53,6 +54,7 @@ BARS: dict[str, Measure] = {
     "dataset_manifest": dataset_manifest.measure,
     "file_lookup": file_lookup.measure,
     "code_capture": code_capture.measure,
+    "artifact_store": artifact_store.measure,
 }
 
 

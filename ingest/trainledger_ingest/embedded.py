@@ -41,7 +41,9 @@ from .home_lock import HomeLock
 from .idle_work import IdleWork
 from .ingest_settings import WorkerSettings
 from .installation import BrokerLook, NodeSide
+from .log_state import LogState, state_of_spool
 from .rebuild import rebuild_generation, verify_generation
+from .reports.run_cost import cost_so_far
 from .reproduce.blob_places import known_blobs
 from .session import Progress, Say
 from .settings import IngestSettings
@@ -84,9 +86,8 @@ class _Node:
 class Embedded:
     """Owner of a home: reads journals, takes events in, answers queries.
 
-    All steps of agent and worker run under one lock, so that an API thread may drain while the loop of `up`
-    goes on; queries run beside them.
-    """
+    All steps of agent and worker run under one lock, so that an API thread may drain while the loop of `up` goes on;
+    queries run beside them."""
 
     views = VIEWS
 
@@ -194,12 +195,13 @@ class Embedded:
         return self._publish(PUBLISH_S)
 
     def run_cost(self, run_id: str) -> dict[str, Any]:
-        """What a run has cost so far; None while any part is unpriced or nobody watched it."""
-        rows = self._store.rows(
-            f"SELECT cost, currency FROM {VIEWS}.runs WHERE run_id = {{id:UUID}}", {"id": run_id}
-        )
-        row = rows[0] if rows else {"cost": None, "currency": None}
-        return {"cost": None if row["cost"] is None else str(row["cost"]), "currency": row["currency"]}
+        """See `cost_so_far`."""
+        return cost_so_far(self._store, run_id)
+
+    def log_state(self) -> LogState:
+        with self._turn:
+            has, tables = self._node.agent is not None, self._schema.tables
+            return state_of_spool(self._worker, self._new_source(), self._store, tables, has_journals=has)
 
     def rebuild(self, progress: Progress | None = None) -> list[dict[str, Any]]:
         with self._turn:
@@ -264,8 +266,7 @@ class Embedded:
         self._idle.note(dirty)
 
     def _publish(self, timeout_s: float) -> bool:
-        agent = self._node.agent
-        if agent is None:
+        if (agent := self._node.agent) is None:
             return False
         is_published = agent.publish(timeout_s)
         if agent.failure is not None:
@@ -274,9 +275,8 @@ class Embedded:
 
     def _own_worker(self) -> Worker:
         if self._worker is None:
-            raise UsageError(
-                f"the log of {self._settings.home} goes to Kafka, so there is nothing here to compare the tables with"
-            )
+            home = self._settings.home
+            raise UsageError(f"the log of {home} goes to Kafka: there is nothing to compare the tables with")
         return self._worker
 
     def _new_source(self) -> SpoolSource:

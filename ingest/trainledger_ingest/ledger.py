@@ -96,6 +96,11 @@ class Ledger:
         )
         return int(str(rows[0]["newest"])) if int(str(rows[0]["n"])) else None
 
+    def producers(self) -> set[bytes]:
+        """The spools whose events the tables have."""
+        rows = self._store.rows(f"SELECT DISTINCT arrayJoin(producer_ids) AS id FROM {self._table}", {})
+        return {UUID(str(row["id"])).bytes for row in rows}
+
     def append(self, row: LedgerRow, *, token: str | None) -> None:
         """Write a row; a repeat is harmless to every reader, because only maxima are read."""
         progress = row.progress

@@ -12,6 +12,7 @@ import pyarrow as pa
 import trainledger_schemas.errors
 from trainledger_schemas.errors import RetryableError, TrainledgerError, UserQueryError
 
+from .log_state import LogState
 from .session import Progress
 
 __all__ = ["RemoteSession"]
@@ -61,6 +62,9 @@ class RemoteSession:
     def verify(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = json.loads(self._post("/verify", {}))
         return rows
+
+    def log_state(self) -> LogState:
+        return LogState.from_row(json.loads(self._post("/log-state", {})))
 
     def close(self) -> None:
         """Nothing is held between calls."""

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from .log_state import LogState
+
 __all__ = ["Progress", "Say", "Session"]
 
 Say = Callable[[str], None]
@@ -57,6 +59,9 @@ class Session(Protocol):
 
     def verify(self) -> list[dict[str, Any]]:
         """Compare the log with the tables, partition by partition."""
+
+    def log_state(self) -> LogState:
+        """Whether the tables have all that is in the log now; waits for it a while. Raises RetryableError."""
 
     def close(self) -> None:
         """Let go of what the session holds."""

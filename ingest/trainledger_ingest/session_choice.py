@@ -32,7 +32,9 @@ def open_session(settings: IngestSettings, *, say: Say, progress: Progress | Non
     clock = SystemClock()
     if settings.clickhouse is not None:
         url = settings.clickhouse
-        return _cluster_session(settings, lambda: _read_server(url), say=say, are_filled_now=True)
+        return _cluster_session(
+            settings, lambda: _read_server(url, settings.kafka), say=say, are_filled_now=True
+        )
     if are_fed_by_kafka(settings.home):
         return _cluster_session(settings, lambda: _read_home(settings, clock), say=say, are_filled_now=False)
     if settings.kafka is not None and not settings.tables.is_dir():
@@ -102,13 +104,13 @@ def _cluster_session(
     )
 
 
-def _read_server(url: str) -> "TablesReader":
+def _read_server(url: str, kafka: str | None) -> "TablesReader":
     from .storage.migrate import migrate
     from .storage.opening import open_server
     from .tables_session import TablesReader
 
     store = open_server(url)
-    return TablesReader(store, migrate(store), release=lambda: None)
+    return TablesReader(store, migrate(store), kafka=kafka, release=lambda: None)
 
 
 def _read_home(settings: IngestSettings, clock: Clock) -> "TablesReader":
@@ -121,7 +123,7 @@ def _read_home(settings: IngestSettings, clock: Clock) -> "TablesReader":
     lock = HomeLock.acquire(settings.home, kind="one-shot", wait_s=wait_s, clock=clock)
     try:
         store = open_tables(settings)
-        return TablesReader(store, migrate(store), release=lock.release)
+        return TablesReader(store, migrate(store), kafka=settings.kafka, release=lock.release)
     except BaseException:
         lock.release()
         raise

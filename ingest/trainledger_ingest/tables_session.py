@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from trainledger_schemas.clock import Clock
+from trainledger_schemas.clock import Clock, SystemClock
 from trainledger_schemas.errors import RetryableError, UsageError
 from trainledger_schemas.events import TOPIC_ADMIN
 from trainledger_schemas.positions import LogPosition, TopicPartition
@@ -18,6 +18,7 @@ from trainledger_schemas.positions import LogPosition, TopicPartition
 from .admin_events import admin_record
 from .cost.statements import close_month
 from .ledger import Ledger
+from .log_state import LogState, await_log, kafka_ends
 from .session import Progress
 from .storage.migrate import Schema
 from .storage.store import Store
@@ -54,6 +55,9 @@ class Reader(Protocol):
     def user_query(self, sql: str, *, is_export: bool = False) -> pa.Table:
         """See `Session.user_query`."""
 
+    def log_state(self) -> LogState:
+        """See `Session.log_state`."""
+
     def close(self) -> None:
         """Let go."""
 
@@ -61,8 +65,12 @@ class Reader(Protocol):
 class TablesReader:
     """Tables in a store, and what must be let go with it."""
 
-    def __init__(self, store: UserStore, schema: Schema, *, release: Callable[[], None]) -> None:
+    def __init__(
+        self, store: UserStore, schema: Schema, *, kafka: str | None, release: Callable[[], None]
+    ) -> None:
+        """`kafka`: TRAINLEDGER_KAFKA, to compare the tables with the log."""
         self._store = store
+        self._kafka = kafka
         self._schema = schema
         self._release = release
 
@@ -81,6 +89,13 @@ class TablesReader:
     ) -> dict[str, Any]:
         """Write the statement of a month into these tables, and let `append` send the event that makes it count."""
         return close_month(self._store, self._schema, fields, clock=clock, append=append)
+
+    def log_state(self) -> LogState:
+        if self._kafka is None:
+            return LogState(
+                None, why="set TRAINLEDGER_KAFKA, so that the tables can be compared with the log"
+            )
+        return await_log(kafka_ends(self._kafka), self._store, self._schema.tables, clock=SystemClock())
 
     def close(self) -> None:
         self._store.close()
@@ -146,6 +161,9 @@ class TablesSession:
         raise UsageError(
             "verify works on embedded tables; these are filled from Kafka by `trainledger ingest`"
         )
+
+    def log_state(self) -> LogState:
+        return self._opened().log_state()
 
     def close(self) -> None:
         reader, self._reader = self._reader, None

@@ -2,7 +2,7 @@
 
     artifact_logged   a file, or the tree of a folder with its files
     dataset_used      the tree of a folder, without its files: they stay where they are
-    provenance        the document of a code snapshot with its bundles and contents of Git LFS; a patch
+    provenance        the document of a code snapshot with its bundles and contents of Git LFS; a patch; lock files
 
 Walks give a document before what it names. Whoever stores them in that order can say of a document that is not
 there: nothing that it alone names is relied on.
@@ -45,6 +45,7 @@ def named_blobs(event_type: str, body: Mapping[str, Any]) -> list[Named]:
             Named(body.get("snapshot_sha256") or "", SNAPSHOT),
             Named(body.get("patch_sha256") or "", FILE),
         ]
+        found += [Named(sha256, FILE) for sha256 in (body.get("lock_files") or {}).values()]
     elif event_type == "dataset_used":
         found = [Named(body.get("manifest_sha256") or "", TREE)]
     elif event_type == "artifact_logged":

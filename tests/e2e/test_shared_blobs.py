@@ -10,6 +10,9 @@ import pytest
 from support.installation import Installation
 from support.moto_server import MotoServer
 from support.polling import poll_until
+from trainledger_schemas.blobs import FolderBlobs
+from trainledger_schemas.s3_objects import S3Objects
+from trainledger_schemas.shared_blobs import SharedBlobs, register_uploader
 
 TRAIN = """
 import trainledger
@@ -55,3 +58,46 @@ def test_what_a_run_named_is_had_on_another_machine(node: Installation, tmp_path
     assert alone.returncode == 1 and "TRAINLEDGER_BLOBS" in alone.stderr
     (result,) = node.json("reproduce", "train", "--yes")
     assert (result["outcome"], result["points"]) == ("identical", 1)
+
+
+def place_of(rows: list[dict[str, Any]], word: str) -> dict[str, Any]:
+    return next(row for row in rows if word in row["place"])
+
+
+def test_garbage_goes_here_and_there_and_what_runs_name_stays(node: Installation, server: MotoServer) -> None:
+    with node.up():
+        assert node.script(TRAIN).returncode == 0
+        poll_until(
+            lambda: {row["kind"] for row in kept(node)} >= {"file", "snapshot"}, deadline_s=60, pause_s=0.5
+        )
+        (folder,) = node.journals.glob("*/blobs")
+        local = FolderBlobs(folder)
+        garbage = local.put(b"nobody names it")
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in server.environment.items():
+                patch.setenv(name, value)
+            objects = S3Objects(server.address("team/ledger"))
+            shared = SharedBlobs(objects)
+            shared.put(b"nobody names it")
+            named = [item.name for item in objects.names("sha256/") if not item.name.endswith(garbage.sha256)]
+
+            looked = node.json("admin", "gc", "--grace", "0")
+            assert [(row["condemned"], row["deleted"]) for row in looked] == [(1, 0), (1, 0)]
+            assert place_of(looked, "s3://")["kept"] == len(named)
+            node.json("admin", "gc", "--delete", "--grace", "0")
+            assert shared.has(garbage.sha256) and local.has(garbage.sha256), (
+                "condemned first, removed the next time"
+            )
+            gone = node.json("admin", "gc", "--delete", "--grace", "0")
+            assert [(row["deleted"], row["deleted_bytes"]) for row in gone] == [(1, 15), (1, 15)]
+            assert not shared.has(garbage.sha256) and not local.has(garbage.sha256)
+            assert [item.name for item in objects.names("sha256/")] == named
+            told = node.command("admin", "gc")
+            assert told.returncode == 0 and "s3://blobs/team/ledger" in told.stdout
+
+            shared.put(b"of another ledger")
+            register_uploader(objects, "00000000-0000-4000-8000-000000000001", "elsewhere")
+            refused = node.command("admin", "gc", "--delete", "--grace", "0")
+            assert refused.returncode == 1 and "00000000-0000-4000-8000-000000000001" in refused.stderr
+            assert len(list(objects.names("condemned/"))) == 1
+    assert node.command("admin", "data", "get", "resnet:v1", "got").returncode == 0

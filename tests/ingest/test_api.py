@@ -19,6 +19,7 @@ import pytest
 from support.engine import shared_engine
 from support.filled_tables import StoreSession
 from trainledger_ingest.api import BODY_BYTES_MAX, ApiServer
+from trainledger_ingest.log_state import LogState
 from trainledger_ingest.remote_session import RemoteSession
 from trainledger_ingest.session import Progress
 from trainledger_schemas.errors import (
@@ -48,6 +49,9 @@ class ServedSession(StoreSession):
         if self.failure:
             raise self.failure
         self.admin.append((event_type, fields))
+
+    def log_state(self) -> LogState:
+        return LogState(0)
 
     def verify(self) -> list[dict[str, Any]]:
         return [{"topic": "trainledger.runs", "ok": True}]

@@ -10,6 +10,7 @@ import pyarrow as pa
 from support.ingest_events import START_US, Producer, fixed_id
 from trainledger_ingest.derive import Derivation
 from trainledger_ingest.ingest_settings import WorkerSettings
+from trainledger_ingest.log_state import LogState
 from trainledger_ingest.session import Progress
 from trainledger_ingest.sources.memory import MemoryLog, MemorySource
 from trainledger_ingest.storage.migrate import Schema, migrate
@@ -59,6 +60,9 @@ class StoreSession:
 
     def rebuild(self, progress: Progress | None = None) -> list[dict[str, Any]]:
         raise NotImplementedError
+
+    def log_state(self) -> LogState:
+        return LogState(0)
 
     def verify(self) -> list[dict[str, Any]]:
         raise NotImplementedError

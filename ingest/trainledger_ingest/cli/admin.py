@@ -8,6 +8,7 @@ from trainledger_schemas.errors import UsageError
 
 from .aliases import app as alias_app
 from .data import app as data_app
+from .garbage import gc
 from .opening import read_settings, session
 from .options import Json
 from .output import cell_text, print_json, print_table
@@ -18,13 +19,15 @@ from .progress import progress_bar
 __all__ = ["app"]
 
 app = typer.Typer(
-    no_args_is_help=True, help="For those who run the tables: migrate, rebuild, verify, dead letters."
+    no_args_is_help=True,
+    help="For those who run the tables: migrate, rebuild, verify, garbage, dead letters.",
 )
 dead_app = typer.Typer(no_args_is_help=True, help="Records that could not be understood.")
 app.add_typer(dead_app, name="dead")
 app.add_typer(alias_app, name="alias")
 app.add_typer(data_app, name="data")
 app.add_typer(owner_app, name="owner")
+app.command()(gc)
 app.add_typer(period_app, name="period")
 
 

@@ -36,6 +36,14 @@ VIEWS: dict[str, dict[str, str]] = {
         "run_id": "UUID", "key": TEXT, "value": TEXT, "value_number": MAYBE_NUMBER, "attempt": "UInt16", "set_at": AT,
         "is_current": "Bool",
     },
+    "blob_places": {
+        "run_id": "UUID", "sha256": "String", "place": "String", "blobs": "UInt64", "new_bytes": "UInt64",
+        "missing": "UInt64", "stored_at": "DateTime64(6, 'UTC')", "reasons": "Array(String)",
+    },
+    "blob_references": {
+        "run_id": "UUID", "sha256": "String", "kind": "String", "what": "String", "name": "String",
+        "at": "DateTime64(6, 'UTC')",
+    },
     "summary": {
         "run_id": "UUID", "key": TEXT, "value": TEXT, "value_number": MAYBE_NUMBER, "attempt": "UInt16", "set_at": AT,
         "is_current": "Bool",

@@ -27,11 +27,13 @@ CREATE OR REPLACE VIEW {views}.blob_references (
   name String COMMENT 'what people call it; empty for code',
   at DateTime64(6, 'UTC') COMMENT 'when the event says it was, UTC'
 ) AS
-SELECT DISTINCT run_id, lower(named.1) AS sha256, named.2 AS kind, toString(type) AS what,
+SELECT DISTINCT run_id, named.1 AS sha256, named.2 AS kind, toString(type) AS what,
   JSONExtractString(body, 'name') AS name, at
 FROM {generation}.run_events
 ARRAY JOIN multiIf(
-  type = 'provenance', [(JSONExtractString(body, 'snapshot_sha256'), 'snapshot'), (JSONExtractString(body, 'patch_sha256'), 'file')],
+  type = 'provenance', arrayConcat(
+    [(JSONExtractString(body, 'snapshot_sha256'), 'snapshot'), (JSONExtractString(body, 'patch_sha256'), 'file')],
+    arrayMap(file -> (file.2, 'file'), JSONExtractKeysAndValues(body, 'lock_files', 'String'))),
   type = 'dataset_used', [(JSONExtractString(body, 'manifest_sha256'), 'tree')],
   JSONExtractString(body, 'manifest_sha256') != '', [(JSONExtractString(body, 'manifest_sha256'), 'tree with files')],
   [(if(JSONExtractBool(body, 'is_stored'), replaceOne(JSONExtractString(body, 'digest'), 'sha256:', ''), ''), 'file')]
