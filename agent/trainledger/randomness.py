@@ -15,6 +15,7 @@ nothing was drawn yet.
 
 import struct
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 from zlib import crc32
@@ -88,7 +89,10 @@ class Generators:
         if module is None:
             return {}
         # The state that the module's own functions draw from; reading it draws nothing.
-        _, key, position, has_gauss, _ = module.get_state()
+        told = module.get_state(legacy=False)
+        if told["bit_generator"] != "MT19937":
+            return {"seed/numpy": "unknown"}
+        key, position, has_gauss = told["state"]["key"], told["state"]["pos"], told["has_gauss"]
         if position == _WORDS and key[0] != _NOT_BY_NUMBER:
             return {"seed/numpy": str(int(key[0]))}
         mark = f"{crc32(key.tobytes()):08x} {position} {has_gauss}"
@@ -121,29 +125,50 @@ def _tensorflow(_: str) -> dict[str, str]:
 
 
 def _flags(_: str) -> dict[str, str]:
-    torch = _loaded("torch")
     found: dict[str, str] = {}
-    if torch is None:
+    if not sys.modules.keys() & _FLAGS.keys():
         return found
-    for name, path in _TORCH_FLAGS.items():
-        value: Any = torch
-        for part in path.split("."):
-            value = getattr(value, part, None)
-        if value is not None:
-            found[f"flag/torch.{name}"] = str(value() if callable(value) else value)
+    with warnings.catch_warnings():
+        # Some versions warn when their older settings are merely read.
+        warnings.simplefilter("ignore")
+        for module, flags in _FLAGS.items():
+            library = sys.modules.get(module)
+            for name, path in flags.items() if library is not None else ():
+                value = _flag(library, path)
+                if value is not None:
+                    found[f"flag/{module.partition('.')[0]}.{name}"] = str(value)
     return found
 
 
-_TORCH_FLAGS = {
-    "deterministic_algorithms": "are_deterministic_algorithms_enabled",
-    "deterministic_warn_only": "is_deterministic_algorithms_warn_only_enabled",
-    "fill_uninitialized_memory": "utils.deterministic.fill_uninitialized_memory",
-    "cudnn.deterministic": "backends.cudnn.deterministic",
-    "cudnn.benchmark": "backends.cudnn.benchmark",
-    "cudnn.allow_tf32": "backends.cudnn.allow_tf32",
-    "matmul.allow_tf32": "backends.cuda.matmul.allow_tf32",
-    "matmul_precision": "get_float32_matmul_precision",
-    "threads": "get_num_threads",
+def _flag(library: Any, path: str) -> Any:
+    try:
+        value = _part(library, path)
+        return value() if callable(value) else value
+    except Exception as error:  # refused while the newer setting of the same is in use
+        if is_from_handler(error):
+            raise
+        return None
+
+
+_FLAGS = {
+    "torch": {
+        "deterministic_algorithms": "are_deterministic_algorithms_enabled",
+        "deterministic_warn_only": "is_deterministic_algorithms_warn_only_enabled",
+        "fill_uninitialized_memory": "utils.deterministic.fill_uninitialized_memory",
+        "cudnn.deterministic": "backends.cudnn.deterministic",
+        "cudnn.benchmark": "backends.cudnn.benchmark",
+        "cudnn.allow_tf32": "backends.cudnn.allow_tf32",
+        "matmul.allow_tf32": "backends.cuda.matmul.allow_tf32",
+        "matmul_precision": "get_float32_matmul_precision",
+        "threads": "get_num_threads",
+    },
+    "jax": {
+        "enable_x64": "config.jax_enable_x64",
+        "default_matmul_precision": "config.jax_default_matmul_precision",
+        "default_prng_impl": "config.jax_default_prng_impl",
+        "threefry_partitionable": "config.jax_threefry_partitionable",
+    },
+    "tensorflow.python.framework.config": {"op_determinism": "is_op_determinism_enabled"},
 }
 # How each library is seeded; `random` aside, which is part of Python.
 _WAYS = {
@@ -171,7 +196,10 @@ def _seeds_among(parameters: Mapping[str, Any]) -> Iterable[int]:
 
 
 def _loaded(module: str, way: str = "") -> Any:
-    found: Any = sys.modules.get(module)
+    return _part(sys.modules.get(module), way)
+
+
+def _part(found: Any, way: str) -> Any:
     for part in filter(None, way.split(".")):
         found = getattr(found, part, None)
     return found

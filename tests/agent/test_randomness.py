@@ -38,6 +38,7 @@ def run(training: Training, body: str, **environment: str) -> list[dict[str, Any
         ("np.random.seed(42); np.random.rand()", "", ("unused", "unused")),
         ("np.random.rand()", "np.random.rand()", ("unused", "fresh")),
         ("", "np.random.rand()", ("unused", "fresh")),
+        ("np.random.set_bit_generator(np.random.PCG64(3))", "", ("unused", "unknown")),
         ("", "np.random.seed(7); np.random.rand()", ("unused", "unknown")),
         ("random.seed(3)", "", ("3", "none")),
         ("random.seed(3)", "random.random()", ("unknown", "none")),
@@ -115,7 +116,15 @@ class Torch(types.ModuleType):
     def are_deterministic_algorithms_enabled(self): return True
     def get_float32_matmul_precision(self): return "high"
 torch = sys.modules["torch"] = Torch("torch")
-torch.backends = types.SimpleNamespace(cudnn=types.SimpleNamespace(benchmark=False, deterministic=True))
+class Matmul:
+    @property
+    def allow_tf32(self):
+        import warnings
+        warnings.warn("Please use the new API")
+        raise RuntimeError("mix of the legacy and new APIs")
+torch.backends = types.SimpleNamespace(cuda=types.SimpleNamespace(matmul=Matmul()), cudnn=types.SimpleNamespace(benchmark=False, deterministic=True))
+jax = sys.modules["jax"] = types.ModuleType("jax")
+jax.config = types.SimpleNamespace(jax_enable_x64=False, jax_default_prng_impl="threefry2x32")
 torch.cuda = sys.modules["torch.cuda"] = types.SimpleNamespace(is_initialized=lambda: True, initial_seed=lambda: 9)
 """
 
@@ -130,6 +139,8 @@ def test_torch_tells_its_seed_and_flags_and_is_seeded(training: Training) -> Non
         "flag/torch.matmul_precision": "high",
         "flag/torch.cudnn.benchmark": "False",
         "flag/torch.cudnn.deterministic": "True",
+        "flag/jax.enable_x64": "False",
+        "flag/jax.default_prng_impl": "threefry2x32",
     }
 
 
