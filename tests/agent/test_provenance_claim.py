@@ -129,3 +129,15 @@ def test_plain_folder_is_stored_for_a_script_or_a_notebook_and_not_for_any_other
         claim = capture.claim()
         assert (claim["snapshot_id"] is not None) is is_stored, claim["reasons"]
         assert (claim["entry_point"] == notebook["JPY_SESSION_NAME"]) is bool(variables)
+
+
+def test_list_of_a_conda_environment_stands_among_the_lock_files(tmp_path: Path) -> None:
+    (tmp_path / "env" / "conda-meta").mkdir(parents=True)
+    told = {"name": "nccl", "version": "2.18.3", "build": "x", "url": "https://host/nccl.conda"}
+    (tmp_path / "env" / "conda-meta" / "nccl.json").write_text(json.dumps(told))
+    site = str(tmp_path / "env" / "lib" / "python3.11" / "site-packages")
+    capture = capture_of(request_for(tmp_path, sys_path=[site]))
+    capture.run()
+    claim = capture.claim()
+    assert claim["lock_files"] == {"(conda list --explicit)": claim["system"]["conda.sha256"]}
+    assert (claim["nccl"], claim["image_source"]) == ("2.18.3", None)

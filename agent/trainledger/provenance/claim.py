@@ -27,7 +27,7 @@ from .packages import Packages, find_changed, read_packages
 from .programs import Programs, UnavailableError
 from .request import Request
 from .settings import CONTENT_BUDGET_S, GIT_BUDGET_S, SNAPSHOT_BUDGET_S, program_environment
-from .system_packages import conda_explicit_list, describe_system_packages
+from .system_packages import CONDA_LIST, conda_explicit_list, describe_system_packages
 from .used_files import UsedFiles, named_files
 from .variables import describe_variables
 
@@ -213,6 +213,9 @@ class Capture:
             )
         except OSError as error:
             self._claim["reasons"].append(redact(f"conda: its list could not be stored: {error.strerror}"))
+        if "conda.sha256" in system:
+            # Among the lock files it is known as a blob of the run, and kept.
+            self._claim["lock_files"] = {**self._claim["lock_files"], CONDA_LIST: system["conda.sha256"]}
         stack = describe_gpu_stack([Path(entry) for entry in self._sys_path], self._packages.versions, system)
         system |= {"hip": stack.pop("hip")} if "hip" in stack else {}
         self._claim |= stack

@@ -19,9 +19,11 @@ from trainledger_schemas.blobs import BlobStore
 from ..redaction import redact
 from .programs import Programs, UnavailableError
 
-__all__ = ["conda_explicit_list", "describe_system_packages"]
+__all__ = ["CONDA_LIST", "conda_explicit_list", "describe_system_packages"]
 
 TOLD_MAX = 60
+# Under which the explicit list stands among the lock files.
+CONDA_LIST = "(conda list --explicit)"
 _DECIDING = re.compile(
     r"libc6|glibc|musl|libstdc\+\+6?|libgomp1?|libgcc|lib(cudnn|nccl|cublas|cusparselt|nvidia-compute)[^:]*|cuda-(cudart|nvcc)[^:]*"
     r"|nvidia-(driver|utils|kernel)[^:]*|(lib)?openmpi[^:]*|(lib)?mpich[^:]*|libopenblas[^:]*|libblas3?|liblapack3?"
