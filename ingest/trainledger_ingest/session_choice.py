@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # The engines and the agent are loaded where they are used: beside a live `up` a command needs neither of them, and
 # they take half a second.
 
-__all__ = ["open_session", "open_sync", "open_up"]
+__all__ = ["is_cheap_to_open", "open_session", "open_sync", "open_up"]
 
 ONE_SHOT_WAIT_S = 120.0
 UP_WAIT_S = 30.0
@@ -62,6 +62,11 @@ def open_up(settings: IngestSettings, *, say: Say) -> "Embedded":
             "give `up` another folder with --home"
         )
     return Embedded.open(settings, kind="up", wait_s=UP_WAIT_S, say=say)
+
+
+def is_cheap_to_open(settings: IngestSettings) -> bool:
+    """Whether a session asks a server or a live `up`, and does not open the tables itself."""
+    return settings.clickhouse is not None or HomeLock.owner_kind(settings.home) == "up"
 
 
 def _open_embedded(settings: IngestSettings, clock: Clock, say: Say, progress: Progress | None) -> Session:

@@ -1,7 +1,9 @@
 """What people see of a run while it runs and after it, through the real commands and a live `up`."""
 
+import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -46,3 +48,96 @@ def test_a_running_run_says_when_it_will_be_done(node: Installation) -> None:
     assert "left" in node.command("ls").stdout.splitlines()[0] and "~" in listed
     shown = node.command("show", "long").stdout
     assert "time left" in shown and "of 100,000 by max_steps" in shown and "about" in shown
+
+
+TALK = """
+import os, pathlib, sys, time, trainledger
+trainledger.init(project="talk", name="talk")
+number = 0
+while not pathlib.Path(sys.argv[1]).exists():
+    number += 1
+    print("number", number, flush=True)
+    time.sleep(0.02)
+print("numbers in all:", number, flush=True)
+"""
+
+
+def test_following_two_ranks_gives_every_line_once_across_a_restart_of_up(tmp_path: Path) -> None:
+    node = Installation(tmp_path)
+    stop, script = tmp_path / "stop", str(node.write_script(TALK))
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [str(BIN / "trainledger"), *arguments],
+            cwd=tmp_path, env=node.environment | environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        processes.append(process)
+        return process
+
+    try:
+        with node.up():
+            launch = {"WORLD_SIZE": "2", "MASTER_ADDR": "node-a", "MASTER_PORT": "29500"}
+            ranks = [
+                start("run", "--", "python", script, str(stop), RANK=str(rank), **launch) for rank in (0, 1)
+            ]
+            poll_until(lambda: [row for row in node.sql("SELECT ranks FROM runs") if row["ranks"] == 2])
+            follower = start("logs", "-f", "talk")
+            assert follower.stdout is not None
+            told = [follower.stdout.readline() for _ in range(50)]
+        # Nobody reads for a while; then somebody does again.
+        with node.up():
+            told += [follower.stdout.readline() for _ in range(50)]
+            stop.touch()
+            rest, errors = follower.communicate(timeout=60)
+            lines = [line.rstrip("\n") for line in told] + rest.splitlines()
+            assert follower.returncode == 0, errors
+            for rank, process in enumerate(ranks):
+                wrote = process.communicate(timeout=60)[0].splitlines()
+                assert [
+                    line.removeprefix(f"[rank {rank}] ")
+                    for line in lines
+                    if line.startswith(f"[rank {rank}] ")
+                ] == wrote
+            assert len(lines) == sum(line.startswith("[rank ") for line in lines)
+            once = node.command("logs", "talk").stdout.splitlines()
+            assert sorted(once) == sorted(lines)
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def test_a_new_line_is_printed_soon_and_ctrl_c_ends_without_a_word(node: Installation) -> None:
+    process = subprocess.Popen(
+        [str(BIN / "trainledger"), "logs", "-f", "long", "--grep", "at step"],
+        cwd=node.folder, env=node.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        for place in range(8):
+            assert process.stdout.readline() == f"at step {place * 50}\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 130 and errors.strip() == ""
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_search_over_all_runs_names_the_run_and_shows_the_lines_around(node: Installation) -> None:
+    script = str(
+        node.write_script("print('before'); print('RuntimeError: CUDA is out of cards'); print('behind')")
+    )
+    assert node.command("run", "--name", "broken", "--", "python", script).returncode == 0
+    found = node.command("logs", "--grep", "out of cards", "-C", "1")
+    head, *lines = found.stdout.splitlines()
+    assert head.startswith("run ") and " broken, project " in head
+    assert lines == ["stdout 1- before", "stdout 2: RuntimeError: CUDA is out of cards", "stdout 3- behind"]
+    (row,) = node.json("logs", "--grep", "CUDA.*cards$", "-E", "--since", "1h")
+    assert (row["name"], row["line_no"], row["is_match"]) == ("broken", 2, True)
+    nothing = node.command("logs", "--grep", "out of cards", "--project", "long")
+    assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, "", "no line matches\n")
+    for wrong in (("logs",), ("logs", "-f"), ("logs", "long", "-C", "2"), ("logs", "--grep", "(", "-E")):
+        assert node.command(*wrong).returncode == 2

@@ -16,7 +16,7 @@ from typer.exceptions import Abort, Exit, TyperException
 from trainledger_schemas.errors import TrainledgerError, UsageError
 from trainledger_schemas.structured_log import quiet_libraries
 
-from . import admin, costs, daemons, queries, reproduce, runs
+from . import admin, costs, daemons, logs, queries, reproduce, runs
 
 __all__ = ["app", "load_tables", "main"]
 
@@ -28,6 +28,7 @@ app = typer.Typer(
     help="The ledger of machine-learning training.",
 )
 runs.register(app)
+logs.register(app)
 queries.register(app)
 reproduce.register(app)
 costs.register(app)

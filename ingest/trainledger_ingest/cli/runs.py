@@ -1,16 +1,14 @@
-"""`ls`, `show`, `logs` and `compare`."""
+"""`ls`, `show` and `compare`."""
 
 from typing import Annotated, Any
 
 import typer
 
-from trainledger_schemas.clock import SystemClock
 from trainledger_schemas.errors import UsageError
 
 from ..reports.comparison import compare_runs
 from ..reports.description import describe_run
 from ..reports.listing import RunChoice, list_runs, ls_cells, parse_since, short_id
-from ..reports.logs import LogReader, follow_log
 from ..reports.time_left import about_text
 from ..run_lookup import find_run
 from .opening import session, utc_now
@@ -28,7 +26,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("ls", help="List runs.")(ls)
     app.command("show", help="Show one run: state, parameters, results, usage, cost.")(show)
-    app.command("logs", help="Print what a run wrote to stdout and stderr.")(logs)
     app.command("compare", help="Show what differs between runs.")(compare)
 
 
@@ -89,39 +86,6 @@ def show(run: RunArgument, as_json: Json = False) -> None:
     print_table(("", picture.title), picture.facts)
     for section in picture.sections:
         print_table(section.columns, section.rows, title=section.title, optional=section.optional)
-
-
-def logs(
-    run: RunArgument,
-    follow: Annotated[
-        bool, typer.Option("-f", "--follow", help="Go on as lines come, until the run ends.")
-    ] = False,
-    grep: Annotated[str | None, typer.Option(help="Only lines that contain this text.")] = None,
-    rank: Annotated[int | None, typer.Option(min=0, help="Only the output of this rank.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Print the output of a run."""
-    if follow and as_json:
-        raise UsageError("--follow prints lines without an end, --json one array: choose one")
-    with session() as opened:
-        reader = LogReader(find_run(opened, run, say=stderr_line), grep, rank=rank)
-        if as_json:
-            print_json(reader.read(opened))
-            return
-        is_empty = True
-        for row in reader.read(opened):
-            typer.echo(row["text"])
-            is_empty = False
-    if is_empty and not follow:
-        stderr_line(
-            "no line contains that text"
-            if grep is not None
-            else f"no output is kept of rank {rank}"
-            if rank is not None
-            else "no output is kept of this run; that of `trainledger run -- CMD` is"
-        )
-    if follow:
-        follow_log(session, reader, write=typer.echo, clock=SystemClock())
 
 
 def compare(

@@ -14,7 +14,9 @@ from trainledger_ingest.curves import CURVE_BUCKETS, sparkline
 from trainledger_ingest.reports.comparison import compare_runs
 from trainledger_ingest.reports.description import describe_run
 from trainledger_ingest.reports.listing import RUN_COLUMNS, RunChoice, list_runs, ls_cells
-from trainledger_ingest.reports.logs import LogReader, follow_log
+from trainledger_ingest.reports.log_follow import follow_log
+from trainledger_ingest.reports.log_match import LogPattern
+from trainledger_ingest.reports.logs import LogReader
 from trainledger_ingest.reports.times import duration_text, parse_month, parse_time
 from trainledger_ingest.run_lookup import find_run
 from trainledger_ingest.session import Session
@@ -243,10 +245,14 @@ def test_lines_of_all_ranks_and_streams_come_by_time_on_pages_of_any_size(logs: 
     assert list(row) == ["run_id", "attempt", "rank", "stream", "line_no", "at", "text"]
 
 
+def found(logs: FilledTables, pattern: LogPattern) -> list[str]:
+    return [row["text"] for row in LogReader(id_of(5), pattern).read(logs.session)]
+
+
 def test_grep_is_a_plain_text(logs: FilledTables) -> None:
-    assert [row["text"] for row in LogReader(id_of(5), "error").read(logs.session)] == ["zero error"]
-    assert list(LogReader(id_of(5), "zero.*").read(logs.session)) == []
-    assert list(LogReader(id_of(5), "%").read(logs.session)) == []
+    assert found(logs, LogPattern("error")) == ["zero error"]
+    for text in ("zero.*", "%", "_", "zero%or"):
+        assert found(logs, LogPattern(text)) == []
 
 
 class ArrivingLines(ManualClock):
@@ -264,7 +270,7 @@ class ArrivingLines(ManualClock):
             # Behind all lines of the other rank that were printed already.
             self._tables.log_lines(5, 52, (at + 2 * S + 2, "one late"))
             self._tables.log_lines(5, 51, (at + 5 * S, "zero 5"))
-        else:
+        elif self.rounds == 2:
             self._tables.log_lines(5, 51, (at + 6 * S, "zero last"))
             for writer in (51, 52):
                 self._tables.exited(5, writer, at + 7 * S)
@@ -281,6 +287,14 @@ def test_following_prints_every_line_once_late_ones_too_and_ends_with_the_run(lo
     assert len(already) == 9
     told: list[str] = []
     clock = ArrivingLines(logs)
-    follow_log(open_session, reader, write=told.append, clock=clock)
+    follow_log(
+        open_session,
+        reader,
+        write=lambda row: told.append(row["text"]),
+        clock=clock,
+        say=print,
+        pause_s=lambda: 1.0,
+    )
     assert told == ["one late", "zero 5", "zero last"]
-    assert clock.rounds == 2
+    # One more look after the end: the wrapper of a command writes last.
+    assert clock.rounds == 3

@@ -80,7 +80,7 @@ VIEWS: dict[str, dict[str, str]] = {
     },
     "logs": {
         "run_id": "UUID", "attempt": "UInt16", "rank": "Nullable(UInt32)", "stream": TEXT, "line_no": "UInt64",
-        "at": AT, "text": TEXT,
+        "at": AT, "text": TEXT, "writer_id": "UUID",
     },
     "host_minutes": {
         "node_id": TEXT, "minute": HOUR, "cpu_pct": MAYBE_NUMBER, "mem_used_bytes": MAYBE_NUMBER,

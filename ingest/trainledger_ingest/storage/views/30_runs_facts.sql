@@ -95,10 +95,11 @@ CREATE OR REPLACE VIEW {views}.logs (
   stream String COMMENT 'stdout or stderr',
   line_no UInt64 COMMENT 'number of the line in its stream, from 1',
   at DateTime64(6, 'UTC') COMMENT 'when it was read, UTC',
-  text String COMMENT 'the line, without its end'
+  text String COMMENT 'the line, without its end',
+  writer_id UUID COMMENT 'the process that wrote it; line_no counts the lines of its stream'
 ) AS
 SELECT l.run_id AS run_id, w.attempt AS attempt, w.rank AS rank, toString(l.stream) AS stream, l.line_no AS line_no,
-  l.at AS at, l.text AS text
+  l.at AS at, l.text AS text, l.writer_id AS writer_id
 FROM {generation}.log_lines AS l
 LEFT ANY JOIN (SELECT writer_id, attempt, rank FROM {generation}.writer_states FINAL) AS w ON w.writer_id = l.writer_id;
 
