@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,3 +144,67 @@ def test_a_search_over_all_runs_names_the_run_and_shows_the_lines_around(node: I
     assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, "", "no line matches\n")
     for wrong in (("logs",), ("logs", "-f"), ("logs", "long", "-C", "2"), ("logs", "--grep", "(", "-E")):
         assert node.command(*wrong).returncode == 2
+
+
+def test_compare_says_what_changed_between_two_runs_in_code_parameters_and_results(
+    node: Installation,
+) -> None:
+    work = node.folder / "work"
+    work.mkdir()
+
+    def git(*arguments: str) -> None:
+        names = {
+            f"GIT_{who}_{what}": "someone@example.org"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        }
+        subprocess.run(
+            ["git", *arguments], cwd=work, env=node.environment | names, check=True, capture_output=True
+        )
+
+    def train(name: str, rate: float) -> None:
+        text = f"""
+            import trainledger
+            with trainledger.init(project="pair", name="{name}", config={{"rate": {rate}, "model": "mlp"}}) as run:
+                run.define_metric("acc", goal="max")
+                for step in range(10):
+                    run.log({{"acc": {rate} * step}}, step=step)
+            """
+        (work / "train.py").write_text(textwrap.dedent(text), encoding="utf-8")
+        done = subprocess.run(
+            [str(BIN / "trainledger"), "run", "--", "python", "train.py"],
+            cwd=work, env=node.environment, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    def captured(runs: int) -> None:
+        query = (
+            "SELECT count() AS n FROM provenance WHERE snapshot_id IS NOT NULL "
+            "AND run_id IN (SELECT run_id FROM runs WHERE project = 'pair')"
+        )
+        poll_until(lambda: node.sql(query)[0]["n"] == runs, deadline_s=60, pause_s=0.5)
+
+    git("init", "-q")
+    train("first", 0.5)
+    captured(1)
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    train("second", 0.25)
+    captured(2)
+
+    rows = {(row["what"], row["key"]): row for row in node.json("compare", "first", "second")}
+    assert list(rows["parameter", "rate"]["values"].values()) == [0.5, 0.25]
+    assert list(rows["result", "acc (max)"]["values"].values()) == [4.5, 2.25]
+    assert list(rows["result", "acc (max)"]["difference_pct"].values()) == [None, -50.0]
+    assert list(rows["file", "train.py"]["values"].values()) == [None, "+2 -2"]
+    assert ("parameter", "model") not in rows and ("package", "numpy") not in rows
+    everything = {(row["what"], row["key"]) for row in node.json("compare", "first", "second", "--all")}
+    assert {("parameter", "model"), ("package", "numpy"), ("environment", "python")} <= everything
+    text = node.command("compare", "first", "second").stdout
+    assert "2.25 (-50 %)" in text and "+2 -2" in text
+    patch = node.command("compare", "first", "second", "--code").stdout
+    assert (
+        "--- a/train.py\n+++ b/train.py\n" in patch
+        and '+        run.log({"acc": 0.25 * step}, step=step)\n' in patch
+    )
+    assert node.command("compare", "first", "--code").returncode == 2

@@ -16,7 +16,7 @@ from typer.exceptions import Abort, Exit, TyperException
 from trainledger_schemas.errors import TrainledgerError, UsageError
 from trainledger_schemas.structured_log import quiet_libraries
 
-from . import admin, costs, daemons, logs, queries, reproduce, runs
+from . import admin, compare, costs, daemons, logs, queries, reproduce, runs
 
 __all__ = ["app", "load_tables", "main"]
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 runs.register(app)
 logs.register(app)
+compare.register(app)
 queries.register(app)
 reproduce.register(app)
 costs.register(app)

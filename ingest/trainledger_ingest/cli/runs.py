@@ -1,19 +1,16 @@
-"""`ls`, `show` and `compare`."""
+"""`ls` and `show`."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from trainledger_schemas.errors import UsageError
-
-from ..reports.comparison import compare_runs
 from ..reports.description import describe_run
-from ..reports.listing import RunChoice, list_runs, ls_cells, parse_since, short_id
+from ..reports.listing import RunChoice, list_runs, ls_cells, parse_since
 from ..reports.time_left import about_text
 from ..run_lookup import find_run
 from .opening import session, utc_now
 from .options import Csv, Json, Parquet
-from .output import cell_text, check_one_form, print_json, print_rows, print_table, stderr_line, table_rows
+from .output import check_one_form, print_json, print_rows, print_table, stderr_line, table_rows
 
 __all__ = ["register"]
 
@@ -26,7 +23,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("ls", help="List runs.")(ls)
     app.command("show", help="Show one run: state, parameters, results, usage, cost.")(show)
-    app.command("compare", help="Show what differs between runs.")(compare)
 
 
 def ls(
@@ -86,27 +82,3 @@ def show(run: RunArgument, as_json: Json = False) -> None:
     print_table(("", picture.title), picture.facts)
     for section in picture.sections:
         print_table(section.columns, section.rows, title=section.title, optional=section.optional)
-
-
-def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN ...", help="Two or more runs.")],
-    as_json: Json = False,
-) -> None:
-    """Show the differences of runs in parameters, code, results and cost."""
-    if len(runs) < 2:
-        raise UsageError("compare needs at least two runs")
-    with session() as opened:
-        ids = [find_run(opened, run, say=stderr_line) for run in runs]
-        if len(set(ids)) < len(ids):
-            raise UsageError("the same run is named twice; compare needs different runs")
-        rows: list[dict[str, Any]] = compare_runs(opened, ids)
-    if as_json:
-        print_json(rows)
-        return
-    if not rows:
-        stderr_line("no differences in parameters, code, results or cost")
-        return
-    print_table(
-        ("what", "key", *(short_id(i) for i in ids)),
-        ([row["what"], cell_text(row["key"]), *(cell_text(row["values"][i]) for i in ids)] for row in rows),
-    )

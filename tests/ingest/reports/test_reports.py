@@ -148,14 +148,27 @@ def test_an_unknown_run_is_not_found(tables: FilledTables, reference: str) -> No
 
 def test_compare_shows_differences_alone(tables: FilledTables) -> None:
     rows = compare_runs(tables.session, [id_of(1), id_of(2)])
-    differing = {(row["what"], row["key"]): row["values"] for row in rows}
+    differing = {(row["what"], row["key"]): row for row in rows}
     assert set(differing) == {("parameter", "rate"), ("summary", "accuracy"), ("result", "loss (last)")}
-    assert differing["summary", "accuracy"] == {id_of(1): 1.0, id_of(2): 0.91}
-    assert differing["parameter", "rate"] == {id_of(1): 0.1, id_of(2): 0.01}
+    assert differing["summary", "accuracy"]["values"] == {id_of(1): 1.0, id_of(2): 0.91}
+    assert differing["summary", "accuracy"]["difference_pct"] == {id_of(1): None, id_of(2): pytest.approx(-9)}
+    assert differing["parameter", "rate"]["values"] == {id_of(1): 0.1, id_of(2): 0.01}
+    assert set(differing["parameter", "rate"]["difference_pct"].values()) == {None}
     states = compare_runs(tables.session, [id_of(3), id_of(4)])
     assert [(row["key"], list(row["values"].values())) for row in states] == [
         ("state", ["finished", "failed"]), ("team", ["blue", "-"]),
     ]  # fmt: skip
+
+
+def test_compare_shows_everything_when_asked(tables: FilledTables) -> None:
+    rows = compare_runs(tables.session, [id_of(1), id_of(2), id_of(3)], all_rows=True)
+    found = {(row["what"], row["key"]): list(row["values"].values()) for row in rows}
+    assert found["parameter", "model"] == ["mlp", "mlp", "mlp"]
+    assert found["summary", "by"] == ["hand", "hand", None]
+    assert found["usage", "duration_s"] == [90.0, 90.0, 90.0] and found["cost", "cost"] == ["-", "-", "-"]
+    assert [row["what"] for row in rows] == sorted(
+        (row["what"] for row in rows), key=["run", "parameter", "summary", "result", "usage", "cost"].index
+    )
 
 
 def test_show_has_the_row_of_the_view_and_a_course_of_each_metric(tables: FilledTables) -> None:
