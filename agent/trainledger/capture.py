@@ -8,7 +8,7 @@ is no shell it is started directly, and its first process stays as a zombie unti
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +48,7 @@ def start_capture(
         "parent_journal": id_text(journal_id),
         "uid_folder": str(uid_folder),
         "append_by_write": append_by_write,
-        "cwd": here,
+        "cwd": _starting_folder(here, program.main_file, getattr(sys, "orig_argv", ())),
         "main_file": program.main_file,
         "entry_point": program.main_file,
         "argv": program.argv,
@@ -62,6 +62,16 @@ def start_capture(
     if program.interpreter is not None:
         request |= {"sys_path": None, "python": None, "python_executable": program.interpreter}
     return start_beside("trainledger.provenance", request)
+
+
+def _starting_folder(here: str, main_file: str | None, argv: Sequence[str]) -> str:
+    """Where the process was started, if it has changed its folder since (Hydra does): what the command line says is
+    relative to that. Python makes the path of the script whole, so what is before its name there tells it."""
+    for word in argv[1:] if main_file is not None and os.path.isabs(main_file) else ():
+        name = os.path.normpath(word)
+        if not os.path.isabs(name) and not word.startswith("-") and str(main_file).endswith(f"/{name}"):
+            return str(main_file)[: -len(name) - 1] or "/"
+    return here
 
 
 def start_beside(module: str, request: Mapping[str, Any]) -> bool:

@@ -126,6 +126,31 @@ def test_init_tells_modules_and_patterns_to_the_capture(tmp_path: Path, work: Gi
     assert b"gen/x/m.py" not in blobs
 
 
+@pytest.mark.parametrize("script", ["src/train.py", "./src/train.py", "whole"])
+def test_command_of_a_script_that_changes_its_folder_is_told_with_the_one_it_was_started_in(
+    tmp_path: Path, work: GitFolder, script: str
+) -> None:
+    work.write("conf/b.local", b"b\n")
+    work.write(
+        "src/train.py",
+        b"import os\nos.makedirs('out')\nos.chdir('out')\nimport trainledger\ntrainledger.init()\n",
+    )
+    journals = tmp_path / "journals"
+    environment = work.environment | {"TRAINLEDGER_DIR": str(journals)}
+    path = str(work.folder / "src" / "train.py") if script == "whole" else script
+    command = [sys.executable, "-u", path, "--config=conf/b.local"]
+    subprocess.run(command, cwd=work.folder, env=environment, check=True, capture_output=True)
+    poll_until(lambda: _documents(journals), deadline_s=60)
+    claims = poll_until(lambda: _journal_texts(journals, b'"provenance"'), deadline_s=60)
+    cwd = work.folder / "out" if script == "whole" else work.folder
+    assert f'"cwd": "{cwd}"'.encode() in claims[0] or f'"cwd":"{cwd}"'.encode() in claims[0]
+
+
+def _journal_texts(journals: Path, text: bytes) -> list[bytes]:
+    found = [path.read_bytes() for path in journals.glob("*/*/*.tlj")]
+    return [data for data in found if text in data]
+
+
 def _documents(journals: Path) -> list[dict[str, list[dict[str, str]]]]:
     found = []
     for path in (journals / str(os.getuid()) / "blobs" / "sha256").rglob("*"):

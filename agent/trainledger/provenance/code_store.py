@@ -243,7 +243,9 @@ class CodeStore:
         self._left_out += [replace(item, path=prefix + item.path) for item in tree.left_out]
         self._stored.reasons += [redact(reason) for reason in tree.reasons]
         if not self._is_home:
-            folders = find_empty_folders(private, never=self._never_in(top))
+            folders, closed = find_empty_folders(private, never=self._never_in(top))
+            why = "the folder cannot be read: Permission denied"
+            self._left_out += [LeftOut(prefix + folder, None, None, why) for folder in closed]
             repository = replace(repository, empty_folders=folders)
         self._repositories.append(repository)
         if len(self._patch) < PATCH_BYTES_MAX:

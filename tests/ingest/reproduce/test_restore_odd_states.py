@@ -1,8 +1,10 @@
 """States in which a capture can lose something without a word: it stores what can be stored and names the rest."""
 
+import json
 import os
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from support.code_workshop import Workshop
 from support.nasty_repository import GitFolder, manifest
-from trainledger_ingest.reproduce.restore import read_snapshot
+from trainledger_ingest.reproduce.restore import read_snapshot, restore_code
 
 
 @pytest.fixture
@@ -206,3 +208,77 @@ def test_repository_that_really_is_another_users_is_stored(workshop: Workshop, w
         os.lchown(place, 12345, 12345)
     stored = workshop.store(work.folder)
     assert manifest(workshop.restore(stored).folder) == manifest(work.folder)
+
+
+def test_what_the_user_may_not_read_is_named_and_a_read_only_repository_is_no_hindrance(
+    workshop: Workshop, work: GitFolder
+) -> None:
+    work.write("new.py", b"new\n")
+    for name in ("train.py", "closed.py"):
+        work.write(name, b"changed\n", mode=0)
+    work.write("closed/x.py", b"1\n")
+    (work.folder / "closed").chmod(0)
+    for path in [work.folder / ".git", *(work.folder / ".git").rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    # Root may read everything, unless it gives that up.
+    without = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"] if os.geteuid() == 0 else []
+    script = (
+        "import json, sys; from pathlib import Path; from support.code_workshop import Workshop\n"
+        "stored = Workshop(Path(sys.argv[1])).store(Path(sys.argv[2]))\n"
+        "print(json.dumps([[stored.document, stored.snapshot_id], [i.path for i in stored.left_out]]))"
+    )
+    done = subprocess.run(
+        [*without, sys.executable, "-c", script, str(workshop.folder), str(work.folder)],
+        env=workshop.environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
+    (work.folder / "closed").chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    (document, _), left_out = json.loads(done.stdout)
+    assert left_out == ["closed", "closed.py", "train.py"]
+    snapshot = read_snapshot(workshop.blobs, document[0])
+    target = workshop.folder / "target"
+    restored = restore_code(snapshot, target, blobs=workshop.blobs, environment=workshop.environment)
+    assert set(manifest(target)) == {b"data/a.txt", b"new.py", b"train.py"}
+    assert len(restored.problems) == 3
+
+
+def test_capture_inside_a_hook_sees_the_work_tree_and_not_what_git_exports(
+    workshop: Workshop, work: GitFolder
+) -> None:
+    work.write("second.py", b"2\n")
+    commit = work.commit_all()
+    script = workshop.folder / "step.py"
+    script.write_text(
+        "import os, sys; from pathlib import Path; from support.code_workshop import Workshop\n"
+        "assert 'GIT_DIR' in os.environ or 'GIT_WORK_TREE' in os.environ or 'GIT_INDEX_FILE' in os.environ\n"
+        "workshop = Workshop(Path(sys.argv[1]))\n"
+        "workshop.environment = dict(os.environ)\n"
+        "Path('new.py').write_text('new')\n"
+        "stored = workshop.store(Path.cwd())\n"
+        "Path('new.py').unlink()\n"
+        "Path(sys.argv[1], 'answer').write_text(stored.document.sha256)\n"
+    )
+    command = f"PYTHONPATH={Path(__file__).parents[2]} {sys.executable} {script} {workshop.folder}"
+    hook = work.folder / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\n{command}\n")
+    hook.chmod(0o755)
+    # A hook of `commit FILE` has another index than the one of the repository.
+    work.write("train.py", b"print(2)\n")
+    work.write("second.py", b"staged\n")
+    work.git("add", "second.py")
+    work.git("commit", "-q", "-m", "m", "train.py")
+    repository = read_snapshot(workshop.blobs, (workshop.folder / "answer").read_text()).repositories[0]
+    assert repository.head == commit
+    restored = restore_code(
+        read_snapshot(workshop.blobs, (workshop.folder / "answer").read_text()),
+        workshop.folder / "target",
+        blobs=workshop.blobs,
+        environment=workshop.environment,
+    )
+    assert restored.problems == []
+    assert (restored.folder / "second.py").read_bytes() == b"staged\n"
+    assert (restored.folder / "new.py").read_bytes() == b"new"
+    assert (restored.folder / "train.py").read_bytes() == b"print(2)\n"
