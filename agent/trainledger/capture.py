@@ -48,7 +48,7 @@ def start_capture(
         "parent_journal": id_text(journal_id),
         "uid_folder": str(uid_folder),
         "append_by_write": append_by_write,
-        "cwd": _starting_folder(here, program.main_file, getattr(sys, "orig_argv", ())),
+        "cwd": _starting_folder(here, program.main_file, program.argv),
         "main_file": program.main_file,
         "entry_point": program.main_file,
         "argv": program.argv,

@@ -239,7 +239,7 @@ def test_spent_budget_and_missing_git_are_reasons_and_no_errors(repository: Repo
     late = capture_code(repository.folder, Programs(program_environment(), clock=SystemClock(), budget_s=0))
     assert late.vcs == "git" and late.commit is None and "used up" in late.reasons[0]
     missing = repository.capture(PATH="/nowhere")
-    assert missing.commit is None and "git is not installed" in missing.reasons[0]
+    assert "git is not installed" in missing.reasons[0] and missing.dirty is None
 
 
 def test_program_that_hangs_is_ended_within_the_budget(repository: Repository, tmp_path: Path) -> None:
@@ -275,3 +275,28 @@ def test_subversion_is_asked_for_its_facts(tmp_path: Path) -> None:
     facts = capture_code(work, Programs(environment, clock=SystemClock(), budget_s=5))
     assert (facts.vcs, facts.commit, facts.branch, facts.dirty) == ("svn", "41", "branches/b", True)
     assert facts.repository == "https://svn.example.com/r/branches/b"
+
+
+@pytest.mark.parametrize("state", ["loose", "packed", "detached", "worktree", "no commit", "nonsense"])
+def test_commit_is_read_where_git_is_not_installed(
+    repository: Repository, tmp_path: Path, state: str
+) -> None:
+    commit: str | None = None if state == "no commit" else repository.commit()
+    folder, branch = repository.folder, "main"
+    if state == "packed":
+        repository.git("pack-refs", "--all")
+    elif state == "detached":
+        repository.git("checkout", "-q", "--detach")
+    elif state == "worktree":
+        folder, branch = tmp_path / "side", "feature/side"
+        repository.git("worktree", "add", "-q", "-b", branch, str(folder))
+    elif state == "nonsense":
+        (folder / ".git" / "HEAD").write_text("ref: refs/heads/../../../../etc/passwd")
+        commit = None
+    known = repository.capture(folder)
+    facts = repository.capture(folder, PATH="/nowhere")
+    if state == "nonsense":
+        assert facts.commit is None
+    else:
+        assert (facts.commit, facts.branch) == (commit, None if state == "detached" else branch)
+        assert (facts.commit, facts.branch) == (known.commit, known.branch)

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from ..redaction import redact
 from .git import Git, clean_address, open_git, read_config
+from .git_head import read_head
 from .programs import Programs, UnavailableError
 from .subversion import ask_svn
 
-__all__ = ["CodeFacts", "capture_code", "find_vcs"]
+__all__ = ["CodeFacts", "capture_code", "find_top", "find_vcs"]
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _LFS_POINTER_BYTES_MAX = 1024
@@ -52,6 +53,9 @@ def capture_code(folder: Path, programs: Programs) -> CodeFacts:
             facts.reasons.append("code: the folder is in no git or svn repository, so no commit is known")
     except UnavailableError as error:
         facts.reasons.append(redact(f"code: {error}"))
+        if kind == "git" and not programs.has("git"):
+            commit, branch = read_head(find_top(folder, "git"))
+            facts.commit, facts.branch = commit, None if branch is None else redact(branch)
     return facts
 
 
@@ -63,6 +67,11 @@ def find_vcs(folder: Path) -> str | None:
         if (place / ".svn").is_dir():
             return "svn"
     return None
+
+
+def find_top(folder: Path, vcs: str) -> Path:
+    """The nearest folder, from this one up, that holds the data of git or svn; the folder itself without one."""
+    return next((place for place in (folder, *folder.parents) if (place / f".{vcs}").exists()), folder)
 
 
 def _capture_git(folder: Path, programs: Programs, facts: CodeFacts) -> None:

@@ -21,10 +21,11 @@ from trainledger_schemas.code_snapshot import (
 )
 
 from ..redaction import has_secret_form, is_secret_name, redact
-from .code import find_vcs
+from .code import find_top, find_vcs
 from .conversions import lfs_objects
 from .empty_folders import find_empty_folders
 from .git import Git, clean_address, open_git
+from .gitless_snapshot import list_files, write_snapshot
 from .history import History, read_history
 from .patch import PATCH_BYTES_MAX, readable, readable_patch
 from .private_git import open_private, read_layout
@@ -85,7 +86,15 @@ class CodeStore:
         vcs = find_vcs(folder)
         try:
             self._check_room()
-            if vcs == "git":
+            top = folder if vcs is None else find_top(folder, vcs)
+            if (
+                not self._programs.has("git")
+                and (takes_plain or vcs)
+                and top != home
+                and top not in home.parents
+            ):
+                self._without_git(top)
+            elif vcs == "git":
                 self._outermost(folder, home)
             elif vcs == "svn":
                 self._working_copy(folder)
@@ -134,7 +143,7 @@ class CodeStore:
             else:
                 self._git_repository(user, "")
         except UnavailableError as error:
-            top = next(place for place in (folder, *folder.parents) if (place / ".git").exists())
+            top = find_top(folder, "git")
             if error.exit_code is None or top == home or top in home.parents:
                 raise
             # An index that is damaged, a work tree whose repository was moved.
@@ -185,6 +194,26 @@ class CodeStore:
             bundles = self._bundles(private, History(), tree, workspace)
             self._add(_without_history("", None, tree, bundles), private, tree)
         self._inner(folder, "", tree)
+
+    def _without_git(self, top: Path) -> None:
+        """All files, as for a plain folder."""
+        self._stored.reasons.append("code: git is not installed: all files are stored, also ignored ones")
+        private, never = Git(top, self._programs), self._never_in(top)
+        files, empty = list_files(top, never=never)
+        chooser = RawSnapshot(None, private, object_format="sha1", started_ns=self._started_ns)
+        taken, tree = chooser.choose_new([*files, *self._used_in(top)], never)
+        with self._blobs.workspace() as workspace:
+            found = write_snapshot(top, sorted(taken), workspace / "snapshot.bundle")
+            bundle = self._blobs.put_file(workspace / "snapshot.bundle")
+        tree.snapshot, tree.tree = found.commit, found.tree
+        repository = replace(_without_history("", None, tree, (bundle,)), empty_folders=tuple(empty))
+        self._stored.root = top
+        self._repositories.append(repository)
+        self._left_out += [
+            *tree.left_out,
+            *(LeftOut(os.fsdecode(p), None, None, "it was gone") for p in found.gone),
+        ]
+        self._stored.reasons += [redact(reason) for reason in tree.reasons]
 
     def _working_copy(self, folder: Path, path: str = "") -> None:
         copy = read_working_copy(folder, self._programs)

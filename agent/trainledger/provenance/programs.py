@@ -1,5 +1,6 @@
 """Run a version control program, bounded in time and output, with nothing of the repository run beside it."""
 
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,10 @@ class Programs:
         self._clock = clock
         self._end_ns = clock.monotonic_ns() + round(budget_s * 1e9)
         self._budget_s = budget_s
+
+    def has(self, name: str) -> bool:
+        """Whether a program of this name is installed."""
+        return shutil.which(name, path=self._environment.get("PATH")) is not None
 
     @property
     def left_share(self) -> float:

@@ -24,6 +24,7 @@ from .selection import NAMES_MAX, Candidate, choose_files, passed_over
 from .withholding import holds_secret, is_secret_file
 
 __all__ = [
+    "SNAPSHOT_MESSAGE",
     "SNAPSHOT_REF",
     "Change",
     "RawSnapshot",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 SNAPSHOT_REF = "refs/trainledger/snapshot"
+SNAPSHOT_MESSAGE = b"files as they lay on disk\n"
 # Digests of files that are not stored: time for reading is limited.
 HASHED_BYTES_MAX = 512 << 20
 NAMED_MAX = 5
@@ -126,11 +128,16 @@ class RawSnapshot:
             self._drop_false_changes(self._user, reference)
         return self._commit(parent)
 
+    def choose_new(self, listed: Iterable[bytes], never: tuple[bytes, ...]) -> tuple[set[bytes], RawTree]:
+        """Of these new files those to be stored, without asking git; what is left out is in the tree."""
+        self._choose(self._untracked(list(listed), set(), never), is_new=True)
+        self._tell_of_later_files()
+        return self._taken, self._found
+
     def _commit(self, parent: str | None) -> RawTree:
         self._found.tree = self._git.run("write-tree", "--missing-ok").decode().strip()
         on = () if parent is None else ("-p", parent)
-        message = b"files as they lay on disk\n"
-        commit = self._git.run("commit-tree", self._found.tree, *on, stdin=message)
+        commit = self._git.run("commit-tree", self._found.tree, *on, stdin=SNAPSHOT_MESSAGE)
         self._found.snapshot = commit.decode().strip()
         self._git.run("update-ref", SNAPSHOT_REF, self._found.snapshot)
         self._found.inner += self._gitlinks()
