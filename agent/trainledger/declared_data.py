@@ -35,6 +35,7 @@ COPIED_BYTES_MAX = 64 << 20
 HELD_FILES_MAX = 1000
 _TEXT_CHARACTERS_MAX = 2000
 _ALIASES_MAX = 20
+_PATTERNS_MAX = 100
 _VERSION_NAMES = frozenset({"versionid", "generation", "version", "revision", "snapshot"})
 _KINDS = ("dataset", "model", "file")
 _CLONE = 0x40049409  # FICLONE of linux/fs.h
@@ -50,17 +51,25 @@ class DeclaredData:
     _held: list[str]
 
     def use_dataset(
-        self, data: Any, name: str | None = None, version: str | None = None, *, role: str | None = None
+        self,
+        data: Any,
+        name: str | None = None,
+        version: str | None = None,
+        *,
+        role: str | None = None,
+        include: Any = (),
+        exclude: Any = (),
     ) -> None:
-        """Say that the run reads a dataset: a file, a folder, or an address such as s3://bucket/key.
+        """Say that the run reads a dataset: a file, a folder, an address such as s3://bucket/key, or a table.
 
         name: what people call it (default: the last part of the path). version: what people call this state of it;
-        without one the ledger counts v1, v2 ... by content. role: what for, e.g. train or eval. Returns at once;
-        the digest of a file or folder comes when it has been read in the background. Never raises.
+        without one the ledger counts v1, v2 ... by content. role: what for, e.g. train or eval. include, exclude:
+        patterns such as "*.jpg" or "raw/*" of the files of a folder that count, and do not. Returns at once; the
+        digest of a file or folder comes when it has been read in the background. The values of a table of pandas,
+        polars or pyarrow are read at once, up to 256 MiB (some tenths of a second). Never raises.
         """
-        self._declare(
-            "dataset_used", data, {"kind": "dataset", "name": name, "version": version, "role": role}, ()
-        )
+        told = {"kind": "dataset", "name": name, "version": version, "role": role}
+        self._declare("dataset_used", data, told, (), {"include": include, "exclude": exclude})
 
     def log_artifact(
         self, path: Any, name: str | None = None, kind: str = "model", *, aliases: Any = ()
@@ -113,16 +122,20 @@ class DeclaredData:
             self._notices.once("use_artifact", f"use_artifact cannot open it: {type(error).__name__}")
             return None
 
-    def _declare(self, event: str, data: Any, told: dict[str, Any], aliases: Any) -> None:
+    def _declare(
+        self, event: str, data: Any, told: dict[str, Any], aliases: Any, filters: dict[str, Any] | None = None
+    ) -> None:
         try:
-            self._declare_now(event, data, told, aliases)
+            self._declare_now(event, data, told, aliases, filters or {})
         except Exception as error:  # whatever was passed and however the disk is: the training goes on
             if is_from_handler(error):
                 raise
             why = str(error) if isinstance(error, OSError) else type(error).__name__
             self._notices.once(f"data {why}", f"{_call_of(event, told)} is not recorded: {why}")
 
-    def _declare_now(self, event: str, data: Any, told: dict[str, Any], aliases: Any) -> None:
+    def _declare_now(
+        self, event: str, data: Any, told: dict[str, Any], aliases: Any, filters: dict[str, Any]
+    ) -> None:
         journal = self._open_journal()
         if journal is None:
             return
@@ -139,6 +152,7 @@ class DeclaredData:
             "uri": None if where is None else _text(redact(where if is_path else _address(where))),
             "status": told.get("status", "declared"),
             "reasons": [],
+            **{name: _patterns(patterns) for name, patterns in filters.items()},
         }
         if event == "artifact_logged":
             names = [aliases] if isinstance(aliases, str) else list(aliases)
@@ -147,7 +161,7 @@ class DeclaredData:
             claim |= {"status": "failed", "reasons": ["there is no such file or folder"]}
             self._notices.once(f"no {where}", f"{_call_of(event, told)}: there is no {claim['uri']}")
         elif where is None and data is not None:
-            claim |= {"status": "unmeasured", "reasons": [f"of a {type(data).__name__} there is no digest"]}
+            claim |= _described(data)
         self._claim(claim)
         if where is not None and claim["status"] == "declared":
             self._measure(journal, claim, where, is_path=is_path)
@@ -193,6 +207,34 @@ class DeclaredData:
 
         def _open_journal(self) -> "JournalWriter | None": ...
         def _claim(self, claim: dict[str, Any]) -> None: ...
+
+
+def _described(data: Any) -> dict[str, Any]:
+    """What can be said of an object in memory."""
+    # Not at the top: most trainings read files.
+    from .table_digest import describe_table, is_table
+
+    if not is_table(data):
+        return {"status": "unmeasured", "reasons": [f"of a {type(data).__name__} there is no digest"]}
+    try:
+        facts = describe_table(data)
+    except Exception as error:  # whatever a library makes of its own table: that it was used is on record
+        if is_from_handler(error):
+            raise
+        return {"status": "unmeasured", "reasons": [f"no digest of this table: {type(error).__name__}"]}
+    return {
+        "status": "unmeasured" if facts.digest is None else "complete",
+        "digest": facts.digest,
+        "rows": facts.rows,
+        "columns": [_text(column) for column in facts.columns],
+        "size_bytes": facts.size_bytes,
+        "reasons": [] if facts.reason is None else [facts.reason],
+    }
+
+
+def _patterns(told: Any) -> list[str]:
+    given = [told] if isinstance(told, str | os.PathLike) else list(told or ())
+    return [_text(os.fspath(pattern)) for pattern in given[:_PATTERNS_MAX]]
 
 
 def _place_of(data: Any) -> tuple[str | None, bool]:

@@ -325,6 +325,10 @@ class DatasetUsed(TypedDict):
     reference: str | None
     is_fixed: bool | None
     reasons: list[str]
+    rows: int | None
+    columns: list[str]
+    include: list[str]
+    exclude: list[str]
 
 
 class ArtifactLogged(TypedDict):

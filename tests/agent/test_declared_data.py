@@ -199,6 +199,29 @@ def test_nothing_that_is_passed_reaches_the_training(training: Training, tmp_pat
     assert (claims["resnet"]["kind"], claims["resnet"]["version"]) == ("model", "production")
 
 
+def test_a_table_is_described_at_once_and_patterns_choose_files(training: Training, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("a.jpg", "b.jpg", "notes.txt"):
+        (tmp_path / "data" / name).write_text(name)
+    done = training.run(
+        """
+        import pyarrow
+        table = pyarrow.table({"x": [1, 2, 3], "name": ["a", "b", None]})
+        run.use_dataset(table, name="table")
+        run.use_dataset("data", include="*.jpg", exclude=["b*"])
+        run.use_dataset("data", name="odd", include=5)
+        """
+    )
+    assert done.returncode == 0 and "odd is not recorded: TypeError" in done.stderr
+    claims = {claim["name"]: claim for claim in told(training, "dataset_used", 0)}
+    table = claims["table"]
+    assert (table["status"], table["rows"], table["columns"]) == ("complete", 3, ["x: int64", "name: string"])
+    assert table["digest"].startswith("table-v1:") and not table["reasons"]
+    (found,) = measured(training, "dataset_used")
+    assert (found["files"], found["include"], found["exclude"]) == (1, ["*.jpg"], ["b*"])
+    assert [path for path, _ in walk_tree(found["manifest_sha256"], blobs_of(training).read)] == [b"a.jpg"]
+
+
 def test_call_starts_no_thread_and_leaves_no_child(training: Training, tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"w")
     done = training.run(

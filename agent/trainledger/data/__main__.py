@@ -21,6 +21,7 @@ from ..beside import TimeUpError, create_journal, detach, limit_time
 from ..redaction import redact
 from .artifact import let_go, store_artifact
 from .measure import measure_dataset
+from .path_selection import PathSelection
 from .request import DataRequest, parse_request
 
 __all__ = ["main"]
@@ -95,7 +96,9 @@ def _find(request: DataRequest, blobs: FolderBlobs, clock: Clock) -> dict[str, A
         fcntl.flock(fd, fcntl.LOCK_EX)
         if request.claim["type"] == "artifact_logged":
             return store_artifact(request, blobs=blobs, started_ns=clock.wall_ns())
-        return measure_dataset(request.path, request.where, blobs=blobs, clock=clock)
+        claim = request.claim
+        selection = PathSelection(claim.get("include", ()), claim.get("exclude", ()))
+        return measure_dataset(request.path, request.where, blobs=blobs, clock=clock, selection=selection)
     finally:
         os.close(fd)
 

@@ -12,17 +12,19 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from trainledger_schemas.tree_manifest import Child, encode_node, parse_node
+from trainledger_schemas.tree_manifest import EMPTY_FOLDER, Child, encode_node, parse_node
 
 from .bulk_stat import key_of
 from .folder_listing import FileKey, Listing, fingerprints_of, list_folder
+from .path_selection import PathSelection
 from .stat_cache import KnownFolder, StatCache, is_settled
 
-__all__ = ["FileScan", "FolderScan", "Scanner"]
+__all__ = ["ALL", "FileScan", "FolderScan", "Scanner", "hash_file"]
 
 SCAN_FILES_MAX = 20_000_000
 DEPTH_MAX = 200
 BLOCK_BYTES = 1 << 20
+ALL = PathSelection()
 REASONS_MAX = 20
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -56,7 +58,7 @@ class FolderScan:
 
 class Scanner:
     """Scans one folder or file. `store` is given each node that `is_stored` does not know; `started_ns`: wall time
-    when the scan began."""
+    when the scan began. With a `selection`, only what it takes is in the manifest, and the cache must be of it."""
 
     def __init__(
         self,
@@ -65,11 +67,13 @@ class Scanner:
         *,
         started_ns: int,
         is_stored: Callable[[str], bool] = lambda sha256: False,
+        selection: PathSelection = ALL,
     ) -> None:
         self._cache = cache
         self._store = store
         self._started_ns = started_ns
         self._is_stored = is_stored
+        self._selection = selection
         self._top = b""
         self._scan = FolderScan()
         self._known: dict[bytes, KnownFolder] = {}
@@ -100,6 +104,8 @@ class Scanner:
                 self._scan.tell(f"more than {DEPTH_MAX} folders deep: {_shown(path)}")
                 break
             sha256, inner = self._folder(path + b"/" + name, depth + 1)
+            if self._selection and sha256 == EMPTY_FOLDER:
+                continue  # nothing in it counts
             children.append(Child("d", inner, sha256, name))
             size += inner
         if not children and node is None and self._is_stored(known.sha256):
@@ -148,6 +154,8 @@ class Scanner:
             listing = list_folder(path)
         except OSError as error:
             self._cannot_read(path, error)
+        if self._selection:
+            self._select(path, listing)
         for name in listing.gone:
             self._cannot_read(path + b"/" + name, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
         for name in listing.others:
@@ -158,6 +166,16 @@ class Scanner:
             self._scan.is_partial = True
             self._scan.tell(f"more than {SCAN_FILES_MAX} files")
         return listing
+
+    def _select(self, path: bytes, listing: Listing) -> None:
+        inner = path.removeprefix(self._top.rstrip(b"/")).lstrip(b"/")
+        prefix = inner + b"/" if inner else b""
+        takes = self._selection.takes
+        listing.folders = [name for name in listing.folders if self._selection.enters(prefix + name)]
+        listing.files = [item for item in listing.files if takes(prefix + item[0])]
+        listing.links = [name for name in listing.links if takes(prefix + name)]
+        listing.others = [name for name in listing.others if takes(prefix + name)]
+        listing.gone = [name for name in listing.gone if takes(prefix + name)]
 
     def _files_node(
         self, path: bytes, listing: Listing, lost: set[bytes]

@@ -10,8 +10,9 @@ from trainledger_schemas.clock import Clock
 
 from ..placement import NETWORK, filesystem_type
 from ..redaction import redact
-from .folder_scan import FolderScan, Scanner, hash_file
+from .folder_scan import ALL, FolderScan, Scanner, hash_file
 from .git_reference import git_reference
+from .path_selection import PathSelection
 from .references import find_reference
 from .stat_cache import StatCache
 
@@ -23,7 +24,12 @@ _MACHINE_ID = Path("/etc/machine-id")
 
 
 def measure_dataset(
-    path: Path | None, where: str | None, *, blobs: FolderBlobs, clock: Clock
+    path: Path | None,
+    where: str | None,
+    *,
+    blobs: FolderBlobs,
+    clock: Clock,
+    selection: PathSelection = ALL,
 ) -> dict[str, Any]:
     """The fields of the claim that can be known of a path or an address; blocks as long as reading takes.
 
@@ -44,7 +50,7 @@ def measure_dataset(
             "size_bytes": reference.size_bytes,
         }
     if path.is_dir():
-        return _folder(path, found, blobs=blobs, clock=clock)
+        return _folder(path, found, blobs=blobs, clock=clock, selection=selection)
     scan = hash_file(os.fsencode(os.path.realpath(path)))
     if not scan.is_stable:
         found["reasons"].append("changed while it was read")
@@ -56,9 +62,11 @@ def measure_dataset(
     }
 
 
-def _folder(path: Path, found: dict[str, Any], *, blobs: FolderBlobs, clock: Clock) -> dict[str, Any]:
-    with open_cache(path, blobs) as cache:
-        scan = scan_folder(path, cache, blobs, started_ns=clock.wall_ns())
+def _folder(
+    path: Path, found: dict[str, Any], *, blobs: FolderBlobs, clock: Clock, selection: PathSelection
+) -> dict[str, Any]:
+    with open_cache(path, blobs, scope=selection.scope) as cache:
+        scan = scan_folder(path, cache, blobs, started_ns=clock.wall_ns(), selection=selection)
     status = "partial" if scan.is_partial else "complete" if scan.is_stable else "unstable"
     return found | {
         "digest": f"sha256:{scan.sha256}",
@@ -70,7 +78,14 @@ def _folder(path: Path, found: dict[str, Any], *, blobs: FolderBlobs, clock: Clo
     }
 
 
-def scan_folder(path: Path, cache: StatCache, blobs: FolderBlobs, *, started_ns: int) -> FolderScan:
+def scan_folder(
+    path: Path,
+    cache: StatCache,
+    blobs: FolderBlobs,
+    *,
+    started_ns: int,
+    selection: PathSelection = ALL,
+) -> FolderScan:
     """The manifest of a folder, its nodes stored when this returns; raises OSError."""
     # A node is two fsyncs: beside the reading of files they take no time of their own.
     with ThreadPoolExecutor(max_workers=STORING_THREADS) as pool:
@@ -79,13 +94,14 @@ def scan_folder(path: Path, cache: StatCache, blobs: FolderBlobs, *, started_ns:
         def store(node: bytes) -> None:
             storing.append(pool.submit(blobs.put, node))
 
-        scan = Scanner(cache, store, started_ns=started_ns, is_stored=blobs.has).scan(os.fsencode(path))
+        scanner = Scanner(cache, store, started_ns=started_ns, is_stored=blobs.has, selection=selection)
+        scan = scanner.scan(os.fsencode(path))
         for future in storing:
             future.result()
     return scan
 
 
-def open_cache(path: Path, blobs: FolderBlobs) -> StatCache:
+def open_cache(path: Path, blobs: FolderBlobs, *, scope: str = "") -> StatCache:
     """The cache of this host; none for a file system whose inodes and times nobody vouches for."""
     kind = filesystem_type(path)
     is_trusted = kind not in NETWORK and not kind.startswith("fuse")
@@ -93,4 +109,4 @@ def open_cache(path: Path, blobs: FolderBlobs) -> StatCache:
         machine = _MACHINE_ID.read_text(encoding="ascii", errors="replace").strip()
     except OSError:
         machine = ""
-    return StatCache(blobs.folder / "stat-cache.sqlite" if is_trusted else None, machine)
+    return StatCache(blobs.folder / "stat-cache.sqlite" if is_trusted else None, machine + scope)

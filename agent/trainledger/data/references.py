@@ -85,13 +85,26 @@ def _lfs(path: Path) -> Reference | None:
 
 
 def _dvc(path: Path) -> Reference | None:
+    """What `dvc add` noted beside the path, else what a pipeline noted in dvc.lock of a folder above."""
+    path = path.absolute()
     note = path.with_name(path.name + ".dvc")
-    if not note.is_file():
-        return None
-    # Its YAML is written by DVC alone, a plain list of outputs; a parser is not part of the standard library.
+    if note.is_file():
+        return _dvc_entry(note, path.name)
+    for folder in path.parents:
+        lock = folder / "dvc.lock"
+        found = _dvc_entry(lock, path.relative_to(folder).as_posix()) if lock.is_file() else None
+        if found is not None or (folder / ".dvc").is_dir():
+            return found
+    return None
+
+
+def _dvc_entry(note: Path, wanted: str) -> Reference | None:
+    # Its YAML is written by DVC alone, plain lists of outputs; a parser is not part of the standard library.
     for entry in re.split(r"(?m)^\s*-\s", _small(note))[1:]:
-        fields = dict(re.findall(r"(?m)^\s*(\w+):[ \t]*['\"]?([^'\"\n]*)", entry))
-        if fields.get("path") == path.name and fields.get("md5"):
+        fields: dict[str, str] = {}
+        for key, value in re.findall(r"(?m)^\s*(\w+):[ \t]*['\"]?([^'\"\n]*)", entry):
+            fields.setdefault(key, value)
+        if fields.get("path") == wanted and fields.get("md5"):
             return Reference("dvc", f"md5:{fields['md5']}", is_fixed=True)
     return None
 

@@ -10,6 +10,7 @@ import pytest
 
 from trainledger.data.folder_listing import FileKey
 from trainledger.data.folder_scan import FolderScan, Scanner, hash_file
+from trainledger.data.path_selection import PathSelection
 from trainledger.data.stat_cache import RACY_NS, StatCache, is_settled
 from trainledger_schemas.clock import SystemClock
 from trainledger_schemas.tree_manifest import Child, walk_tree
@@ -212,3 +213,24 @@ def test_a_file_that_changes_while_it_is_read_is_told_as_unstable(tmp_path: Path
         ended.set()
         writer.join()
     assert hash_file(os.fsencode(path)).is_stable
+
+
+def test_only_what_is_selected_is_in_the_manifest_and_read(data: Path, tmp_path: Path) -> None:
+    nodes: dict[str, bytes] = {}
+    (data / "train" / "deep" / "1.txt").write_text("deep")
+
+    def scan(selection: PathSelection) -> FolderScan:
+        with StatCache(tmp_path / "cache.sqlite", f"host{selection.scope}") as cache:
+            started_ns = SystemClock().wall_ns() + LATER_NS
+            store = lambda node: nodes.__setitem__(hashlib.sha256(node).hexdigest(), node)  # noqa: E731
+            return Scanner(cache, store, started_ns=started_ns, selection=selection).scan(os.fsencode(data))
+
+    whole = scan(PathSelection())
+    texts = PathSelection(("1*.txt",), ("deep",))
+    found = scan(texts)
+    paths = {path for path, _ in walk_tree(found.sha256, nodes.__getitem__)}
+    assert paths == {b"train"} | {b"train/%d.txt" % n for n in (1, *range(10, 20))}
+    assert (found.files, found.read_bytes) == (11, found.size_bytes) and not found.reasons
+    assert scan(texts).read_bytes == 0 and scan(PathSelection()).sha256 == whole.sha256 != found.sha256
+    (data / "train" / "7.txt").write_text("not selected")
+    assert scan(texts).sha256 == found.sha256

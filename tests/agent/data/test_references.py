@@ -60,6 +60,26 @@ def test_output_of_dvc_is_found_by_its_own_path(tmp_path: Path) -> None:
     assert find_reference(tmp_path / "data", None).system is None
 
 
+def test_output_of_a_pipeline_of_dvc_is_found_in_its_lock_file(tmp_path: Path) -> None:
+    (tmp_path / "project" / ".dvc").mkdir(parents=True)
+    (tmp_path / "project" / "data" / "prepared").mkdir(parents=True)
+    (tmp_path / "dvc.lock").write_text(
+        "stages:\n  x:\n    outs:\n    - path: project/data\n      md5: beyond\n"
+    )
+    (tmp_path / "project" / "dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n  prepare:\n    cmd: python prepare.py\n    deps:\n    - path: data/raw\n"
+        "      hash: md5\n      md5: aaaa.dir\n      size: 10\n    params:\n      params.yaml:\n        split:\n"
+        "        - 0.8\n        - 0.2\n    outs:\n    - path: data/prepared\n      hash: md5\n"
+        "      md5: '4c0b1e.dir'\n      size: 9\n      nfiles: 2\n  train:\n    cmd: python train.py\n    outs:\n"
+        "    - path: model.pkl\n      md5: cccc\n"
+    )
+    data = tmp_path / "project" / "data"
+    assert find_reference(data / "prepared", None) == Reference("dvc", "md5:4c0b1e.dir", is_fixed=True)
+    assert find_reference(data / "raw", None) == Reference("dvc", "md5:aaaa.dir", is_fixed=True)
+    # What lies above the project's own folder is another project's.
+    assert find_reference(data, None).system is None
+
+
 def test_newest_version_of_a_delta_table(tmp_path: Path) -> None:
     (tmp_path / "_delta_log").mkdir()
     for version in (0, 9, 10):
