@@ -22,6 +22,10 @@ python3 -c "import ensurepip" 2>/dev/null || missing="$missing python3 python3-v
 need systemd-analyze systemd
 need mpirun openmpi-bin
 need mpiexec.hydra mpich
+need srun slurm-client
+need slurmctld slurmctld
+need slurmd slurmd
+need munged munge
 # A build for CPUs, 150 MB; its torchrun is started with the Python of the tests.
 need torchrun python3-torch
 

@@ -57,6 +57,7 @@ _LOCAL_SIZES = (
     "MPI_LOCALNRANKS"
 ).split()
 _LOOPBACK = ("localhost", "127.", "::1")
+_ELASTIC = "elastic "
 _DIGITS_MAX = 9
 # Shorter ids of torchrun are made up by people, or copied from a manual.
 _ELASTIC_ID_CHARACTERS_MIN = 8
@@ -91,6 +92,10 @@ class Launch(NamedTuple):
         if not self.key or not ordinal:
             return self
         return self._replace(key=f"{self.key}|launch {ordinal}", ordinal=ordinal)
+
+    def is_elastic(self) -> bool:
+        """Whether ranks are dealt anew at each start, to whichever nodes there are."""
+        return (self.launch_id or "").startswith(_ELASTIC)
 
     def joins(self) -> str | None:
         """How well ranks are known to belong together: strong, weak, or None for a single process."""
@@ -186,7 +191,7 @@ def _launch_id(environ: Mapping[str, str], launcher: str, size: int, parent: str
     scope, step = _scope(environ), environ.get("SLURM_STEP_ID")
     elastic = _elastic_id(environ)
     if elastic:
-        return f"elastic {elastic}", not scope and len(elastic) < _ELASTIC_ID_CHARACTERS_MIN
+        return f"{_ELASTIC}{elastic}", not scope and len(elastic) < _ELASTIC_ID_CHARACTERS_MIN
     if launcher == "slurm" and scope and step:
         return f"step {step}", False
     if parent and _is_on_one_node(environ, size):
@@ -229,7 +234,7 @@ def _scope(environ: Mapping[str, str]) -> str:
 
 def _resume_key(environ: Mapping[str, str]) -> str | None:
     scope, elastic = _scope(environ), _elastic_id(environ)
-    return f"{scope}|elastic {elastic or ''}" if scope or elastic else None
+    return f"{scope}|{_ELASTIC}{elastic or ''}" if scope or elastic else None
 
 
 def _elastic_id(environ: Mapping[str, str]) -> str | None:

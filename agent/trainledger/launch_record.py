@@ -47,8 +47,12 @@ class Entry(NamedTuple):
     state: str = ALIVE
 
 
-def choose_ordinal(entries: Sequence[Entry], me: Entry, *, is_weak: bool) -> int:
-    """The ordinal of the launch that `me` belongs to; `entries` in the order in which they began. Pure."""
+def choose_ordinal(entries: Sequence[Entry], me: Entry, *, is_weak: bool, may_move: bool) -> int:
+    """The ordinal of the launch that `me` belongs to; `entries` in the order in which they began. Pure.
+
+    `may_move`: another launch may have other ranks on this node. Else a rank that did not begin yet is one of the
+    newest launch, though all others of it have finished: a short one, in which it is late.
+    """
     known = [entry for entry in entries if entry.scheduler_restarts == me.scheduler_restarts]
     if not known:
         return 0
@@ -64,7 +68,9 @@ def choose_ordinal(entries: Sequence[Entry], me: Entry, *, is_weak: bool) -> int
         return last
     if has_same_parent or any(entry.state in (ALIVE, UNSEEN) for entry in launch):
         return last
-    return last + 1 if is_weak or all(entry.state == FINISHED for entry in launch) else last
+    if any(entry.state == DEAD for entry in launch):
+        return last + 1 if is_weak else last
+    return last + 1 if may_move else last
 
 
 class LaunchRecord:
@@ -115,7 +121,9 @@ def record_launch(
             size = os.fstat(fd).st_size
             text = os.pread(fd, BYTES_KEPT, max(0, size - BYTES_KEPT))
             entries = _entries(text.decode("ascii", "replace").splitlines(), me.place)
-            me = me._replace(ordinal=choose_ordinal(entries, me, is_weak=launch.is_weak))
+            me = me._replace(
+                ordinal=choose_ordinal(entries, me, is_weak=launch.is_weak, may_move=launch.is_elastic())
+            )
             if size > 2 * BYTES_KEPT:
                 os.truncate(fd, 0)
                 os.write(fd, text[text.find(b"\n") + 1 :])

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .node_differences import node_differences
 from .run_evidence import RunEvent, WriterEvidence
 
 __all__ = ["ProvenanceFacts", "collect_provenance"]
@@ -36,8 +37,15 @@ def collect_provenance(
     # Sorted is stable: the newest of rank 0 comes last. A capture has no rank; its parent has.
     captures.sort(key=lambda event: not _starter(writers[event.writer_id], writers).rank)
     newest = {writers[event.writer_id].attempt: event.body for event in captures}
+    nodes: dict[int, dict[str, Mapping[str, Any]]] = {}
+    for event in captures:
+        nodes.setdefault(writers[event.writer_id].attempt, {})[event.node_id] = event.body
     return tuple(
-        ProvenanceFacts(attempt, {**body, **_told_by_others(attempt, body, ordered, writers)})
+        ProvenanceFacts(
+            attempt,
+            {**body, **_told_by_others(attempt, body, ordered, writers)}
+            | {"reasons": [*(body.get("reasons") or ()), *node_differences(body, nodes[attempt])]},
+        )
         for attempt, body in sorted(newest.items())
     )
 

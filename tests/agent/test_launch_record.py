@@ -42,8 +42,16 @@ def entry(
     ],
 )  # fmt: skip
 def test_which_launch_a_process_belongs_to(before: list[Entry], me: Entry, strong: int, weak: int) -> None:
-    assert choose_ordinal(before, me, is_weak=False) == strong
-    assert choose_ordinal(before, me, is_weak=True) == weak
+    assert choose_ordinal(before, me, is_weak=False, may_move=True) == strong
+    assert choose_ordinal(before, me, is_weak=True, may_move=True) == weak
+
+
+def test_a_rank_that_begins_when_the_others_have_finished_is_late_where_ranks_have_fixed_places() -> None:
+    late, gone = entry(1, parent="b"), entry(0, FINISHED)
+    assert choose_ordinal([gone], late, is_weak=False, may_move=False) == 0
+    assert choose_ordinal([gone], late, is_weak=True, may_move=False) == 0
+    assert choose_ordinal([gone], entry(0, parent="b"), is_weak=False, may_move=False) == 1
+    assert choose_ordinal([gone, entry(2, DEAD)], late, is_weak=True, may_move=False) == 1
 
 
 entries = st.builds(
@@ -51,10 +59,12 @@ entries = st.builds(
 )
 
 
-@given(st.lists(entries, max_size=12), entries, st.booleans())
-def test_an_ordinal_is_the_newest_or_the_next(before: list[Entry], me: Entry, is_weak: bool) -> None:
+@given(st.lists(entries, max_size=12), entries, st.booleans(), st.booleans())
+def test_an_ordinal_is_the_newest_or_the_next(
+    before: list[Entry], me: Entry, is_weak: bool, may_move: bool
+) -> None:
     newest = max((known.ordinal for known in before), default=0)
-    assert choose_ordinal(before, me, is_weak=is_weak) in (newest, newest + bool(before))
+    assert choose_ordinal(before, me, is_weak=is_weak, may_move=may_move) in (newest, newest + bool(before))
 
 
 RANK = {"WORLD_SIZE": "2", "MASTER_ADDR": "node-a", "MASTER_PORT": "29500"}

@@ -53,6 +53,27 @@ WRAPPED = (str(BIN / "trainledger"), "run", "--")
 COLUMNS = "attempt, rank, local_rank, node_id, node_rank, state, joined, signal"
 
 
+def mpirun(nodes: list[NetworkNode], project: str) -> int:
+    """mpirun on the first node, which starts its daemon on the other as it does by ssh."""
+    shell = nodes[0].installation.folder / "shell"
+    cases = "\n".join(
+        f"{n.address}) exec {n.shell()} TRAINLEDGER_PROJECT='{project}' sh -c \"$*\" ;;" for n in nodes
+    )
+    shell.write_text(f"#!/bin/sh\nhost=$1; shift\ncase $host in\n{cases}\nesac\n")
+    shell.chmod(0o755)
+    hosts = ",".join(f"{node.address}:2" for node in nodes)
+    options = (
+        f"--allow-run-as-root --mca plm_rsh_agent {shell} --mca oob_tcp_if_include eth0 --mca btl_tcp_if_include eth0 "
+        f"-H {hosts} -n 4"
+    )
+    log = "import trainledger\nwith trainledger.init() as run:\n    for n in range(6): run.log({'loss': 1.0})"
+    process = nodes[0].start(
+        "mpirun", *options.split(), str(BIN / "python"), "-c", log, TRAINLEDGER_PROJECT=project
+    )
+    process.communicate(timeout=60)
+    return process.returncode
+
+
 def launch(nodes: list[NetworkNode], project: str, *command: str, restarts: int = 0) -> list[int]:
     """torchrun on both nodes, two ranks each, with a static rendezvous: there is no id that the ranks share."""
     port = "29500"
@@ -94,6 +115,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, 
             agents = [node.agent() for node in nodes]
             training = (str(BIN / "python"), "train.py")
             ends = {"restarts": launch(nodes, "restarts", *training, "dies", restarts=1)}
+            ends["mpirun"] = [mpirun(nodes, "mpirun")]
             ends["dies"] = launch(nodes, "dies", *WRAPPED, *training, "dies")
             # The agent of node b dies, and what its ranks say meanwhile is read by the next one.
             _end(agents.pop(), signal.SIGKILL)
@@ -152,6 +174,18 @@ def test_ranks_on_two_nodes_are_one_run_and_a_restart_of_all_is_its_next_attempt
     ]
 
 
+def test_ranks_of_mpirun_on_two_nodes_are_one_run_that_is_no_guess(recorded: Mapping[str, Any]) -> None:
+    assert recorded["ends"]["mpirun"] == [0]
+    run = run_of(recorded, "mpirun")
+    assert (run["state"], run["attempts"], run["ranks"], run["nodes"]) == ("finished", 1, 4, 2)
+    found = rows(
+        recorded, f"SELECT {COLUMNS} FROM run_writers WHERE run_id = '{run['run_id']}' ORDER BY rank"
+    )
+    assert [(w["rank"], w["node_id"], w["joined"]) for w in found] == [
+        (rank, f"node-{'ab'[rank // 2]}", "strong") for rank in range(4)
+    ]
+
+
 def test_a_rank_that_is_killed_on_another_node_is_the_first_that_the_reason_names(
     recorded: Mapping[str, Any],
 ) -> None:
@@ -180,4 +214,4 @@ def test_a_node_whose_agent_was_killed_says_all_once_it_is_back(recorded: Mappin
 
 
 def test_launches_with_the_same_address_are_runs_of_their_own(recorded: Mapping[str, Any]) -> None:
-    assert len({row["run_id"] for row in recorded["runs"]}) == len(recorded["runs"]) == 3
+    assert len({row["run_id"] for row in recorded["runs"]}) == len(recorded["runs"]) == 4

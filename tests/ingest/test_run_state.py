@@ -236,6 +236,25 @@ def test_rank_0_speaks_for_its_launch() -> None:
     assert [(p.number, p.is_current) for p in picture.params] == [(1, False), (0, True), (2, False)]
 
 
+def test_a_node_with_other_code_or_packages_is_named() -> None:
+    def code(rank: int, **body: Any) -> list[RunEvent]:
+        seen = {"parent_writer": f"a{rank}", "alive": True}
+        event = RunEvent(
+            50 + rank, "provenance", f"p{rank}", f"node-{rank}", 5 * SECOND_US, {"reasons": ["r"], **body}
+        )
+        return [event, RunEvent(90 + rank, "writer_seen", f"p{rank}", f"node-{rank}", 9 * SECOND_US, seen)]
+
+    events = ranks("a", 1) + code(0, snapshot_id="a" * 40, packages={"x": "1", "y": "1"})
+    events += code(1, snapshot_id="a" * 40, packages={"x": "1", "y": "1"})
+    events += code(2, snapshot_id="b" * 40, packages={"x": "2", "z": "1"}) + code(3)
+    (facts,) = judge_run(RUN, events).provenance
+    assert facts.body["reasons"] == [
+        "r",
+        "node node-2 ran other code: bbbbbbbbbbbb, not aaaaaaaaaaaa",
+        "node node-2 has other packages: x 2, not 1; y missing, not 1; z 1, not missing",
+    ]
+
+
 @st.composite
 def launches(draw: st.DrawFn) -> list[RunEvent]:
     """Attempts of a launch, each after the one before; in each any ranks, which end in any way, or do not."""

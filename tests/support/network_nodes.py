@@ -6,6 +6,7 @@ that addresses which a server advertises hold inside too. All are removed at the
 """
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -64,6 +65,12 @@ class NetworkNode:
         self.installation = Installation(folder)
         self.installation.environment |= {"TRAINLEDGER_NODE": name}
         self._inside = ["ip", "netns", "exec", namespace]
+
+    def shell(self) -> str:
+        """The beginning of a shell command that runs the rest of it on this node, in its environment."""
+        ours = self.installation.environment.items()
+        told = [f"{name}={value}" for name, value in ours if name.startswith("TRAINLEDGER_")]
+        return shlex.join([*self._inside, "env", *told])
 
     def start(self, *command: str, **environment: str) -> "subprocess.Popen[str]":
         """Start a command on this node."""

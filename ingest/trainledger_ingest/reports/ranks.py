@@ -127,6 +127,13 @@ def ranks_facts(session: Session, row: Mapping[str, Any]) -> list[tuple[str, str
     behind = _behind([step for step in steps if step["key"] == steps[0]["key"]])
     if behind:
         facts.append(("slowest rank", behind))
+    differences = session.query(
+        f"SELECT arrayJoin(reasons) AS reason FROM {session.views}.provenance WHERE run_id = {{id:UUID}} "
+        f"AND attempt = {{attempt:UInt16}} AND match(reason, '^node .* (ran other code|has other packages)') "
+        f"ORDER BY reason LIMIT {NODES_NAMED_MAX}",
+        parameters,
+    )["reason"].to_pylist()
+    facts += [("nodes differ", difference) for difference in differences]
     weak = session.query(
         f"SELECT count() AS n FROM {session.views}.run_writers WHERE run_id = {{id:UUID}} "
         "AND attempt = {attempt:UInt16} AND joined = 'weak'",
