@@ -12,6 +12,7 @@ from support.polling import poll_until
 TRAIN = """
 import json, logging, os, sys
 from pathlib import Path
+import outside
 import trainledger
 
 told = json.loads(Path(os.environ["PLANTED_FILE"]).read_text())
@@ -89,7 +90,11 @@ class Workshop:
         write("old.py", b"TOKEN = '" + make("pushed file", "github").encode() + b"'\nX = 1\n")
         for kind in FORMS:
             write(f"settings_{kind}.py", b"X = 1\n")
-        write(".gitignore", b"__pycache__\n")
+        write(".gitignore", b"__pycache__\nlocal.yaml\n")
+        # What the run uses although it is ignored, or is not in the repository at all.
+        write("local.yaml", f"db_password: {make('ignored file', 'plain')}1\n".encode())
+        (folder / "outside").mkdir()
+        (folder / "outside" / "outside.py").write_text(f"TOKEN = '{make('module outside', 'gitlab')}'\n")
         self.repository.commit_all()
         self.repository.publish(folder / "remote.git")
         url = make("remote address", "plain")
@@ -122,6 +127,7 @@ class Workshop:
     def _variables(self) -> dict[str, str]:
         make = self.secrets.make
         return {
+            "PYTHONPATH": str(self.repository.folder.parent / "outside"),
             "AWS_SECRET_ACCESS_KEY": make("variable", "plain"),
             "NCCL_AUTH_TOKEN": make("allowed variable by name", "plain"),
             **{f"TORCH_{kind}": value for kind, value in self.secrets.every_form("allowed variable").items()},
@@ -133,7 +139,16 @@ class Workshop:
         """A command line with secrets by name and by form."""
         make = self.secrets.make
         by_name = make(f"{place} by name", "plain")
-        words = ["--token", by_name, f"--api-key={by_name}", f"HF_TOKEN={by_name}", "-p", "plain"]
+        words = [
+            "--config",
+            "local.yaml",
+            "--token",
+            by_name,
+            f"--api-key={by_name}",
+            f"HF_TOKEN={by_name}",
+            "-p",
+            "plain",
+        ]
         return words + [f"--x={value}" for value in self.secrets.every_form(place).values()]
 
     def run(self, *command: str, **environment: str) -> "subprocess.CompletedProcess[bytes]":
