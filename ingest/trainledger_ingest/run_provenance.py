@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .node_differences import node_differences
+from .node_differences import node_differences, rank_differences
 from .run_evidence import RunEvent, WriterEvidence
 
 __all__ = ["ProvenanceFacts", "collect_provenance"]
@@ -44,7 +44,13 @@ def collect_provenance(
         ProvenanceFacts(
             attempt,
             {**body, **_told_by_others(attempt, body, ordered, writers)}
-            | {"reasons": [*(body.get("reasons") or ()), *node_differences(body, nodes[attempt])]},
+            | {
+                "reasons": [
+                    *(body.get("reasons") or ()),
+                    *node_differences(body, nodes[attempt]),
+                    *_rank_differences(attempt, ordered, writers),
+                ]
+            },
         )
         for attempt, body in sorted(newest.items())
     )
@@ -69,6 +75,26 @@ def _told_by_others(
         told |= {"image_digest": image["image_digest"], "image_source": "runtime"}
         told["system"] = {**(body.get("system") or {}), "image.name": image.get("image_name") or ""}
     return told
+
+
+def _rank_differences(
+    attempt: int, ordered: Sequence[RunEvent], writers: Mapping[str, WriterEvidence]
+) -> list[str]:
+    last: dict[int, Mapping[str, Any]] = {}
+    for event in ordered:
+        writer = writers[event.writer_id]
+        if event.type == "runtime_seen" and writer.attempt == attempt and writer.rank is not None:
+            last[writer.rank] = event.body
+    first = min(last, default=0)
+    # Only what was looked at at the same time can be compared.
+    stage = _stage(last.get(first, {}))
+    return rank_differences(
+        last.get(first, {}), {r: body for r, body in last.items() if _stage(body) == stage}
+    )
+
+
+def _stage(body: Mapping[str, Any]) -> str:
+    return str(body.get("stage"))
 
 
 def _starter(writer: WriterEvidence, writers: Mapping[str, WriterEvidence]) -> WriterEvidence:

@@ -70,4 +70,37 @@ def test_container_runtime_goes_before_what_was_declared_and_each_attempt_has_it
 
 def test_events_without_the_newer_parts_are_taken_as_they_are() -> None:
     ((_, body),) = collect(started(1, "w"), event(2, "provenance", "w", commit="c"))
-    assert body == {"commit": "c", "libraries": {}, "randomness": {}}
+    assert body == {"commit": "c", "libraries": {}, "randomness": {}, "reasons": []}
+
+
+def test_nodes_with_other_builds_or_another_gpu_stack_and_ranks_with_other_flags_are_named() -> None:
+    def runtime(offset: int, writer: str, **libraries: str) -> RunEvent:
+        flags = {"stage": "finish", "flag/torch.cudnn.benchmark": str(writer == "r1"), "seed/numpy": writer}
+        return event(offset, "runtime_seen", writer, stage="finish", randomness=flags, libraries=libraries)
+
+    same: dict[str, Any] = {
+        "packages": {"torch": "2.4"},
+        "package_ids": {"torch": "1"},
+        "driver": "550",
+        "nccl": None,
+    }
+    other = same | {"package_ids": {"torch": "2"}, "driver": "535", "nccl": "2.20"}
+    ((_, body),) = collect(
+        started(1, "r0", 0),
+        started(2, "r1", 1),
+        started(3, "r2", 2),
+        event(3, "writer_seen", "c0", parent_writer="r0"),
+        event(3, "writer_seen", "c1", parent_writer="r1"),
+        event(4, "provenance", "c0", reasons=["own"], **same),
+        RunEvent(5, "provenance", "c1", "node-2", 5 * S, other),
+        runtime(6, "r0", nccl="2.20.5", **{"nccl.path": "/a"}),
+        runtime(7, "r1", nccl="2.20.5", **{"nccl.path": "/b"}),
+        runtime(8, "r2", nccl="2.18.3"),
+    )
+    assert body["reasons"] == [
+        "own",
+        "node node-2 has other builds of the same versions: torch",
+        "node node-2 has another GPU stack: driver 535, not 550",
+        "rank 1 ran with flag/torch.cudnn.benchmark True, not False",
+        "rank 2 ran with nccl 2.18.3, not 2.20.5",
+    ]

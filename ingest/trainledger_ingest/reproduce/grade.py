@@ -50,6 +50,8 @@ class Facts:
     inputs: tuple["InputFacts", ...] = ()
     # Packages of which the content is not known.
     by_version: tuple[str, ...] = ()
+    # How nodes and ranks of the run differed.
+    differences: tuple[str, ...] = ()
     image_digest: str | None = None
     image_source: str | None = None
     cells: int = 0
@@ -118,6 +120,7 @@ def facts_of(
         seeds=tuple(sorted(seeds)),
         inputs=tuple(_input_facts(told) for told in inputs),
         by_version=_by_version(provenance),
+        differences=tuple(r for r in provenance.get("reasons") or () if r.startswith(("node ", "rank "))),
         image_digest=provenance.get("image_digest"),
         image_source=provenance.get("image_source"),
         cells=cells,
@@ -185,6 +188,8 @@ def _code(facts: Facts) -> tuple[str, str]:
 
 
 def _environment(facts: Facts) -> tuple[str, str]:
+    if facts.differences:
+        return "C", facts.differences[0]
     if facts.image_source == "runtime" and facts.image_digest is not None:
         return "B", f"the image {facts.image_digest[:19]}, as its runtime says"
     if facts.packages and facts.has_python and not facts.by_version:

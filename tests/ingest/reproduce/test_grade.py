@@ -75,6 +75,14 @@ def reading(*inputs: dict[str, Any]) -> Facts:
             "of 5 not the contents: b, c, d and 2",
         ),
         (whole(image_digest="sha256:" + "a" * 64, image_source="runtime"), "environment", "B", "sha256:aaaa"),
+        (
+            whole(
+                package_ids={"numpy": "0"}, reasons=["code: x", "node n2 has other packages: numpy 1, not 2"]
+            ),
+            "environment",
+            "C",
+            "node n2 has other packages",
+        ),
         (whole(image_digest="sha256:" + "a" * 64, image_source="declared"), "environment", "C", "numpy"),
         (whole(packages={}), "environment", "D", "not known"),
         (whole(packages={}, python=None), "environment", "E", "nothing"),
