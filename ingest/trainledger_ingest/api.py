@@ -7,7 +7,7 @@
     POST /close-period              {"period", "accepts_unpriced", "note"} -> what was closed
     POST /publish                   wait for Kafka, then {"published": true | false | null (nothing to publish)}
     POST /rebuild, POST /verify     -> JSON array
-    POST /log-state                 {"unread", "has_journals", "producers", "why"}: see `log_state`
+    POST /log-state                 {"unread", "journals", "producers", "why"}: see `log_state`
     GET  /run-cost?run_id=UUID      {"cost": "1.23" | null, "currency": "USD" | null}
     GET  /artifact?reference=NAME:VERSION   {"name", "version", "digest", "run_id", "manifest_sha256"}
 

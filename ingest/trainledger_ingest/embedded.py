@@ -190,9 +190,7 @@ class Embedded:
             return close_month(self._store, self._schema, fields, clock=self._clock, append=self.append_admin)
 
     def publish(self) -> bool | None:
-        if not self._publishes or self._node.agent is None:
-            return None
-        return self._publish(PUBLISH_S)
+        return self._publish(PUBLISH_S) if self._publishes and self._node.agent is not None else None
 
     def run_cost(self, run_id: str) -> dict[str, Any]:
         """See `cost_so_far`."""
@@ -200,8 +198,10 @@ class Embedded:
 
     def log_state(self) -> LogState:
         with self._turn:
-            has, tables = self._node.agent is not None, self._schema.tables
-            return state_of_spool(self._worker, self._new_source(), self._store, tables, has_journals=has)
+            folder = str(self._settings.node_folder) if self._node.agent is not None else None
+            return state_of_spool(
+                self._worker, self._new_source(), self._store, self._schema, journals=folder
+            )
 
     def rebuild(self, progress: Progress | None = None) -> list[dict[str, Any]]:
         with self._turn:

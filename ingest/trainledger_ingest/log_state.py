@@ -16,7 +16,7 @@ from trainledger_schemas.positions import TopicPartition
 from .ingest_settings import KafkaSourceSettings
 from .ledger import Ledger
 from .sources.source import Source
-from .storage.migrate import Tables
+from .storage.migrate import Schema, Tables
 from .storage.store import Store
 from .worker import Worker
 
@@ -30,18 +30,18 @@ POLL_S = 0.5
 @dataclass(frozen=True, slots=True)
 class LogState:
     """`unread`: records that were in the log when it was asked for and are not in the tables; None where the log
-    cannot be asked. `has_journals`: all that journals of this node held is in the tables too. `producers`: UUIDs of
-    the spools that the tables have events of. `why`: what stands in the way, as words for a person."""
+    cannot be asked. `journals`: the folder whose journals are in the tables too, all that they held. `producers`:
+    UUIDs of the spools that the tables have events of. `why`: what stands in the way, as words for a person."""
 
     unread: int | None
-    has_journals: bool = False
+    journals: str | None = None
     producers: tuple[str, ...] = ()
     why: str = ""
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "LogState":
         """Of `as_row`, after it was JSON."""
-        return cls(row["unread"], row["has_journals"], tuple(row["producers"]), row["why"])
+        return cls(row["unread"], row["journals"], tuple(row["producers"]), row["why"])
 
     def as_row(self) -> dict[str, Any]:
         """For the API."""
@@ -71,7 +71,7 @@ def kafka_ends(kafka: str) -> dict[TopicPartition, int]:
 
 
 def state_of_spool(
-    worker: Worker | None, source: Source, store: Store, tables: Tables, *, has_journals: bool
+    worker: Worker | None, source: Source, store: Store, schema: Schema, *, journals: str | None
 ) -> LogState:
     """Of the log of this home, after its worker has read it; `worker` None: that log goes elsewhere."""
     if worker is None:
@@ -81,7 +81,7 @@ def state_of_spool(
         )
     ends = ends_of(source)
     worker.drain()
-    return _compare(Ledger(store, tables), ends, has_journals=has_journals)
+    return _compare(Ledger(store, schema.tables), ends, journals=journals)
 
 
 def await_log(
@@ -96,13 +96,13 @@ def await_log(
     ledger = Ledger(store, tables)
     give_up_ns = clock.monotonic_ns() + round(wait_s * 1e9)
     while True:
-        state = _compare(ledger, ends, has_journals=False)
+        state = _compare(ledger, ends, journals=None)
         if not state.unread or clock.monotonic_ns() >= give_up_ns:
             return state
         clock.sleep(POLL_S)
 
 
-def _compare(ledger: Ledger, ends: Mapping[TopicPartition, int], *, has_journals: bool) -> LogState:
+def _compare(ledger: Ledger, ends: Mapping[TopicPartition, int], *, journals: str | None) -> LogState:
     unread = sum(max(0, end - (ledger.end(partition) or 0)) for partition, end in ends.items())
     why = f"the tables are {unread} records behind the log; see that the worker runs" if unread else ""
-    return LogState(unread, has_journals, tuple(sorted(map(id_text, ledger.producers()))), why)
+    return LogState(unread, journals, tuple(sorted(map(id_text, ledger.producers()))), why)

@@ -108,7 +108,7 @@ class S3Objects:
         data = source if isinstance(source, bytes) else source.read_bytes()
         if hashlib.sha256(data).hexdigest() != sha256:
             raise CorruptDataError(
-                f"{source if isinstance(source, Path) else 'what is to be stored'} does not have the SHA-256 {sha256}"
+                f"what was to be stored as {name} does not have the SHA-256 {sha256}: the copy at hand is damaged"
             )
         if not self.can_put_if_free and self.look(name) is not None:
             return False

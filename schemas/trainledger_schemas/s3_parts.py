@@ -72,7 +72,10 @@ class PartsUpload:
             etags.append(etag)
         if whole.hexdigest() != sha256:
             self._client.abort_multipart_upload(UploadId=upload_id, **self._place)
-            raise CorruptDataError(f"{path} does not have the SHA-256 {sha256}; it was not stored")
+            raise CorruptDataError(
+                f"what was to be stored as {self._name} does not have the SHA-256 {sha256}: the copy at hand is "
+                "damaged; it was not stored"
+            )
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
         self._client.complete_multipart_upload(
             UploadId=upload_id, MultipartUpload={"Parts": parts}, **self._condition, **self._place

@@ -101,3 +101,17 @@ def test_garbage_goes_here_and_there_and_what_runs_name_stays(node: Installation
             assert refused.returncode == 1 and "00000000-0000-4000-8000-000000000001" in refused.stderr
             assert len(list(objects.names("condemned/"))) == 1
     assert node.command("admin", "data", "get", "resnet:v1", "got").returncode == 0
+
+
+def test_blobs_whose_runs_another_home_knows_are_left_alone(node: Installation) -> None:
+    alone = {"TRAINLEDGER_BLOBS": ""}
+    assert node.script(TRAIN, **alone).returncode == 0
+    poll_until(lambda: len(list(node.journals.glob("*/*/*.tlj"))) >= 3)
+    assert node.command("sync", **alone).returncode == 0
+    (known,) = node.json("admin", "gc", "--grace", "0", **alone)
+    assert known["kept"] >= 2 and known["notes"] == []
+    (other,) = node.json(
+        "admin", "gc", "--delete", "--grace", "0", TRAINLEDGER_HOME=str(node.folder / "new"), **alone
+    )
+    assert (other["kept"], other["condemned"], other["deleted"]) == (0, 0, 0)
+    assert "another home" in other["notes"][0]

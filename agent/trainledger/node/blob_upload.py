@@ -143,6 +143,8 @@ class BlobUploader:
             except Exception as error:
                 # Whatever it is, the store, the disk or the client: the events and the local blobs are still there.
                 self.trouble = str(error)
+                if self._stopping.is_set():
+                    return
                 if self._repeats.is_due(type(error).__name__):
                     say(logging.WARNING, "blobs cannot be sent now; trying again", {"why": str(error)})
                 self._stopping.wait(retry_s)

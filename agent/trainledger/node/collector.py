@@ -23,6 +23,7 @@ from pathlib import Path
 from trainledger_schemas.clock import Clock
 from trainledger_schemas.events import TOPIC_LOGS, TOPIC_METRICS, TOPIC_RUNS
 from trainledger_schemas.journal import SegmentHeader
+from trainledger_schemas.journal_readers import note_reader
 from trainledger_schemas.positions import JournalRange, split_position
 
 from .collect_report import CollectReport
@@ -181,6 +182,7 @@ class Collector:
         entries = self._cursors.entries
         new = [place.journal_id for place in found if place.journal_id not in entries]
         if new:
+            note_reader(self._node_folder, self._identity.producer_id)
             for journal_id in new:
                 entries[journal_id] = JournalCursor(str(self._node_folder))
             # A pass that failed may have left positions that are spooled and not on disk.

@@ -7,6 +7,7 @@ from pathlib import Path
 from trainledger_schemas.blob_references import Named
 from trainledger_schemas.blobs import BlobSource
 from trainledger_schemas.errors import RetryableError, TrainledgerError
+from trainledger_schemas.journal_readers import read_readers
 from trainledger_schemas.objects import Objects
 from trainledger_schemas.shared_blobs import SharedBlobs
 
@@ -19,6 +20,10 @@ from .shared import collect_shared, read_marks, unknown_uploaders
 
 __all__ = ["collect"]
 
+NOT_KNOWN = (
+    "its journals are read by another agent, or were read into another home before, so that these tables do not know "
+    "all that names these blobs"
+)
 OpenSession = Callable[[], AbstractContextManager[Session]]
 
 
@@ -42,12 +47,11 @@ def collect(
         if state.unread != 0:
             raise RetryableError(f"nothing was removed: {state.why or 'the tables are behind the log'}")
         reports += [_left_out(folder, "a process is storing there now; run it again") for folder in busy]
-        if held and not state.has_journals:
-            why = "another agent reads the journals here, so what they hold is not known; run it as its user"
-            reports += [_left_out(folder, why) for folder in held]
-        elif held:
+        ours = [folder for folder in held if _is_known(folder, state)]
+        reports += [_left_out(folder, NOT_KNOWN) for folder in held if folder not in ours]
+        if ours:
             needed = spread(named, known.read)
-            reports += [collect_folder(folder, needed, policy=policy) for folder in held]
+            reports += [collect_folder(folder, needed, policy=policy) for folder in ours]
     if objects is not None:
         unknown = unknown_uploaders(objects, frozenset(state.producers))
         if unknown:
@@ -61,6 +65,15 @@ def _read(open_session: OpenSession) -> tuple[LogState, list[Named]]:
     with open_session() as session:
         state = session.log_state()
         return state, read_named(session) if state.unread == 0 else []
+
+
+def _is_known(folder: Path, state: LogState) -> bool:
+    """Whether all that was ever said of a folder's blobs is in the tables: its journals were read just now, and every
+    spool that read them before is known."""
+    if state.journals is None or not folder.is_relative_to(state.journals):
+        return False
+    readers = read_readers(Path(state.journals))
+    return readers is not None and readers <= set(state.producers)
 
 
 def _left_out(folder: Path, why: str) -> Report:
