@@ -14,10 +14,15 @@ from threading import Event
 
 from trainledger_schemas.clock import Clock, SystemClock
 from trainledger_schemas.errors import RetryableError, UsageError
+from trainledger_schemas.events import TOPIC_ADMIN
 from trainledger_schemas.exposition import Exposition
 from trainledger_schemas.kafka_address import parse_kafka_address
+from trainledger_schemas.positions import TopicPartition
 from trainledger_schemas.structured_log import Repeats, say
 
+from .admin_events import admin_record
+from .alert_channels import AlertChannel
+from .budget_alerts import BudgetAlerts
 from .derive import Derivation
 from .dirty import Dirty
 from .home_lock import HomeLock
@@ -30,7 +35,7 @@ from .storage.chdb import ChdbStore
 from .storage.clickhouse import ClickHouseStore
 from .storage.migrate import Schema, migrate
 from .storage.opening import open_server, open_tables
-from .tables_place import mark_fed_by_kafka
+from .tables_place import VIEWS, mark_fed_by_kafka
 from .worker import Worker
 
 __all__ = ["IngestOptions", "run_ingest"]
@@ -44,11 +49,13 @@ _Store = ChdbStore | ClickHouseStore
 
 @dataclass(frozen=True, slots=True)
 class IngestOptions:
-    """What the command line says. `once`: to the end that the topics had at the start; `metrics`: HOST:PORT."""
+    """What the command line says. `once`: to the end that the topics had at the start; `metrics`: HOST:PORT;
+    `alerts`: where alerts of budgets go."""
 
     group: str
     once: bool = False
     metrics: str | None = None
+    alerts: tuple[AlertChannel, ...] = ()
 
 
 def run_ingest(
@@ -96,7 +103,8 @@ def run_ingest(
                 if options.once:
                     worker.drain(stop=stop)
                 else:
-                    _run(worker, stop, clock, index)
+                    with _alerts(store, settings, options, clock) as duty:
+                        _run(worker, stop, clock, index, duty)
         finally:
             worker.close()
     say(logging.INFO, "ended", daemon="ingest")
@@ -107,7 +115,28 @@ def _take_note(derivation: Derivation, index: ManifestIndex, dirty: Dirty) -> No
     index.note(dirty)
 
 
-def _run(worker: Worker, stop: Event, clock: Clock, index: ManifestIndex) -> None:
+@contextmanager
+def _alerts(store: _Store, settings: IngestSettings, options: IngestOptions, clock: Clock) -> Iterator[Event]:
+    """Watch the budgets while the event that is given is set: of several workers the one that reads prices has it."""
+    # Loaded here, as in session_choice.
+    from .embedded import AdminSender
+
+    duty, sender = Event(), AdminSender(settings.kafka)
+    alerts = BudgetAlerts(
+        store.query,
+        VIEWS,
+        append=lambda kind, fields: sender.send(kind, admin_record(kind, fields, clock=clock)),
+        channels=options.alerts,
+        clock=clock,
+    )
+    try:
+        with alerts.watching(is_on_duty=duty.is_set):
+            yield duty
+    finally:
+        sender.close()
+
+
+def _run(worker: Worker, stop: Event, clock: Clock, index: ManifestIndex, duty: Event) -> None:
     looked_ns: int | None = None
     repeats = Repeats(clock)
     while not stop.is_set():
@@ -118,7 +147,11 @@ def _run(worker: Worker, stop: Event, clock: Clock, index: ManifestIndex) -> Non
         if looked_ns is None or now_ns - looked_ns >= LAG_INTERVAL_S * 1e9:
             looked_ns = now_ns
             try:
-                worker.counts.note_lag(worker.lag())
+                lag = worker.lag()
+                worker.counts.note_lag(lag)
+                # Only with all of them taken in is it known which alerts were sent.
+                is_mine = lag.get(TopicPartition(TOPIC_ADMIN, 0)) == 0
+                (duty.set if is_mine else duty.clear)()
             except RetryableError as error:
                 say(logging.DEBUG, "the lag is not known", {"why": str(error)}, daemon="ingest")
 

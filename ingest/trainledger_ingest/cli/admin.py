@@ -7,6 +7,7 @@ import typer
 from trainledger_schemas.errors import UsageError
 
 from .aliases import app as alias_app
+from .budgets import app as budget_app
 from .data import app as data_app
 from .garbage import gc
 from .opening import read_settings, session
@@ -28,6 +29,7 @@ app.add_typer(alias_app, name="alias")
 app.add_typer(data_app, name="data")
 app.add_typer(owner_app, name="owner")
 app.command()(gc)
+app.add_typer(budget_app, name="budget")
 app.add_typer(period_app, name="period")
 
 

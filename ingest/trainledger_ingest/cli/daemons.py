@@ -13,6 +13,8 @@ from trainledger_schemas.clock import SystemClock
 from trainledger_schemas.errors import RetryableError, RetryableSourceError, SettingsError
 from trainledger_schemas.structured_log import set_up_log
 
+from ..alert_channels import alert_channels
+from ..budget_alerts import BudgetAlerts
 from ..session_choice import open_sync, open_up
 from .opening import environment, read_settings
 from .options import Json
@@ -48,16 +50,20 @@ def up(
     from ..api import ApiServer
 
     del no_page
-    settings = read_settings(home)
+    settings, channels = read_settings(home), alert_channels(environment())
     stop = stop_on_signals()
     embedded = open_up(settings, say=stderr_line)
+    alerts = BudgetAlerts(
+        embedded.query, embedded.views, append=embedded.append_admin, channels=channels, clock=SystemClock()
+    )
     try:
         api = ApiServer(settings.api_socket, embedded, drain=embedded.drain, run_cost=embedded.run_cost)
         try:
             announce(f"ready: journals {settings.node_folder}, home {settings.home}; Ctrl-C ends")
-            while not stop.is_set():
-                if embedded.step() == 0 and not tidy(embedded):
-                    stop.wait(IDLE_S)
+            with alerts.watching():
+                while not stop.is_set():
+                    if embedded.step() == 0 and not tidy(embedded):
+                        stop.wait(IDLE_S)
         finally:
             api.close()
     finally:
@@ -124,7 +130,8 @@ def ingest(
 
     stop = stop_on_signals()
     set_up_log(sys.stderr)
-    run_ingest(read_settings(home), IngestOptions(group, once, metrics), stop=stop, announce=announce)
+    options = IngestOptions(group, once, metrics, tuple(alert_channels(environment())))
+    run_ingest(read_settings(home), options, stop=stop, announce=announce)
 
 
 def doctor(as_json: Json = False) -> None:

@@ -153,6 +153,11 @@ VIEWS: dict[str, dict[str, str]] = {
         "subject": TEXT, "name": TEXT, "teams": "Array(String)", "from_hour": HOUR, "set_at": AT, "set_by": TEXT,
         "note": MAYBE_TEXT, "event_ref": TEXT,
     },
+    "budgets": {
+        "scope": TEXT, "name": TEXT, "a_month": MAYBE_MONEY, "currency": TEXT, "hard": "Bool", "from_month": TEXT,
+        "set_at": AT, "set_by": TEXT, "note": MAYBE_TEXT, "event_ref": TEXT,
+    },
+    "alerts": {"alert": TEXT, "channel": TEXT, "sent_at": AT},
     "cost_periods": {
         "period": TEXT, "statement_id": "UUID", "closed_at": AT, "closed_by": TEXT,
         "totals": "Map(String, Decimal(38, 9))", "adjusted": "Map(String, Decimal(38, 9))",

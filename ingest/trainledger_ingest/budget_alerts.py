@@ -1,0 +1,136 @@
+"""Alerts when a budget's share is crossed, fired once each and channel.
+
+An alert is sent, then the event `alert_sent` is appended; what that event names is never sent again, by whatever
+process. A process that dies between both sends once more, with the same id; nothing is ever left out. When several
+shares are crossed at once only the highest is sent, and the lower ones are noted with it.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from trainledger_schemas.clock import Clock
+from trainledger_schemas.errors import RetryableError, TrainledgerError
+from trainledger_schemas.structured_log import say
+
+from .alert_channels import Alert, AlertChannel
+from .cost.budgets import BudgetState, Query, read_budget_states
+from .cost.money import format_minor, minor_digits, rounded_minor
+
+__all__ = ["SHARES", "BudgetAlerts"]
+
+SHARES = (50, 80, 100)
+INTERVAL_S = 60.0
+Append = Callable[[str, Mapping[str, Any]], object]
+
+
+class BudgetAlerts:
+    """Looks at all budgets of the month and sends what is due."""
+
+    def __init__(
+        self,
+        query: Query,
+        views: str,
+        *,
+        append: Append,
+        channels: Sequence[AlertChannel],
+        clock: Clock,
+        interval_s: float = INTERVAL_S,
+    ) -> None:
+        self._query = query
+        self._views = views
+        self._append = append
+        self._channels = channels
+        self._clock = clock
+        self._interval_s = interval_s
+
+    @contextmanager
+    def watching(self, *, is_on_duty: Callable[[], bool] = lambda: True) -> Iterator[None]:
+        """Check each INTERVAL_S in a thread of its own, so that a slow server holds up nothing, until the end.
+
+        `is_on_duty`: whether it is this process's turn; of several workers one is. What cannot be delivered is said
+        in the log and tried again."""
+        if not self._channels:
+            yield
+            return
+        stop = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(stop, is_on_duty), name="alerts", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _watch(self, stop: threading.Event, is_on_duty: Callable[[], bool]) -> None:
+        while not stop.is_set():
+            try:
+                if is_on_duty():
+                    self.check()
+            except TrainledgerError as error:
+                say(logging.WARNING, "a budget alert waits", {"why": str(error)}, daemon="alerts")
+            stop.wait(self._interval_s)
+
+    def check(self) -> list[Alert]:
+        """Send what is due now and return it; raises RetryableError after all channels were tried."""
+        now = datetime.fromtimestamp(self._clock.wall_ns() / 1e9, UTC)
+        first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        behind = (first + timedelta(days=32)).replace(day=1)
+        states = read_budget_states(self._query, self._views, first=first, behind=behind, now=now)
+        rows = (
+            self._query(f"SELECT alert, channel FROM {self._views}.alerts", None).to_pylist()
+            if states
+            else []
+        )
+        sent = {(row["alert"], row["channel"]) for row in rows}
+        done: list[Alert] = []
+        failure: RetryableError | None = None
+        for state in states:
+            crossed = [share for share in SHARES if state.share * 100 >= share]
+            for channel in self._channels:
+                due = [share for share in crossed if (_key(state, share), channel.name) not in sent]
+                if not due:
+                    continue
+                alert = _alert(state, due[-1])
+                try:
+                    if due[-1] == crossed[-1]:
+                        channel.send(alert)
+                        done.append(alert)
+                except RetryableError as error:
+                    failure = error
+                    continue
+                for share in due:
+                    self._append("alert_sent", {"alert": _key(state, share), "channel": channel.name})
+        if failure is not None:
+            raise failure
+        return done
+
+
+def _key(state: BudgetState, share: int) -> str:
+    budget = state.budget
+    return (
+        f"budget {budget.scope} {budget.name} {budget.currency} {state.month} {share}% of {budget.a_month:f}"
+    )
+
+
+def _alert(state: BudgetState, share: int) -> Alert:
+    budget = state.budget
+    spent, limit = (_text(amount, budget.currency) for amount in (state.spent, budget.a_month))
+    kind = "hard budget" if budget.is_hard else "budget"
+    text = (
+        f"{budget.scope} {budget.name} has used {share} % of its {kind} of {state.month}: {spent} of {limit}"
+    )
+    if state.forecast is not None:
+        text += f" {budget.currency}, forecast {_text(state.forecast, budget.currency)}"
+    facts = {
+        name: str(value) if isinstance(value, Decimal) else value for name, value in state.as_row().items()
+    }
+    return Alert(_key(state, share), text, facts | {"crossed_percent": share})
+
+
+def _text(amount: Decimal, currency: str) -> str:
+    return format_minor(rounded_minor(int(amount.scaleb(9)), currency), minor_digits(currency))

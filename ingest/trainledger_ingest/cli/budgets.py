@@ -1,0 +1,127 @@
+"""`admin budget`: limits of what a month may cost, and how far they are."""
+
+from decimal import Decimal
+from typing import Annotated, Any
+
+import typer
+
+from trainledger_schemas.errors import UsageError
+
+from ..cost.budgets import SCOPES, BudgetState, budget_nano, read_budget_states
+from ..cost.money import currency_code, format_minor, minor_digits, rounded_minor
+from ..reports.times import parse_month
+from .opening import session, utc_now
+from .options import Json
+from .output import cell_text, print_json, print_table
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True, help="Limits of what a team, project or experiment may cost in a month."
+)
+
+Team = Annotated[str | None, typer.Option(help="A team.")]
+Project = Annotated[str | None, typer.Option(help="A project.")]
+Experiment = Annotated[str | None, typer.Option(help="An experiment.")]
+FromMonth = Annotated[
+    str | None, typer.Option("--from", help="First month, as in 2026-11; default this one.")
+]
+Note = Annotated[str | None, typer.Option(help="Why.")]
+
+
+@app.command("set")
+def set_budget(
+    month_usd: Annotated[str | None, typer.Option(help="US dollars a month.")] = None,
+    month_amount: Annotated[str | None, typer.Option(help="An amount a month, with --currency.")] = None,
+    currency: Annotated[str, typer.Option(help="ISO 4217, for --month-amount.")] = "USD",
+    team: Team = None,
+    project: Project = None,
+    experiment: Experiment = None,
+    hard: Annotated[bool, typer.Option("--hard", help="More must not be spent: the alerts say so.")] = False,
+    start: FromMonth = None,
+    note: Note = None,
+) -> None:
+    """Set a budget from a month on; alerts at 50, 80 and 100 % go where TRAINLEDGER_ALERT_WEBHOOK and _SMTP say."""
+    if (month_usd is None) == (month_amount is None) or (month_usd is not None and currency != "USD"):
+        raise UsageError("give either --month-usd X, or --month-amount X with --currency")
+    nano = budget_nano(month_usd if month_usd is not None else month_amount or "")
+    fields = _fields(team, project, experiment, start) | {
+        "nano_a_month": str(nano), "currency": currency_code(currency), "hard": hard, "note": note,
+    }  # fmt: skip
+    with session() as opened:
+        opened.append_admin("budget_set", fields)
+    kind = "hard budget" if hard else "budget"
+    amount = _text(Decimal(nano).scaleb(-9), currency)
+    typer.echo(
+        f"{fields['scope']} {fields['name']}: {kind} of {amount} {currency} a month from {fields['from_month']}"
+    )
+
+
+@app.command("rm")
+def remove_budget(
+    currency: Annotated[str, typer.Option(help="ISO 4217.")] = "USD",
+    team: Team = None,
+    project: Project = None,
+    experiment: Experiment = None,
+    start: FromMonth = None,
+    note: Note = None,
+) -> None:
+    """Take a budget away from a month on."""
+    fields = _fields(team, project, experiment, start) | {
+        "nano_a_month": None, "currency": currency_code(currency), "hard": False, "note": note,
+    }  # fmt: skip
+    with session() as opened:
+        opened.append_admin("budget_set", fields)
+    typer.echo(f"{fields['scope']} {fields['name']}: no budget in {currency} from {fields['from_month']}")
+
+
+@app.command("ls")
+def list_budgets(
+    month: Annotated[str | None, typer.Option(help="As in 2026-11; default this one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Month to date against each budget, the burn rate of the last seven days, and the forecast at the month's end."""
+    now = utc_now()
+    first, behind = parse_month(month or f"{now:%Y-%m}")
+    with session() as opened:
+        states = read_budget_states(opened.query, opened.views, first=first, behind=behind, now=now)
+    if as_json:
+        print_json([state.as_row() for state in states])
+        return
+    if not states:
+        typer.echo(
+            "no budget counts in this month; set one with `trainledger admin budget set --team T --month-usd X`"
+        )
+        return
+    columns = ("", "name", "budget", "spent", "share", "a day", "forecast", "currency", "kind", "state")
+    print_table(
+        columns, (_cells(state) for state in states), right=("budget", "spent", "share", "a day", "forecast")
+    )
+
+
+def _cells(state: BudgetState) -> list[str]:
+    budget = state.budget
+    amounts = (budget.a_month, state.spent, state.burn_per_day, state.forecast)
+    limit, spent, day, forecast = ("-" if a is None else _text(a, budget.currency) for a in amounts)
+    share = f"{state.share * 100:.1f} %"
+    kind = "hard" if budget.is_hard else "soft"
+    amounts_shown = [limit, spent, share, day, forecast, budget.currency]
+    return [budget.scope, cell_text(budget.name), *amounts_shown, kind, state.state]
+
+
+def _fields(
+    team: str | None, project: str | None, experiment: str | None, start: str | None
+) -> dict[str, Any]:
+    named = [
+        (scope, name)
+        for scope, name in zip(SCOPES, (team, project, experiment), strict=True)
+        if name is not None
+    ]
+    if len(named) != 1 or not named[0][1].strip():
+        raise UsageError("a budget is of one of --team, --project and --experiment")
+    first, _ = parse_month(start or f"{utc_now():%Y-%m}")
+    return {"scope": named[0][0], "name": named[0][1], "from_month": f"{first:%Y-%m}"}
+
+
+def _text(amount: Decimal, currency: str) -> str:
+    return format_minor(rounded_minor(int(amount.scaleb(9)), currency), minor_digits(currency))

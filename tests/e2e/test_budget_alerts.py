@@ -1,0 +1,39 @@
+"""`up` tells once that a budget is used up, however often it is started."""
+
+from pathlib import Path
+
+from support.installation import Installation
+from support.polling import poll_until
+from support.webhook import webhook
+
+TRAINING = """
+import time, trainledger
+with trainledger.init(project="iris", team="red") as run:
+    run.log({"loss": 1.0})
+    end = time.time() + 2
+    while time.time() < end:
+        sum(range(1000))
+"""
+
+
+def test_up_tells_a_webhook_once_across_restarts(tmp_path: Path) -> None:
+    node = Installation(tmp_path)
+    with webhook() as hook:
+        node.environment["TRAINLEDGER_ALERT_WEBHOOK"] = hook.url
+        with node.up():
+            assert node.script(TRAINING).returncode == 0
+            assert node.command("price", "set", "--node", "*", "--usd-per-hour", "3600").returncode == 0
+            set_red = node.command("admin", "budget", "set", "--team", "red", "--month-usd", "0.01", "--hard")
+            assert "team red: hard budget of 0.01 USD a month from 20" in set_red.stdout, set_red.stderr
+        assert hook.posted == []
+        with node.up() as up:
+            poll_until(lambda: hook.posted, deadline_s=60)
+        assert "secret" not in up.errors.read_text()
+        (row,) = node.json("admin", "budget", "ls")
+        assert (row["scope"], row["name"], row["state"], row["hard"]) == ("team", "red", "over", True)
+        assert (
+            node.command("admin", "budget", "set", "--project", "iris", "--month-usd", "0.01").returncode == 0
+        )
+        with node.up():
+            poll_until(lambda: len(hook.posted) > 1, deadline_s=60)
+    assert [(p["scope"], p["crossed_percent"]) for p in hook.posted] == [("team", 100), ("project", 100)]
