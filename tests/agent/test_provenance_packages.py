@@ -178,6 +178,9 @@ def test_files_that_were_changed_after_the_installation_take_the_content_id_away
         found = environment.packages()
         told = find_changed(found, clock=SystemClock(), end_ns=far_end_ns())
         assert bool(told) == ("thing" not in found.ids)
+        assert found.contents == ({} if told else found.ids), (
+            "no fingerprint of what nobody can install again"
+        )
         return told
 
     told = ["packages: thing was changed after it was installed: thing/__init__.py"]

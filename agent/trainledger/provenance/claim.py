@@ -225,7 +225,7 @@ class Capture:
             Settings.from_env(self._environment).image,
             self._environment,
             self._claim["system"],
-            self._packages.ids,
+            self._packages.contents,
         )
         self._claim |= {"image_digest": image.digest, "image_source": image.source}
         if image.name is not None:

@@ -40,8 +40,8 @@ def find_image(
     system: Mapping[str, str],
     contents: Mapping[str, str],
 ) -> Image:
-    """`declared`: TRAINLEDGER_IMAGE. `system`, `contents`: facts of the machine and content ids of packages, for the
-    fingerprint. Asks the network only where ECS says that there is somebody; blocks for ASK_S_MAX at most."""
+    """`declared`: TRAINLEDGER_IMAGE. `system`, `contents`: facts of the machine, and what stands for the packages, for
+    the fingerprint. Asks the network only where ECS says that there is somebody; blocks for ASK_S_MAX at most."""
     reasons = []
     uri = environment.get("ECS_CONTAINER_METADATA_URI_V4", "")
     if uri:

@@ -32,13 +32,23 @@ _SETTLED_NS = 2 * 10**9
 
 @dataclass(slots=True)
 class Packages:
-    """By canonical name. `records`: the RECORD files that content ids come from."""
+    """By canonical name. `records`: the RECORD files that content ids come from; `changed`: packages whose files are
+    not those of their RECORD."""
 
     versions: dict[str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     records: dict[str, Path] = field(default_factory=dict)
+    changed: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """What stands for all of them together: content ids, versions where there is none; empty where a package is
+        neither what its version nor what its content id says."""
+        if self.changed or not self.ids:
+            return {}
+        return {name: self.ids.get(name, f"version {version}") for name, version in self.versions.items()}
 
 
 def read_packages(sys_path: Sequence[str], cwd: Path) -> Packages:
@@ -79,6 +89,7 @@ def find_changed(packages: Packages, *, clock: Clock, end_ns: int) -> list[str]:
         changed = _changed_files(path)
         if changed:
             del packages.ids[name]
+            packages.changed.append(name)
             more = f" and {len(changed) - 1} more files" if len(changed) > 1 else ""
             reasons.append(f"packages: {name} was changed after it was installed: {changed[0]}{more}")
     return reasons
