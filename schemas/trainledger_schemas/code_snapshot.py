@@ -65,7 +65,8 @@ class RepositorySnapshot:
     config: settings of git that decide how `parent` is checked out. remotes: name to address, without secrets.
     empty_folders: relative to this repository. deleted: of svn, files of the revision that were gone; of git, files and
     whole folders that are in the snapshot and were not on disk, because the checkout was sparse. raw: unchanged files
-    that lay on disk as they are stored, where a checkout writes other line ends or the like.
+    that lay on disk as they are stored, where a checkout writes other line ends or the like. ignored: files and whole
+    folders (with / at the end) that git was told to ignore and that are not in the snapshot; of very many the first.
 
     Of svn alone: revisions, path to revision where it is another than that of the folder around it; switched, path to
     address where it is another than its place says; depths, folders that are not there as a whole; properties, (path,
@@ -89,6 +90,7 @@ class RepositorySnapshot:
     deleted: tuple[str, ...] = ()
     revisions: tuple[tuple[str, str], ...] = ()
     raw: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     switched: tuple[tuple[str, str], ...] = ()
     depths: tuple[tuple[str, str], ...] = ()
     properties: tuple[tuple[str, str, str | None], ...] = ()
@@ -165,7 +167,7 @@ def decode_snapshot(document: bytes) -> CodeSnapshot:
 def _repository(entry: dict[str, Any]) -> RepositorySnapshot:
     known = {field.name for field in fields(RepositorySnapshot)}
     plain = {name: value for name, value in entry.items() if name in known}
-    for name in ("base", "empty_folders", "deleted", "raw"):
+    for name in ("base", "empty_folders", "deleted", "raw", "ignored"):
         plain[name] = tuple(str(item) for item in plain.get(name, ()))
     for name in ("remotes", "config", "revisions", "switched", "depths"):
         plain[name] = tuple((str(key), str(value)) for key, value in plain.get(name, ()))

@@ -141,3 +141,31 @@ def test_list_of_a_conda_environment_stands_among_the_lock_files(tmp_path: Path)
     claim = capture.claim()
     assert claim["lock_files"] == {"(conda list --explicit)": claim["system"]["conda.sha256"]}
     assert (claim["nccl"], claim["image_source"]) == ("2.18.3", None)
+
+
+@pytest.mark.parametrize(
+    ("argv", "is_lost"),
+    [
+        (["python3", "-"], True),
+        (["python"], True),
+        (["/usr/bin/python3.11", "-u", "-", "--lr=1"], True),
+        (["python", "-c", "print(1)"], False),
+        (["python", "-m", "train"], False),
+        (["bash", "-"], False),
+    ],
+)
+def test_program_from_standard_input_is_said_to_be_lost(
+    tmp_path: Path, argv: list[str], is_lost: bool
+) -> None:
+    folder = tmp_path / "work"
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    (folder / "new.py").write_text("1")
+    capture = capture_of(
+        request_for(folder, argv=argv, sys_path=[], uid_folder=str(tmp_path / "journals" / "0"))
+    )
+    capture.run()
+    claim = capture.claim()
+    assert (
+        claim["snapshot_id"] and [item["path"] for item in claim["left_out_files"]] == ["<stdin>"] * is_lost
+    )
+    assert claim["left_out"] == int(is_lost)

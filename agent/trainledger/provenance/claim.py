@@ -173,6 +173,8 @@ class Capture:
         self._claim["reasons"] += [reason[:REASON_CHARS_MAX] for reason in stored.reasons[:REASONS_MAX]]
         if stored.document is None:
             return
+        if self._request.is_from_stdin:
+            stored.left_out += (LeftOut("<stdin>", None, None, "the program came from standard input"),)
         self._claim |= {
             "snapshot_id": stored.snapshot_id,
             "snapshot_sha256": stored.document.sha256,

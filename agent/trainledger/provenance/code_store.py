@@ -31,7 +31,7 @@ from .patch import PATCH_BYTES_MAX, readable, readable_patch
 from .private_git import open_private, read_layout
 from .programs import Programs, UnavailableError
 from .raw_snapshot import SNAPSHOT_REF, RawSnapshot, RawTree
-from .selection import FILE_BYTES_MAX, FILES_BYTES_MAX
+from .selection import FILE_BYTES_MAX, FILES_BYTES_MAX, passed_over
 from .subversion import WorkingCopy, changes_as_text, read_working_copy
 from .used_files import UsedFiles, files_outside, included_files
 from .withholding import is_secret_file
@@ -39,6 +39,7 @@ from .withholding import is_secret_file
 __all__ = ["CodeStore", "StoredCode"]
 
 REPOSITORIES_MAX = 100
+IGNORED_MAX = 200
 FREE_BYTES_MIN = 1 << 30
 _CHECKOUT_SETTINGS = ("core.autocrlf", "core.eol", "core.symlinks")
 
@@ -270,15 +271,33 @@ class CodeStore:
             self._stored.root = top
         prefix = f"{repository.path}/" if repository.path else ""
         self._left_out += [replace(item, path=prefix + item.path) for item in tree.left_out]
-        self._stored.reasons += [redact(reason) for reason in tree.reasons]
         if not self._is_home:
             folders, closed = find_empty_folders(private, never=self._never_in(top))
             why = "the folder cannot be read: Permission denied"
             self._left_out += [LeftOut(prefix + folder, None, None, why) for folder in closed]
-            repository = replace(repository, empty_folders=folders)
+            repository = replace(repository, empty_folders=folders, ignored=self._ignored(private, tree))
+        self._stored.reasons += [redact(reason) for reason in tree.reasons]
         self._repositories.append(repository)
         if len(self._patch) < PATCH_BYTES_MAX:
             self._patch += readable_patch(private, repository, prefix) if patch is None else patch
+
+    def _ignored(self, private: Git, tree: RawTree) -> tuple[str, ...]:
+        """What git is told to ignore, folders as a whole, without caches and the like: data, outputs, settings."""
+        form = ("--others", "--ignored", "--exclude-standard", "--directory", "-z")
+        try:
+            found = private.lines("ls-files", *form)
+        except UnavailableError as error:
+            tree.reasons.append(f"code: ignored files were not looked at: {error}")
+            return ()
+        over, never = passed_over(found), self._never_in(private.top)
+        kept: list[bytes] = []
+        for path in sorted(found):
+            # git names what is in an ignored folder, too, where a pattern matches it.
+            is_in_last = bool(kept) and kept[-1].endswith(b"/") and path.startswith(kept[-1])
+            if path not in over and not path.startswith(never) and not is_in_last:
+                kept.append(path)
+        names = (os.fsdecode(path) for path in kept[:IGNORED_MAX])
+        return tuple(name for name in names if not _is_environment(private.top / name))
 
     def _inner(self, top: Path, path: str, tree: RawTree) -> None:
         for inner in tree.inner:
@@ -342,6 +361,10 @@ class CodeStore:
 def _is_secret_property(changed: tuple[str, str, str | None]) -> bool:
     _, name, value = changed
     return value is not None and (is_secret_name(name) or has_secret_form(value))
+
+
+def _is_environment(folder: Path) -> bool:
+    return (folder / "pyvenv.cfg").exists() or (folder / "conda-meta").exists()
 
 
 def _without_history(

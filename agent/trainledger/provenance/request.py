@@ -20,7 +20,7 @@ ignored:
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from trainledger_schemas.errors import UsageError
@@ -57,6 +57,14 @@ class Request:
         path = (self.cwd / self.main_file).resolve()
         is_installed = not _INSTALLED.isdisjoint(path.parts) or path.parent.name in ("bin", "sbin")
         return None if is_installed else path
+
+    @property
+    def is_from_stdin(self) -> bool:
+        """Whether Python was given its program on standard input: that is in no file."""
+        words = [word for word in self.argv[1:] if not word.startswith("-") or word == "-"]
+        is_python = bool(self.argv) and PurePath(self.argv[0]).name.startswith(("python", "pypy"))
+        has_other = any(word.startswith(("-c", "-m")) for word in self.argv[1:])
+        return is_python and self.main_file is None and not has_other and (not words or words[0] == "-")
 
     @property
     def code_folder(self) -> Path:

@@ -11,6 +11,9 @@ from .run_facts import RunFacts
 __all__ = ["Step", "check_repeatable", "plan_steps"]
 
 
+IGNORED_SHOWN_MAX = 10
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One line of the plan; `is_exact` is False where the repetition may differ from the run."""
@@ -58,6 +61,15 @@ def plan_steps(facts: RunFacts, snapshot: CodeSnapshot, command: Command, folder
         name = repository.path or "the outermost"
         steps.append(Step("restore", f"{name} ({repository.vcs or 'folder'}): {'; '.join(parts)}"))
     steps += [Step("left out", f"{item.path}: {item.why}", is_exact=False) for item in snapshot.left_out]
+    ignored = [
+        f"{repository.path}/{path}" if repository.path else path
+        for repository in snapshot.repositories
+        for path in repository.ignored
+    ]
+    if ignored:
+        more = f" and {len(ignored) - IGNORED_SHOWN_MAX} more" if len(ignored) > IGNORED_SHOWN_MAX else ""
+        shown = ", ".join(ignored[:IGNORED_SHOWN_MAX])
+        steps.append(Step("ignored", f"{shown}{more}: not stored; if the run reads it, --link PATH"))
     missing = [item for repository in snapshot.repositories for item in repository.lfs if not item.is_stored]
     if missing:
         steps.append(Step("restore", f"{len(missing)} files from Git LFS", is_exact=False))

@@ -5,14 +5,19 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from support.code_workshop import Workshop
 from support.nasty_repository import GitFolder, manifest
+from trainledger_ingest.reproduce.command import Command
+from trainledger_ingest.reproduce.plan import plan_steps
 from trainledger_ingest.reproduce.restore import read_snapshot, restore_code
+from trainledger_ingest.reproduce.run_facts import RunFacts
 
 
 @pytest.fixture
@@ -282,3 +287,63 @@ def test_capture_inside_a_hook_sees_the_work_tree_and_not_what_git_exports(
     assert (restored.folder / "second.py").read_bytes() == b"staged\n"
     assert (restored.folder / "new.py").read_bytes() == b"new"
     assert (restored.folder / "train.py").read_bytes() == b"print(2)\n"
+
+
+def test_ignored_files_are_named_without_caches_and_environments(workshop: Workshop, work: GitFolder) -> None:
+    work.write(".gitignore", b"data/big/\n*.local\n__pycache__/\nvenv/\nout/\n")
+    for name in ("data/big/1.bin", "conf/a.local", "__pycache__/x.pyc", "venv/pyvenv.cfg", "out/deep/x"):
+        work.write(name, b"1")
+    stored = workshop.store(work.folder)
+    assert stored.document is not None and stored.left_out == ()
+    snapshot = read_snapshot(workshop.blobs, stored.document.sha256)
+    assert snapshot.repositories[0].ignored == ("conf/", "data/big/", "out/")
+    facts = RunFacts("id", None, "p", None, None, "finished", 1, 1, {"argv": ["python"]}, (), False)
+    steps = plan_steps(facts, snapshot, Command(["python"], "/x"), "/x")
+    assert [step.what for step in steps if step.step == "ignored"] == [
+        "conf/, data/big/, out/: not stored; if the run reads it, --link PATH"
+    ]
+
+
+def test_files_that_change_while_they_are_captured_cost_no_other_file(
+    workshop: Workshop, work: GitFolder
+) -> None:
+    work.write("still.py", b"still\n")
+    is_over = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not is_over.is_set():
+            number += 1
+            work.write("train.py", b"#" * (number % 7000))
+            work.write("new.txt", os.urandom(number % 5000))
+            (work.folder / "comes and goes").touch()
+            (work.folder / "comes and goes").unlink()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        stored = [workshop.store(work.folder) for _ in range(4)]
+    finally:
+        is_over.set()
+        writer.join()
+    for one in stored:
+        restored = workshop.restore(one)
+        assert restored.problems == []
+        assert {b"still.py", b"train.py", b"data/a.txt"} <= set(manifest(restored.folder))
+        assert (restored.folder / "still.py").read_bytes() == b"still\n"
+
+
+def test_captures_at_the_same_time_give_the_same_code_and_leave_nothing_behind(
+    workshop: Workshop, work: GitFolder
+) -> None:
+    work.write("train.py", b"print(2)\n")
+    work.write("new.py", b"new\n")
+    work.write("unpushed.py", b"1\n")
+    work.commit_all()
+    before = work.state()
+    with ThreadPoolExecutor(4) as pool:
+        stored = list(pool.map(lambda _: workshop.store(work.folder), range(4)))
+    assert len({one.snapshot_id for one in stored}) == 1 and stored[0].snapshot_id
+    assert work.state() == before
+    assert list((workshop.blobs.folder / "tmp").iterdir()) == []
+    assert manifest(workshop.restore(stored[3]).folder) == manifest(work.folder)
