@@ -329,6 +329,8 @@ class DatasetUsed(TypedDict):
     columns: list[str]
     include: list[str]
     exclude: list[str]
+    done_bytes: int | None
+    expected_bytes: int | None
 
 
 class ArtifactLogged(TypedDict):

@@ -10,7 +10,7 @@ import fcntl
 import os
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 from trainledger_schemas.blobs import BLOBS_FOLDER, FolderBlobs
@@ -18,6 +18,7 @@ from trainledger_schemas.clock import Clock, SystemClock
 from trainledger_schemas.errors import TrainledgerError
 
 from ..beside import TimeUpError, create_journal, detach, limit_time
+from ..journal import JournalWriter
 from ..redaction import redact
 from .artifact import let_go, store_artifact
 from .measure import measure_dataset
@@ -77,6 +78,28 @@ def _work_and_write(request: DataRequest, blobs: FolderBlobs, held: ExitStack, *
         signal.alarm(0)
 
 
+class _Teller:
+    """Says how far it is, as the claim of the starter once more, in a journal of its own: what was found is not
+    written to one that the time limit may have cut into."""
+
+    def __init__(self, request: DataRequest, clock: Clock) -> None:
+        self._request = request
+        self._clock = clock
+        self._journal: JournalWriter | None = None
+
+    def tell(self, done: int, expected: int | None) -> None:
+        """See `Tell`. Where no journal can be written, the work goes on untold."""
+        claim = self._request.claim | {"stage": 0, "done_bytes": done, "expected_bytes": expected}
+        with suppress(OSError):
+            if self._journal is None:
+                self._journal = create_journal(self._request, self._clock)
+            self._journal.append_claim(claim)
+
+    def close(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+
+
 def _write(request: DataRequest, found: dict[str, Any], clock: Clock) -> None:
     journal = create_journal(request, clock)
     try:
@@ -98,7 +121,15 @@ def _find(request: DataRequest, blobs: FolderBlobs, clock: Clock) -> dict[str, A
             return store_artifact(request, blobs=blobs, started_ns=clock.wall_ns())
         claim = request.claim
         selection = PathSelection(claim.get("include", ()), claim.get("exclude", ()))
-        return measure_dataset(request.path, request.where, blobs=blobs, clock=clock, selection=selection)
+        with closing(_Teller(request, clock)) as teller:
+            return measure_dataset(
+                request.path,
+                request.where,
+                blobs=blobs,
+                clock=clock,
+                selection=selection,
+                tell=teller.tell,
+            )
     finally:
         os.close(fd)
 

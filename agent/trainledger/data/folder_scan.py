@@ -68,12 +68,14 @@ class Scanner:
         started_ns: int,
         is_stored: Callable[[str], bool] = lambda sha256: False,
         selection: PathSelection = ALL,
+        progress: Callable[[int], None] = lambda size_bytes: None,
     ) -> None:
         self._cache = cache
         self._store = store
         self._started_ns = started_ns
         self._is_stored = is_stored
         self._selection = selection
+        self._progress = progress
         self._top = b""
         self._scan = FolderScan()
         self._known: dict[bytes, KnownFolder] = {}
@@ -128,6 +130,7 @@ class Scanner:
         if self._scan.files + known.files > SCAN_FILES_MAX:
             return None
         self._scan.files += known.files
+        self._progress(known.size_bytes)
         return known
 
     def _look_at(self, path: bytes) -> tuple[KnownFolder, bytes]:
@@ -189,6 +192,7 @@ class Scanner:
             if was is not None and was[0] == key:
                 sha256 = was[1]
                 kept[name] = was
+                self._progress(key.size_bytes)
             else:
                 found = self._read(path + b"/" + name, key)
                 if found is None:
@@ -206,7 +210,7 @@ class Scanner:
 
     def _read(self, path: bytes, key: FileKey) -> FileScan | None:
         try:
-            found = hash_file(path, key)
+            found = hash_file(path, key, self._progress)
         except OSError as error:
             self._cannot_read(path, error)
             return None
@@ -234,23 +238,29 @@ class Scanner:
         self._scan.tell(f"cannot be read: {_shown(path)}: {error.strerror}")
 
 
-def hash_file(path: bytes, key: FileKey | None = None) -> FileScan:
-    """Hash a file whose key was `key` before; once more if it has another one behind. Raises OSError."""
+def hash_file(
+    path: bytes, key: FileKey | None = None, progress: Callable[[int], None] = lambda size_bytes: None
+) -> FileScan:
+    """Hash a file whose key was `key` before; once more if it has another one behind. Raises OSError.
+
+    `progress` is told the bytes of each block."""
     for is_last in (False, True):
         before = key_of(os.lstat(path)) if key is None or is_last else tuple(key)
-        sha256, after = _hash_once(path)
+        sha256, after = _hash_once(path, progress)
         if before == after:
             return FileScan(FileKey(*after), sha256, is_stable=True)
     return FileScan(FileKey(*after), sha256, is_stable=False)
 
 
-def _hash_once(path: bytes) -> tuple[str, tuple[int, ...]]:
+def _hash_once(path: bytes, progress: Callable[[int], None]) -> tuple[str, tuple[int, ...]]:
     fd = os.open(path, _FLAGS)
     try:
         block = os.read(fd, BLOCK_BYTES)
         digest = hashlib.sha256(block)
+        progress(len(block))
         while len(block) and (block := os.read(fd, BLOCK_BYTES)):
             digest.update(block)
+            progress(len(block))
         return digest.hexdigest(), key_of(os.fstat(fd))
     finally:
         os.close(fd)

@@ -1,7 +1,9 @@
 """Digest, size and manifest of a dataset: what the second claim of `use_dataset` says."""
 
 import os
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from ..placement import NETWORK, filesystem_type
 from ..redaction import redact
 from .folder_scan import ALL, FolderScan, Scanner, hash_file
 from .git_reference import git_reference
+from .hashing_progress import HashingProgress, Tell, tree_bytes
 from .path_selection import PathSelection
 from .references import find_reference
 from .stat_cache import StatCache
@@ -30,10 +33,12 @@ def measure_dataset(
     blobs: FolderBlobs,
     clock: Clock,
     selection: PathSelection = ALL,
+    tell: Tell = lambda done, expected: None,
 ) -> dict[str, Any]:
     """The fields of the claim that can be known of a path or an address; blocks as long as reading takes.
 
-    Raises OSError when the path itself cannot be read."""
+    `tell` is told now and then how far it is (see `hashing_progress`), in this thread. Raises OSError when the path
+    itself cannot be read."""
     reference = find_reference(path, where)
     if reference.system is None and path is not None:
         reference = git_reference(path, clock=clock) or reference
@@ -49,24 +54,25 @@ def measure_dataset(
             "digest": reference.digest,
             "size_bytes": reference.size_bytes,
         }
+    progress = HashingProgress(tell, partial(tree_bytes, path, selection), clock=clock).add
     if path.is_dir():
-        return _folder(path, found, blobs=blobs, clock=clock, selection=selection)
-    scan = hash_file(os.fsencode(os.path.realpath(path)))
-    if not scan.is_stable:
+        with open_cache(path, blobs, scope=selection.scope) as cache:
+            scan = scan_folder(
+                path, cache, blobs, started_ns=clock.wall_ns(), selection=selection, progress=progress
+            )
+        return _of_folder(scan, found)
+    file = hash_file(os.fsencode(os.path.realpath(path)), None, progress)
+    if not file.is_stable:
         found["reasons"].append("changed while it was read")
     return found | {
-        "digest": f"sha256:{scan.sha256}",
-        "size_bytes": scan.key.size_bytes,
+        "digest": f"sha256:{file.sha256}",
+        "size_bytes": file.key.size_bytes,
         "files": 1,
-        "status": "complete" if scan.is_stable else "unstable",
+        "status": "complete" if file.is_stable else "unstable",
     }
 
 
-def _folder(
-    path: Path, found: dict[str, Any], *, blobs: FolderBlobs, clock: Clock, selection: PathSelection
-) -> dict[str, Any]:
-    with open_cache(path, blobs, scope=selection.scope) as cache:
-        scan = scan_folder(path, cache, blobs, started_ns=clock.wall_ns(), selection=selection)
+def _of_folder(scan: FolderScan, found: dict[str, Any]) -> dict[str, Any]:
     status = "partial" if scan.is_partial else "complete" if scan.is_stable else "unstable"
     return found | {
         "digest": f"sha256:{scan.sha256}",
@@ -85,6 +91,7 @@ def scan_folder(
     *,
     started_ns: int,
     selection: PathSelection = ALL,
+    progress: Callable[[int], None] = lambda size_bytes: None,
 ) -> FolderScan:
     """The manifest of a folder, its nodes stored when this returns; raises OSError."""
     # A node is two fsyncs: beside the reading of files they take no time of their own.
@@ -94,7 +101,14 @@ def scan_folder(
         def store(node: bytes) -> None:
             storing.append(pool.submit(blobs.put, node))
 
-        scanner = Scanner(cache, store, started_ns=started_ns, is_stored=blobs.has, selection=selection)
+        scanner = Scanner(
+            cache,
+            store,
+            started_ns=started_ns,
+            is_stored=blobs.has,
+            selection=selection,
+            progress=progress,
+        )
         scan = scanner.scan(os.fsencode(path))
         for future in storing:
             future.result()

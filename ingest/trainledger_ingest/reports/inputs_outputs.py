@@ -15,7 +15,7 @@ def inputs_outputs(session: Session, run_id: str) -> Section:
     """A row for each input and output, with the runs on the other side and the aliases of what was written."""
     rows = session.query(
         f"SELECT direction, kind, name, version, alias, role, digest, uri, bytes, files, status, reasons, system, "
-        f"reference FROM {session.views}.run_io WHERE run_id = {{id:UUID}} "
+        f"reference, done_bytes, expected_bytes FROM {session.views}.run_io WHERE run_id = {{id:UUID}} "
         f"ORDER BY direction, at LIMIT {ROWS_SHOWN_MAX}",
         {"id": run_id},
     ).to_pylist()
@@ -28,9 +28,7 @@ def inputs_outputs(session: Session, run_id: str) -> Section:
             _size(row),
             (row["digest"] or row["reference"] or "-").removeprefix("sha256:")[:12],
             related.get((row["direction"], row["digest"]), "-"),
-            row["status"]
-            if row["status"] == "complete" or not row["reasons"]
-            else "; ".join(row["reasons"][:2]),
+            _state(row),
             row["uri"] or "-",
         )
         for row in rows
@@ -72,13 +70,27 @@ def _name(row: dict[str, Any]) -> str:
     return f"{row['kind']} {row['name']}{version}" + (f" ({', '.join(extra)})" if extra else "")
 
 
+def _state(row: dict[str, Any]) -> str:
+    if row["status"] == "declared" and row["done_bytes"] is not None:
+        done, expected = row["done_bytes"], row["expected_bytes"]
+        if not expected:
+            return f"hashing, {_bytes(done)} so far"
+        return f"hashing {min(100 * done // expected, 99)} % of {_bytes(expected)}"
+    is_plain = row["status"] == "complete" or not row["reasons"]
+    return str(row["status"]) if is_plain else "; ".join(row["reasons"][:2])
+
+
 def _size(row: dict[str, Any]) -> str:
     if row["bytes"] is None:
         return "-"
-    size, unit = float(row["bytes"]), "B"
+    shown = _bytes(row["bytes"])
+    return shown if row["files"] in (None, 1) else f"{shown} in {row['files']} files"
+
+
+def _bytes(count: int) -> str:
+    size, unit = float(count), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
         if size < 1024:
             break
         size, unit = size / 1024, larger
-    shown = f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-    return shown if row["files"] in (None, 1) else f"{shown} in {row['files']} files"
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

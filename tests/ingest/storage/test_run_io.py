@@ -174,5 +174,14 @@ def test_from_a_model_to_its_run_and_back(story: Story) -> None:
         ("writes", "model resnet:v1", "production; read by run2"),
         ("writes", "model resnet:v2", "-"),
     ]
+    story.used(3, 6, None, "large", stage=0, status="declared", done_bytes=43 << 30, expected_bytes=100 << 30)
+    story.used(3, 7, None, "larger", stage=0, status="declared", done_bytes=5 << 30)
+    story.used(3, 8, None, "waiting", stage=0, status="declared")
+    story.tables.take_in()
+    assert [row[5] for row in inputs_outputs(session, id_of(3)).rows] == [
+        "hashing 43 % of 100.0 GiB",
+        "hashing, 5.0 GiB so far",
+        "declared",
+    ]
     (read,) = inputs_outputs(session, id_of(2)).rows
     assert read[1] == "model resnet:v1 (as production)" and read[4] == "written by run1"

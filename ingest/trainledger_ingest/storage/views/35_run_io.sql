@@ -12,7 +12,9 @@ SELECT run_id, call_id, declared_at AS at, toBool(event = 'artifact_logged') AS 
   JSONExtract(told, 'new_bytes', 'Nullable(UInt64)') AS new_bytes,
   JSONExtract(told, 'aliases', 'Array(String)') AS aliases, JSONExtract(told, 'reasons', 'Array(String)') AS reasons,
   JSONExtract(told, 'rows', 'Nullable(UInt64)') AS rows, JSONExtract(told, 'columns', 'Array(String)') AS columns,
-  JSONExtract(told, 'include', 'Array(String)') AS include, JSONExtract(told, 'exclude', 'Array(String)') AS exclude
+  JSONExtract(told, 'include', 'Array(String)') AS include, JSONExtract(told, 'exclude', 'Array(String)') AS exclude,
+  JSONExtract(told, 'done_bytes', 'Nullable(UInt64)') AS done_bytes,
+  JSONExtract(told, 'expected_bytes', 'Nullable(UInt64)') AS expected_bytes
 FROM (
   SELECT run_id, coalesce(nullIf(JSONExtractString(body, 'use_id'), ''), JSONExtractString(body, 'artifact_id')) AS call_id,
     any(toString(type)) AS event, min(at) AS declared_at, argMax(body, tuple(JSONExtractInt(body, 'stage'), offset)) AS told
@@ -83,7 +85,9 @@ CREATE OR REPLACE VIEW {views}.run_io (
   rows Nullable(UInt64) COMMENT 'rows of a table in memory',
   columns Array(String) COMMENT 'columns of a table in memory, each as name: type; of very many the first',
   include Array(String) COMMENT 'patterns of the paths that were counted; empty: all',
-  exclude Array(String) COMMENT 'patterns of the paths that were left out'
+  exclude Array(String) COMMENT 'patterns of the paths that were left out',
+  done_bytes Nullable(UInt64) COMMENT 'bytes that were hashed so far, told while hashing takes long',
+  expected_bytes Nullable(UInt64) COMMENT 'bytes that will be hashed in all, where that is known yet'
 ) AS
 SELECT u.run_id AS run_id, if(u.is_out, 'out', 'in') AS direction, u.kind AS kind, u.name AS name,
   multiIf(u.by_alias, nullIf(v.version, ''), u.told_version IS NOT NULL, u.told_version, nullIf(v.version, '')) AS version,
@@ -91,13 +95,13 @@ SELECT u.run_id AS run_id, if(u.is_out, 'out', 'in') AS direction, u.kind AS kin
   if(u.by_alias, u.told_version, NULL) AS alias, u.status AS status, u.is_stored AS is_stored,
   u.new_bytes AS new_bytes, u.manifest_sha256 AS manifest_sha256, u.system AS system, u.reference AS reference,
   u.is_fixed AS is_fixed, u.reasons AS reasons, u.rows AS rows, u.columns AS columns, u.include AS include,
-  u.exclude AS exclude
+  u.exclude AS exclude, u.done_bytes AS done_bytes, u.expected_bytes AS expected_bytes
 FROM (
   SELECT f.run_id AS run_id, f.is_out AS is_out, f.kind AS kind, f.name AS name, f.family AS family, f.told_version AS
     told_version, f.role AS role, f.uri AS uri, f.bytes AS bytes, f.files AS files, f.at AS at, f.status AS status,
     f.is_stored AS is_stored, f.new_bytes AS new_bytes, f.manifest_sha256 AS manifest_sha256, f.system AS system,
     f.reference AS reference, f.is_fixed AS is_fixed, f.reasons AS reasons, f.rows AS rows, f.columns AS columns,
-    f.include AS include, f.exclude AS exclude,
+    f.include AS include, f.exclude AS exclude, f.done_bytes AS done_bytes, f.expected_bytes AS expected_bytes,
     NOT f.is_out AND f.family = 'artifact' AND f.uri IS NULL AS is_asked,
     -- What an artifact was asked by, seen from when it was asked: a version, the newest then, or what the alias meant.
     multiIf(f.digest IS NOT NULL, f.digest, is_asked AND match(assumeNotNull(f.told_version), '^v[0-9]+$'), nullIf(n.digest, ''),
