@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from trainledger_schemas.ids import id_text
 
+from .provenance.launcher import find_launcher
+
 __all__ = ["Program", "start_beside", "start_capture"]
 
 # Of very many modules the first: they are asked for only because some of them may be ignored files.
@@ -56,7 +58,8 @@ def start_capture(
         # As the module platform has it, which takes 7 ms to load.
         "python": f"{sys.version.split()[0]} {_IMPLEMENTATIONS.get(name := sys.implementation.name, name)}",
         "python_executable": sys.executable,
-        "pid": os.getpid(),
+        # Now: a launcher whose ranks are quick may be gone when the capture comes to look.
+        "launcher": find_launcher(os.getpid()),
         "loaded": _loaded_files(),
     }
     if program.interpreter is not None:

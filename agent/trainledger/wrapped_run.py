@@ -27,7 +27,7 @@ from .notices import Notices
 from .placement import choose_folder
 from .redaction import redact_argv
 from .settings import PARENT, RUN_ID, WRAPPED, Settings
-from .wrapper_claims import exit_claim, main_file_of, not_started_claim
+from .wrapper_claims import command_of_ranks, exit_claim, main_file_of, not_started_claim
 
 __all__ = ["WrappedRun", "open_wrapped_run"]
 
@@ -72,13 +72,14 @@ class WrappedRun:
         `environment`: what the command gets, for its PATH."""
         if not is_first_on_node(self._launch):
             return
+        ranks = command_of_ranks(command)
         start_capture(
             self.run_id,
             self.journal.journal_id,
             self.journal.folder.parent,
             append_by_write=self._by_write,
             program=Program(
-                redact_argv(list(command)), main_file_of(command), find_interpreter(command, environment)
+                redact_argv(list(command)), main_file_of(ranks), find_interpreter(ranks, environment)
             ),
         )
 

@@ -4,9 +4,18 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from .child import ExitStatus, NotStartedError
+from .provenance.launcher import is_launcher
 from .redaction import redact
 
-__all__ = ["entry_point_of", "exit_claim", "main_file_of", "not_started_claim", "python_of", "status_of"]
+__all__ = [
+    "command_of_ranks",
+    "entry_point_of",
+    "exit_claim",
+    "main_file_of",
+    "not_started_claim",
+    "python_of",
+    "status_of",
+]
 
 # How people, shells and schedulers end a command: SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGTERM. Every other signal
 # is the command's own failure.
@@ -58,6 +67,20 @@ def status_of(status: ExitStatus, forwarded: Collection[int]) -> str:
     return "failed" if status.exit_code else "finished"
 
 
+def command_of_ranks(command: Sequence[str]) -> Sequence[str]:
+    """What a launcher starts: the part of its command line from the interpreter, or from the script, on."""
+    if not is_launcher(command):
+        return command
+    first = 1 if python_of(command) is None else 2
+    for index, word in enumerate(command[first:], first):
+        if python_of([word]) is not None:
+            return command[index:]
+        if word.endswith(".py"):
+            # torchrun and the like run the script with their own interpreter, which lies beside them.
+            return [_interpreter_beside(command), *command[index:]]
+    return command
+
+
 def python_of(command: Sequence[str]) -> str | None:
     """The command's first word if it is a Python interpreter."""
     name = command[0].rpartition("/")[2]
@@ -80,6 +103,13 @@ def main_file_of(command: Sequence[str]) -> str | None:
         elif not argument.startswith("-"):
             return argument
     return None
+
+
+def _interpreter_beside(command: Sequence[str]) -> str:
+    if python_of(command) is not None:
+        return command[0]
+    folder = command[0].rpartition("/")[0]
+    return f"{folder}/python" if folder else "python"
 
 
 def entry_point_of(command: Sequence[str]) -> str:

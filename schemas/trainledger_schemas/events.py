@@ -686,6 +686,10 @@ class ReproductionResult(TypedDict):
     atol: float
     hardware: str
     set_by: str
+    proves: bool
+    deviations: list[str]
+    artifacts: int
+    evidence: str | None
 
 
 class AliasSet(TypedDict):

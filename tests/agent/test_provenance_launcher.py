@@ -10,6 +10,7 @@ import pytest
 from trainledger.provenance.launcher import find_launcher, is_launcher
 from trainledger.provenance.request import Request, parse_request
 from trainledger.provenance.variables import describe_variables
+from trainledger.wrapper_claims import command_of_ranks
 from trainledger_schemas.ids import id_text, random_id
 
 RANK = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
@@ -60,6 +61,20 @@ def test_known_launchers(command: list[str], is_one: bool) -> None:
     assert is_launcher(command) is is_one
 
 
+@pytest.mark.parametrize(
+    ("command", "ranks"),
+    [
+        (["mpirun", "-n", "2", "/venv/bin/python", "train.py"], ["/venv/bin/python", "train.py"]),
+        (["/venv/bin/torchrun", "--nnodes=1", "train.py", "-x"], ["/venv/bin/python", "train.py", "-x"]),
+        (["/v/python", "-m", "torch.distributed.run", "train.py"], ["/v/python", "train.py"]),
+        (["python", "train.py"], ["python", "train.py"]),
+        (["mpirun", "./a.out"], ["mpirun", "./a.out"]),
+    ],
+)
+def test_what_a_launcher_starts(command: list[str], ranks: list[str]) -> None:
+    assert command_of_ranks(command) == ranks
+
+
 def test_variables_are_an_allow_list_without_secrets() -> None:
     environ: Mapping[str, str] = {
         "PYTHONHASHSEED": "0",
@@ -97,3 +112,29 @@ def test_code_is_looked_for_beside_the_script_and_above_its_package(tmp_path: Pa
     for installed in ("/usr/lib/python3/dist-packages/pytest/__main__.py", "/venv/bin/torchrun", None):
         request = request_of(tmp_path, installed)
         assert (request.code_folder, request.script) == (tmp_path, None)
+
+
+def test_a_process_of_multiprocessing_is_started_by_its_parent(tmp_path: Path) -> None:
+    program = tmp_path / "train.py"
+    program.write_text(
+        "import multiprocessing, os, sys\nfrom trainledger.provenance.launcher import find_launcher\n"
+        "def work(): print(find_launcher(os.getpid()))\n"
+        "if __name__ == '__main__':\n"
+        "    process = multiprocessing.get_context(sys.argv[1]).Process(target=work)\n"
+        "    process.start(), process.join()\n"
+    )
+    for method in ("fork", "spawn", "forkserver"):
+        command = [sys.executable, str(program), method]
+        told = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=True)
+        assert told.stdout == f"{command}\n", method
+    alone = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from trainledger.provenance.launcher import find_launcher as f; import os; print(f(os.getpid()))",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert alone.stdout == "[]\n"

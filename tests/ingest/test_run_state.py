@@ -335,6 +335,19 @@ def test_a_process_that_only_describes_another_is_no_writer() -> None:
     assert picture.provenance[0].body["commit"] == "abc"
 
 
+def test_rank_zero_describes_the_run_whatever_comes_later() -> None:
+    events = [started("a", 1, rank=0), started("b", 1, rank=2, joined="environment")]
+    for number, (capture, starter) in enumerate([("of a", "a"), ("of b", "b")]):
+        at_us = (2 + number) * SECOND_US
+        events += [
+            RunEvent(60 + number, "writer_seen", capture, "node-1", at_us, {"parent_writer": starter}),
+            RunEvent(
+                70 + number, "provenance", capture, "node-1", at_us, {"launcher": [starter], "argv": []}
+            ),
+        ]
+    assert [facts.body["launcher"] for facts in judge_run(RUN, events).provenance] == [["a"]]
+
+
 def test_what_the_training_says_of_itself_beats_the_wrappers_defaults() -> None:
     events = [
         started("w", 1, role="wrapper", project="folder", team=None),

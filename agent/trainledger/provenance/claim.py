@@ -20,7 +20,6 @@ from .code_store import CodeStore
 from .environment import ask_interpreter, describe_system
 from .gpu_stack import describe_gpu_stack
 from .image import find_image
-from .launcher import find_launcher
 from .lock_files import store_lock_files
 from .machine import describe_machine
 from .packages import Packages, find_changed, read_packages
@@ -77,7 +76,7 @@ class Capture:
             "left_out_files": [],
             "code_root": None,
             "cwd": redact(str(request.cwd)),
-            "launcher": find_launcher(request.pid) if request.pid else [],
+            "launcher": redact_argv(request.launcher),
             "variables": {},
             "program": None,
             "package_ids": {},

@@ -2,7 +2,8 @@
 
 Each rank shows its own command line only; to repeat the run, the outermost launcher above it is what must run. It is
 looked for among the parents of the training process, up to the leader of its session. An ordinary Python program
-that starts a training (a notebook server, a test, a scheduler of jobs) is no launcher.
+that starts a training (a notebook server, a test, a scheduler of jobs) is no launcher, unless the training is one of
+its processes in the sense of multiprocessing: what such a process shows of itself cannot be started by hand.
 """
 
 import os
@@ -26,17 +27,17 @@ def find_launcher(pid: int, *, proc: Path = Path("/proc")) -> list[str]:
     """The outermost launcher's command line, secrets removed; empty when there is none or it cannot be seen."""
     found: list[str] = []
     try:
-        leader = os.getsid(pid)
+        leader, command = os.getsid(pid), _command_line(proc, pid)
         for _ in range(PARENTS_MAX):
             stat = (proc / str(pid) / "stat").read_bytes()
             parent = int(stat[stat.rindex(b")") + 2 :].split()[1])
-            if pid in (leader, 0) or parent <= 1:
+            # In a container the launcher is often process 1.
+            if pid == leader or parent <= 0:
                 break
-            pid = parent
-            command = [
-                os.fsdecode(part) for part in (proc / str(pid) / "cmdline").read_bytes().split(b"\0")[:-1]
-            ]
-            if is_launcher(command):
+            below, command, pid = command, _command_line(proc, parent), parent
+            # A forked process shows its parent's line.
+            is_part = below == command or (_is_multiprocessing(below) and not _is_multiprocessing(command))
+            if is_launcher(command) or (is_part and _is_python(command)):
                 found = command
     except (OSError, ValueError, IndexError):
         pass  # a parent that is gone or another user's ends the walk; what was found below it stands
@@ -53,3 +54,18 @@ def is_launcher(command: Sequence[str]) -> bool:
     return any(
         first == "-m" and second in _MODULES for first, second in zip(command, command[1:], strict=False)
     )
+
+
+def _command_line(proc: Path, pid: int) -> list[str]:
+    return [os.fsdecode(part) for part in (proc / str(pid) / "cmdline").read_bytes().split(b"\0")[:-1]]
+
+
+def _is_python(command: Sequence[str]) -> bool:
+    return bool(command) and command[0].rpartition("/")[2].startswith(("python", "pypy"))
+
+
+def _is_multiprocessing(command: Sequence[str]) -> bool:
+    """Whether this is the command line of a process that multiprocessing spawned, or of its fork server."""
+    if "--multiprocessing-fork" in command:
+        return True
+    return len(command) > 2 and any("from multiprocessing." in word for word in command[1:6])

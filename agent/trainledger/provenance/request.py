@@ -14,7 +14,7 @@ ignored:
     sys_path           module path of the training process
     python             version and implementation, e.g. "3.11.7 CPython"
     python_executable  an interpreter to ask for the last two when they are not known
-    pid                of the starter; its parents show the launcher
+    launcher           command line of the outermost launcher above the starter; empty without one
     loaded             files of modules that the training process has loaded
 """
 
@@ -46,7 +46,7 @@ class Request:
     sys_path: tuple[str, ...] | None
     python: str | None
     python_executable: str | None
-    pid: int
+    launcher: tuple[str, ...]
     loaded: tuple[str, ...]
 
     @property
@@ -94,7 +94,7 @@ def parse_request(text: bytes) -> Request:
             sys_path=None if sys_path is None else tuple(str(entry) for entry in sys_path),
             python=_text(told.get("python")),
             python_executable=_text(told.get("python_executable")),
-            pid=int(told.get("pid") or 0),
+            launcher=tuple(str(argument) for argument in told.get("launcher") or ()),
             loaded=tuple(str(path) for path in told.get("loaded") or ()),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

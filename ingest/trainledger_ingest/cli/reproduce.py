@@ -2,32 +2,41 @@
 
 import os
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import shutil
+import sys
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
 
 import typer
 
-from trainledger_schemas.blobs import SeveralBlobs
 from trainledger_schemas.clock import SystemClock
-from trainledger_schemas.code_snapshot import CodeSnapshot
-from trainledger_schemas.errors import TrainledgerError, UsageError
-from trainledger_schemas.ids import id_text, random_id
+from trainledger_schemas.errors import NotFoundError, TrainledgerError, UsageError
+from trainledger_schemas.ids import id_bytes, id_text, random_id
 
-from ..reproduce.blob_places import known_blobs
-from ..reproduce.command import Command, build_command
-from ..reproduce.notebook import NotebookCells, read_cells, write_cells
-from ..reproduce.plan import check_repeatable, plan_steps
-from ..reproduce.repetition import Comparison, compare_runs, compare_when_captured, hardware, run_again
-from ..reproduce.restore import Restored, read_snapshot, restore_code
-from ..reproduce.results import SAME, Tolerance
+from ..reproduce.command import Command, Launching, build_command
+from ..reproduce.data_places import check_outputs, map_command
+from ..reproduce.environment import IMAGE, image_command
+from ..reproduce.groups import compare_spread, read_groups
+from ..reproduce.inputs import map_path, parse_mapping
+from ..reproduce.installed import interpreter_of, read_installed
+from ..reproduce.launch_shape import LaunchShape
+from ..reproduce.nodes import choose_place, run_on_hosts
+from ..reproduce.notebook import write_cells
+from ..reproduce.plan import Intent, environment_steps, node_calls, plan_steps
+from ..reproduce.recipe import write_recipe
+from ..reproduce.repetition import compare_runs, repetition_variables, run_again, when_in_tables
+from ..reproduce.results import SAME
 from ..reproduce.run_facts import RunFacts, read_run_facts
+from ..reproduce.subject import STDIN, Subject, open_subject
 from ..run_lookup import find_run
-from ..session import Session
+from . import reproduce_options as options
 from .opening import read_settings, session
 from .options import Json
 from .output import print_json, print_table, stderr_line
+from .reproduce_options import Choice, address_of, environment_of, limits_of
+from .reproduce_outcome import Told, print_outcomes, record_outcome
+from .reproduce_steps import Prepared, guard_over, prepare
 
 __all__ = ["register"]
 
@@ -40,145 +49,277 @@ def register(app: typer.Typer) -> None:
 
 
 def reproduce(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Id, the unique beginning of one, or name.")],
-    command: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="-- CMD ...", help="Run this instead of the recorded command."),
-    ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Only show what would be done.")] = False,
-    into: Annotated[Path | None, typer.Option(help="The new folder; default below the home folder.")] = None,
-    link: Annotated[
-        list[str] | None,
-        typer.Option(help="Link this path of the original folder, e.g. ignored data, into the new one."),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before stored code is run.")] = False,
-    accept_differences: Annotated[
-        bool, typer.Option(help="Run although some files could not be restored.")
-    ] = False,
-    rtol: Annotated[float, typer.Option(min=0.0, help="Relative tolerance of results.")] = 1e-5,
-    atol: Annotated[float, typer.Option(min=0.0, help="Absolute tolerance of results.")] = 0.0,
-    tolerance: Annotated[
-        list[str] | None, typer.Option(metavar="METRIC=RTOL", help="Another relative tolerance for metrics.")
-    ] = None,
-    ignore: Annotated[list[str] | None, typer.Option(help="Metrics that are not compared.")] = None,
+    run: options.RunName,
+    command: options.CommandLine = None,
+    plan: options.Plan = False,
+    into: options.Into = None,
+    link: options.Link = None,
+    yes: options.Yes = False,
+    accept_differences: options.Accept = False,
+    rtol: options.Rtol = 1e-5,
+    atol: options.Atol = 0.0,
+    tolerance: options.ToleranceOf = None,
+    ignore: options.Ignore = None,
+    ranks: options.Ranks = None,
+    hosts: options.Hosts = None,
+    rsh: options.RemoteShell = "ssh",
+    node_rank: options.NodeRank = None,
+    repetition: options.As = None,
+    master: options.Master = None,
+    pack: options.Pack = None,
+    compare: options.Compare = None,
+    environment: options.Environment = "here",
+    data: options.Data = None,
+    repeats: options.Repeats = 1,
+    margin: options.Margin = 0.01,
     as_json: Json = False,
 ) -> None:
     """Plan, restore, run, compare."""
-    limits = Tolerance(rtol, atol, tuple(_tolerance(text) for text in tolerance or ()))
-    choice = _Choice(into, tuple(link or ()), tuple(ignore or ()), limits, accept_differences, as_json)
-    planned = _plan(run, command or [], choice)
-    if plan or not as_json:
-        _print_plan(planned, as_json=as_json)
-    if not plan:
-        _ask(planned.command, yes=yes)
-        _carry_out(planned, choice)
+    limits = limits_of(rtol, atol, tolerance)
+    names = tuple(name for name in (hosts or "").split(",") if name)
+    choice = Choice(into, tuple(link or ()), tuple(ignore or ()), limits, accept_differences, as_json,
+                    ranks, node_rank, repetition, master, names, rsh, environment_of(environment),
+                    tuple(parse_mapping(text) for text in data or ()), margin)  # fmt: skip
+    with ExitStack() as stack:
+        if compare is not None:
+            _compare_only(run, compare, choice)
+            return
+        subject = open_subject(run, read_settings(), opened=session, say=stderr_line, stack=stack)
+        if pack is not None:
+            _pack(subject, pack)
+            return
+        _repeat(subject, command or [], choice, only_plan=plan, yes=yes or run == STDIN, repeats=repeats)
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    into: Path | None
-    links: tuple[str, ...]
-    ignored: tuple[str, ...]
-    limits: Tolerance
-    accepts_differences: bool
-    as_json: bool
+def _repeat(
+    subject: Subject, given: list[str], choice: Choice, *, only_plan: bool, yes: bool, repeats: int
+) -> None:
+    intent = _intend(subject, given, choice)
+    if only_plan or not choice.as_json:
+        _print_plan(intent, as_json=choice.as_json)
+    if only_plan:
+        return
+    _ask(intent.command, yes=yes)
+    told = []
+    for number in range(repeats):
+        # Each in a folder of its own: none may find what another left.
+        told += _carry_out(subject, _intend(subject, given, choice) if number else intent, given, choice)
+    _conclude(told, choice)
 
 
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    facts: RunFacts
-    blobs: SeveralBlobs
-    snapshot: CodeSnapshot
-    folder: Path
-    command: Command
-    cells: NotebookCells | None
-
-    @property
-    def cells_script(self) -> Path:
-        """Beside the folder: in it, it would be code that the run did not have."""
-        return _cells_script(self.folder)
-
-
-def _cells_script(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}-cells.py")
-
-
-def _plan(run: str, given: list[str], choice: _Choice) -> _Planned:
-    settings = read_settings()
-    with session() as opened:
-        facts = read_run_facts(opened, find_run(opened, run, say=stderr_line))
-        if facts.repeats is not None and not facts.run_id.startswith(run.lower()):
-            # A repetition often bears the name of what it repeats, and is newer.
-            stderr_line(f"{facts.run_id} is a repetition of {facts.repeats}, which is repeated again")
-            facts = read_run_facts(opened, facts.repeats)
-        cells = None if given else read_cells(opened, facts.run_id)
-    check_repeatable(facts)
-    blobs = known_blobs(settings)
-    snapshot = read_snapshot(blobs, str(facts.provenance["snapshot_sha256"]))
-    folder = (choice.into or _new_folder(settings.home / "reproduced", facts)).absolute()
-    if cells is not None:
-        facts = replace(facts, provenance=cells.provenance(facts.provenance, _cells_script(folder)))
-    command = build_command(facts.provenance, str(folder), given=given, environ=os.environ)
+def _intend(subject: Subject, given: list[str], choice: Choice) -> Intent:
+    facts, shape, environ = subject.facts, subject.facts.shape, os.environ
+    master = None if choice.master is None else address_of(choice.master)
+    place = choose_place(shape, node_rank=choice.node_rank, master=master, environ=environ)
+    if choice.hosts and len(choice.hosts) not in (1, shape.nodes):
+        raise UsageError(f"--hosts: the run had {shape.nodes} nodes; name as many machines")
+    launching = Launching(shape, choice.ranks, place)
+    repetition = _repetition_id(choice)
+    name = facts.run_id[:8] if place is None else f"{facts.run_id[:8]}-{repetition[:8]}-node{place.node_rank}"
+    folder = (choice.into or _new_folder(read_settings().home / "reproduced", name)).absolute()
+    outside = [pair for pair in choice.data if map_path(pair[0], [(subject.snapshot.root, "/")]) is None]
+    cells = None if given else subject.cells
+    script = folder.with_name(f"{folder.name}-cells.py")
+    recorded = dict(facts.provenance) if cells is None else cells.provenance(facts.provenance, script)
+    for field in ("launcher", "argv"):
+        recorded[field] = map_command(recorded.get(field) or (), outside)
+    command = build_command(recorded, str(folder), launching=launching, given=given, environ=environ)
     if cells is not None:
         command.variables |= cells.variables(facts.provenance)
         command.notes.append(f"the {len(cells.rows)} cells run in their order in one IPython session")
-    return _Planned(facts, blobs, snapshot, folder, command, cells)
+    check_outputs(facts.outputs, command.argv, code=subject.snapshot.root)
+    search = environ.get("PATH", os.defpath)
+    installed = read_installed(interpreter_of(command.argv, search))
+    has_uv = shutil.which("uv") is not None
+    steps = environment_steps(choice.environment, facts.provenance, installed, has_uv=has_uv)
+    return Intent(facts, subject.snapshot, str(folder), launching, command, repetition,
+                  choice.environment, tuple(steps), _free_bytes(folder))  # fmt: skip
 
 
-def _print_plan(planned: _Planned, *, as_json: bool) -> None:
-    facts = planned.facts
-    steps = plan_steps(facts, planned.snapshot, planned.command, str(planned.folder))
+def _free_bytes(folder: Path) -> int:
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return shutil.disk_usage(there).free
+
+
+def _repetition_id(choice: Choice) -> str:
+    if choice.repetition is not None:
+        try:
+            return id_text(id_bytes(choice.repetition))
+        except ValueError as error:
+            raise UsageError(f"--as {choice.repetition!r}: give an id, as --plan shows one") from error
+    return id_text(random_id())
+
+
+def _print_plan(intent: Intent, *, as_json: bool) -> None:
+    steps = plan_steps(intent)
     if as_json:
         print_json({"step": s.step.strip(), "what": s.what, "is_exact": s.is_exact} for s in steps)
     else:
-        print_table(("step", "what"), [(s.step, s.what) for s in steps], title=f"plan for {facts.run_id}")
+        print_table(
+            ("step", "what"), [(s.step, s.what) for s in steps], title=f"plan for {intent.facts.run_id}"
+        )
 
 
-def _carry_out(planned: _Planned, choice: _Choice) -> None:
-    facts, repetition = planned.facts, id_text(random_id())
-    restored = restore_code(planned.snapshot, planned.folder, blobs=planned.blobs, environment=os.environ)
-    _link(choice.links, planned.snapshot, planned.folder)
-    if planned.cells is not None:
-        write_cells(planned.cells, planned.cells_script)
-    _report_restored(restored, accept=choice.accepts_differences)
+def _carry_out(subject: Subject, intent: Intent, given: list[str], choice: Choice) -> list[Told]:
+    """Repeat and compare; nothing to tell where only a command is printed."""
+    node, deviations = intent.launching.node, list[str]()
+    if choice.hosts:
+        status = _run_on_hosts(subject, intent, given, choice)
+    elif intent.needs_nodes:
+        calls = node_calls(subject.facts.run_id, intent.repetition, intent.launching.shape.nodes)
+        raise UsageError(
+            f"the run had {intent.launching.shape.nodes} nodes; name as many machines with --hosts, or type on each "
+            "its own line:\n" + "\n".join(calls)
+        )
+    else:
+        prepared = prepare(subject, intent, choice)
+        if subject.cells is not None and not given:
+            # Beside the folder: in it, it would be code that the run did not have.
+            write_cells(subject.cells, Path(f"{intent.folder}-cells.py"))
+        if choice.environment == IMAGE:
+            _print_image_command(subject, intent)
+            return []
+        status, deviations = _run_here(subject, intent, choice, prepared), prepared.deviations
+    if subject.lifeline is not None or (node is not None and node.node_rank > 0):
+        # The first node, or whoever started this one, compares.
+        raise typer.Exit(status)
+    return [_compare(intent, choice, status=status, deviations=deviations)]
+
+
+def _run_here(subject: Subject, intent: Intent, choice: Choice, prepared: Prepared) -> int:
+    guard = guard_over(prepared)
     status = run_again(
-        facts, planned.command, run_id=repetition, environ=os.environ, quiet_stdout=choice.as_json
+        subject.facts,
+        intent.command,
+        run_id=intent.repetition,
+        environ=os.environ,
+        quiet_stdout=choice.as_json,
+        lifeline=subject.lifeline,
     )
-    found: list[tuple[str, Comparison]] = []
+    written = [path for path in guard.changes() if not path.startswith(f"{intent.folder}/")]
+    prepared.deviations += [f"{path} was changed while the repetition ran" for path in written]
+    for path in written:
+        stderr_line(f"{path}, which belongs to the run that is repeated, was changed meanwhile")
+    return status
 
-    def compare(opened: Session, provenance: Mapping[str, Any]) -> None:
-        compared = compare_runs(
-            opened, facts, repetition, provenance, tolerance=choice.limits, ignored=choice.ignored
+
+def _print_image_command(subject: Subject, intent: Intent) -> None:
+    told = repetition_variables(subject.facts, intent.repetition)
+    line = image_command(
+        subject.facts.provenance,
+        intent.command,
+        Path(intent.folder),
+        told=told,
+        journals=read_settings().node_folder,
+    )
+    typer.echo(line)
+    stderr_line(f"then: trainledger reproduce {subject.facts.run_id} --compare {intent.repetition}")
+
+
+def _run_on_hosts(subject: Subject, intent: Intent, given: list[str], choice: Choice) -> int:
+    shape = intent.launching.shape
+    master = choice.master or choice.hosts[0]
+    commands = []
+    for number, host in enumerate(choice.hosts):
+        words = [str(Path(sys.argv[0]).absolute()), "reproduce", STDIN, "--as", intent.repetition]
+        words += ["--node-rank", str(number), "--master", master] if _is_over_nodes(shape, choice) else []
+        words += ["--accept-differences"] if choice.accepts_differences else []
+        words += ["--into", str(choice.into)] if choice.into is not None else []
+        words += ["--ranks", str(choice.ranks)] if choice.ranks is not None else []
+        words += ["--environment", choice.environment]
+        words += [word for old, new in choice.data for word in ("--data", f"{old}={new}")]
+        words += ["--", *given] if given else []
+        commands.append((host, words))
+    with tempfile.TemporaryDirectory(prefix="trainledger-recipe-") as folder:
+        recipe = Path(folder) / "run.recipe"
+        write_recipe(subject.facts, subject.snapshot, subject.cells, blobs=subject.blobs, target=recipe)
+        statuses = run_on_hosts(commands, shell=choice.shell, recipe=recipe, say=stderr_line)
+    for host, status in statuses.items():
+        if status:
+            stderr_line(f"{host} ended with {status}")
+    return next((status for status in statuses.values() if status), 0)
+
+
+def _is_over_nodes(shape: LaunchShape, choice: Choice) -> bool:
+    return shape.is_one_a_node and shape.nodes > 1 and len(choice.hosts) > 1
+
+
+def _compare(intent: Intent, choice: Choice, *, status: int, deviations: list[str]) -> Told:
+    facts, launching = intent.facts, intent.launching
+    ranks = launching.ranks or launching.shape.ranks
+    again = when_in_tables(
+        session, facts, intent.repetition, ranks=1 if status else ranks, clock=SystemClock()
+    )
+    if again is None:
+        raise NotFoundError(
+            f"the tables here do not know the repetition {intent.repetition} yet; once they have it: "
+            f"trainledger reproduce {facts.run_id} --compare {intent.repetition}"
         )
-        verdict = "failed" if status and facts.state == "finished" else compared.outcome.verdict
-        _record(opened, facts, repetition, verdict, compared, choice.limits)
-        found.append((verdict, compared))
+    proves = not deviations and not launching.has_other_ranks and not intent.command.is_given
+    return _compare_with(facts, again, choice, status=status, proves=proves, deviations=deviations)
 
-    compare_when_captured(session, repetition, compare, clock=SystemClock())
-    ((verdict, compared),) = found
-    _print_comparison(facts, repetition, verdict, compared, as_json=choice.as_json)
-    if verdict not in SAME:
+
+def _compare_only(run: str, other: str, choice: Choice) -> None:
+    with session() as opened:
+        facts = read_run_facts(opened, find_run(opened, run, say=stderr_line))
+        again = read_run_facts(opened, find_run(opened, other, say=stderr_line))
+    # Of a run that was not started as a repetition nobody knows here whether its command was the same.
+    is_repetition = again.repeats == facts.run_id
+    same_command = again.provenance.get("argv") == facts.provenance.get("argv") or is_repetition
+    proves = same_command and again.ranks == facts.ranks and facts.run_id != again.run_id
+    told = _compare_with(
+        facts, again, choice, status=int(again.state != "finished"), proves=proves, deviations=[]
+    )
+    _conclude([told], choice)
+
+
+def _compare_with(
+    facts: RunFacts, again: RunFacts, choice: Choice, *, status: int, proves: bool, deviations: list[str]
+) -> Told:
+    with session() as opened:
+        compared = compare_runs(opened, facts, again, tolerance=choice.limits, ignored=choice.ignored)
+    verdict = "failed" if status and facts.state == "finished" else compared.outcome.verdict
+    differing = (*deviations, *compared.deviations)
+    return Told(facts, again.run_id, verdict, compared, proves and compared.is_same_code, differing, status)
+
+
+def _conclude(told: list[Told], choice: Choice) -> None:
+    """Test what scatters, record, print; raises TrainledgerError unless all are the same as far as can be shown."""
+    if not told:
+        return
+    with session() as opened:
+        if any(one.verdict == "different" for one in told):
+            groups = read_groups(opened, told[0].facts)
+            spread = compare_spread(
+                groups, margin=choice.margin, tolerance=choice.limits, ignored=choice.ignored
+            )
+            told = [one.with_spread(spread) for one in told]
+        for one in told:
+            record_outcome(opened, one, choice.limits)
+    print_outcomes(told, as_json=choice.as_json)
+    bad = next((one for one in told if one.verdict not in SAME), None)
+    if bad is not None:
+        difference = bad.compared.outcome.first_difference
         raise TrainledgerError(
-            f"the repetition {repetition} of {facts.run_id}: {verdict}"
-            + (f"; {compared.outcome.first_difference}" if compared.outcome.first_difference else "")
-            + (f"; the command ended with {status}" if status else "")
+            f"the repetition {bad.repetition} of {bad.facts.run_id}: {bad.verdict}"
+            + (f"; {difference}" if difference else "")
+            + (f"; the command ended with {bad.status}" if bad.status else "")
         )
 
 
-def _tolerance(text: str) -> tuple[str, float]:
-    key, equals, value = text.rpartition("=")
+def _pack(subject: Subject, target: Path) -> None:
     try:
-        number = float(value)
-    except ValueError:
-        number = -1.0
-    if not equals or not key or not number >= 0:
-        raise UsageError(f"--tolerance {text!r}: write METRIC=RTOL, e.g. eval/loss=1e-3")
-    return key, number
+        write_recipe(subject.facts, subject.snapshot, subject.cells, blobs=subject.blobs, target=target)
+    except FileExistsError as error:
+        raise UsageError(f"--pack {target}: there is such a file; give a new name") from error
+    stderr_line(
+        f"{target} ({target.stat().st_size} bytes): trainledger reproduce {target} repeats the run anywhere"
+    )
 
 
-def _new_folder(parent: Path, facts: RunFacts) -> Path:
+def _new_folder(parent: Path, name: str) -> Path:
     for number in range(1, FOLDERS_MAX):
-        folder = parent / (facts.run_id[:8] if number == 1 else f"{facts.run_id[:8]}-{number}")
+        folder = parent / (name if number == 1 else f"{name}-{number}")
         if not folder.exists():
             return folder
     raise UsageError(
@@ -194,74 +335,3 @@ def _ask(command: Command, *, yes: bool) -> None:
             "this runs stored code: say --yes to do it without being asked, or --plan to look first"
         )
     typer.confirm(f"Run `{shlex.join(command.argv)}` in {command.cwd}?", abort=True)
-
-
-def _link(paths: tuple[str, ...], snapshot: CodeSnapshot, folder: Path) -> None:
-    for path in paths:
-        source, target = Path(snapshot.root) / path, folder / path
-        if Path(path).is_absolute() or ".." in Path(path).parts or not source.exists() or target.exists():
-            raise UsageError(
-                f"--link {path}: give a path that is in {snapshot.root} and not in the restored code"
-            )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(source)
-
-
-def _report_restored(restored: Restored, *, accept: bool) -> None:
-    for step in restored.steps:
-        stderr_line(f"restored {step}")
-    stderr_line(f"{restored.folder}: {restored.files} restored files, each compared with the snapshot")
-    for problem in restored.problems:
-        stderr_line(f"not as it was: {problem}")
-    if restored.problems and not accept:
-        raise TrainledgerError(
-            f"{len(restored.problems)} files are not as they were; mend them in {restored.folder} and run by hand, "
-            "or run with --accept-differences"
-        )
-
-
-def _record(
-    opened: Session, facts: RunFacts, repetition: str, verdict: str, compared: Comparison, limits: Tolerance
-) -> None:
-    outcome = compared.outcome
-    fields: dict[str, Any] = {
-        "run_id": facts.run_id,
-        "repetition": repetition,
-        "outcome": verdict,
-        "metrics": outcome.metrics,
-        "points": outcome.points,
-        "first_difference": outcome.first_difference,
-        "rtol": limits.rtol,
-        "atol": limits.atol,
-        "hardware": hardware(),
-    }
-    try:
-        opened.append_admin("reproduction_result", fields)
-    except TrainledgerError as error:
-        stderr_line(f"the result of the comparison is not recorded: {error}")
-
-
-def _print_comparison(
-    facts: RunFacts, repetition: str, verdict: str, compared: Comparison, *, as_json: bool
-) -> None:
-    outcome = compared.outcome
-    if as_json:
-        row = {
-            "run_id": facts.run_id,
-            "repetition": repetition,
-            "outcome": verdict,
-            "metrics": outcome.metrics,
-            "points": outcome.points,
-            "first_difference": outcome.first_difference,
-            "not_compared": outcome.not_compared,
-            "deviations": list(compared.deviations),
-        }
-        print_json([row])
-        return
-    title = f"{verdict}: run {repetition} against {facts.run_id}"
-    rows = [(key, str(points), word, far) for key, points, word, far in outcome.rows]
-    print_table(("metric", "points", "results", "largest relative difference"), rows, title=title)
-    for key in outcome.not_compared:
-        stderr_line(f"not compared: {key}")
-    for deviation in compared.deviations:
-        stderr_line(f"differs: {deviation}")

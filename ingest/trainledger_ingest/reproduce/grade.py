@@ -5,9 +5,9 @@ Five columns are judged, and the worst one is the grade:
     B  code stored whole; every package by content, or the image by the digest that its runtime told; every input kept;
        the whole command; all seeds
     C  a part of the code left out, or a notebook, or clean at a commit and not stored; a package by version only, or
-       editable outside of the stored code; an input that may change; the working folder not known; a seed among the
-       parameters
-    D  a commit, local changes lost; packages in part; an input by name only; the command of one rank only; no seed
+       editable outside of the stored code; an input that may change; the working folder not known, or the command of
+       one rank only; a seed among the parameters
+    D  a commit, local changes lost; packages in part; an input by name only; no seed
     E  nothing known of the code, the environment or the command
 
 A: as B, and a repetition had the same results. That also proves what was not known of randomness, on the hardware
@@ -20,7 +20,9 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import unquote
 
-__all__ = ["Facts", "InputFacts", "Judgement", "Opinion", "facts_of", "judge"]
+from .launch_shape import read_shape
+
+__all__ = ["Facts", "InputFacts", "Judgement", "Opinion", "facts_of", "is_seed", "judge"]
 
 _EDITABLE = "editable file://"
 _NAMES_TOLD = 3
@@ -44,7 +46,7 @@ class Facts:
     has_python: bool
     argv: int
     cwd: str | None
-    launcher: int
+    rebuilt: str | None
     ranks: int
     seeds: tuple[str, ...]
     inputs: tuple["InputFacts", ...] = ()
@@ -103,8 +105,9 @@ def facts_of(
     """From a provenance event or a row of its view, the names of the run's parameters, its ranks, its inputs as
     events `dataset_used` or rows of view run_io, and how many cells of a notebook are recorded."""
     variables = provenance.get("variables") or {}
-    seeds = [name for name in parameters if name.rpartition("/")[2].lower() in _SEED_WORDS]
+    seeds = [name for name in parameters if is_seed(name)]
     seeds += [name for name in ("PL_GLOBAL_SEED",) if name in variables]
+    shape = read_shape(provenance, ranks=ranks, nodes=1)
     return Facts(
         commit=provenance.get("commit"),
         dirty=provenance.get("dirty"),
@@ -115,8 +118,8 @@ def facts_of(
         has_python=provenance.get("python") is not None,
         argv=len(provenance.get("argv") or ()),
         cwd=provenance.get("cwd"),
-        launcher=len(provenance.get("launcher") or ()),
-        ranks=ranks,
+        rebuilt=None if shape.is_known else shape.kind,
+        ranks=shape.ranks,
         seeds=tuple(sorted(seeds)),
         inputs=tuple(_input_facts(told) for told in inputs),
         by_version=_by_version(provenance),
@@ -156,6 +159,11 @@ def _input_facts(told: Mapping[str, Any]) -> InputFacts:
         is_fixed=bool(told.get("is_fixed")),
         is_asked=told.get("kind") != "dataset" and told.get("uri") is None,
     )
+
+
+def is_seed(parameter: str) -> bool:
+    """Whether a parameter is a seed, by the last part of its name."""
+    return parameter.rpartition("/")[2].lower() in _SEED_WORDS
 
 
 def judge(facts: Facts, *, is_repeated: bool = False) -> Judgement:
@@ -237,8 +245,11 @@ def _command(facts: Facts) -> tuple[str, str]:
         return "E", "no command line is known"
     if facts.cwd is None:
         return "C", "the working folder is not known"
-    if facts.ranks > 1 and not facts.launcher:
-        return "D", f"one of {facts.ranks} ranks; the command that started them all is not known"
+    if facts.rebuilt is not None:
+        return (
+            "C",
+            f"of one of {facts.ranks} ranks; what started them ({facts.rebuilt}) is rebuilt from variables",
+        )
     return "B", "command line and working folder"
 
 

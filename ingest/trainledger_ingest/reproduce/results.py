@@ -2,21 +2,32 @@
 
 identical: every value has the same 64 bits (NaN equals NaN). within tolerance: |a - b| <= atol + rtol * |a|.
 different: a value is further away, or a metric or step is missing on one side. Metrics of time and speed are never
-the same and are named as not compared.
+the same and are named as not compared. Outputs are compared by their digests: one that has other bytes, as files with
+times in them have, leaves "within tolerance" of "identical"; one that is missing makes the results different.
 """
 
 import fnmatch
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from ..session import Session
 
-__all__ = ["SAME", "Outcome", "Series", "Tolerance", "compare_results", "is_timing", "read_series"]
+__all__ = [
+    "SAME",
+    "Outcome",
+    "Series",
+    "Tolerance",
+    "compare_outputs",
+    "compare_results",
+    "is_timing",
+    "read_series",
+]
 
-SAME = frozenset({"identical", "within tolerance"})
+SAME = frozenset({"identical", "within tolerance", "equivalent"})
 _WORDS = re.compile(r"[a-z]+")
 _TIMING = frozenset(
     "time duration elapsed seconds secs sec ms throughput fps eta speed clock latency walltime runtime".split()
@@ -28,15 +39,18 @@ Series = Mapping[str, Mapping[tuple[int, int], float]]
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far two values may lie apart; `by_key`: patterns of metrics with an rtol of their own."""
+    """How far two values may lie apart; `by_key`: patterns of metrics with an rtol, perhaps an atol, of their own."""
 
     rtol: float = 1e-5
     atol: float = 0.0
-    by_key: tuple[tuple[str, float], ...] = ()
+    by_key: tuple[tuple[str, float, float | None], ...] = ()
 
-    def rtol_of(self, key: str) -> float:
-        """The relative tolerance of a metric."""
-        return next((rtol for pattern, rtol in self.by_key if fnmatch.fnmatchcase(key, pattern)), self.rtol)
+    def of(self, key: str) -> tuple[float, float]:
+        """The relative and absolute tolerance of a metric."""
+        for pattern, rtol, atol in self.by_key:
+            if fnmatch.fnmatchcase(key, pattern):
+                return rtol, self.atol if atol is None else atol
+        return self.rtol, self.atol
 
 
 @dataclass(slots=True)
@@ -49,6 +63,7 @@ class Outcome:
     first_difference: str | None = None
     not_compared: list[str] = field(default_factory=list)
     rows: list[tuple[str, int, str, str]] = field(default_factory=list)
+    artifacts: int = 0
 
     @property
     def is_same(self) -> bool:
@@ -93,6 +108,32 @@ def compare_results(
     return outcome
 
 
+def compare_outputs(
+    outcome: Outcome, original: Sequence[Mapping[str, Any]], repetition: Sequence[Mapping[str, Any]]
+) -> None:
+    """Add the outputs, rows of view run_io in their order, to an outcome; those without a digest are not compared."""
+    later: dict[str, list[str]] = {}
+    for written in repetition:
+        if written.get("digest") is not None:
+            later.setdefault(str(written["name"]), []).append(str(written["digest"]))
+    for written in original:
+        if written.get("digest") is None:
+            continue
+        name = str(written["name"])
+        digest = later[name].pop(0) if later.get(name) else None
+        outcome.artifacts += 1
+        if digest == written["digest"]:
+            word, verdict = "identical", "identical"
+        else:
+            missing = f"output {name} is missing in the repetition"
+            word, verdict = ("other bytes", "within tolerance") if digest else ("missing", "different")
+            difference = missing if digest is None else f"output {name} has other bytes"
+            outcome.first_difference = outcome.first_difference or difference
+        outcome.rows.append((f"output {name}", 1, word, ""))
+        order = ("different", "within tolerance", "identical", "nothing compared")
+        outcome.verdict = min(outcome.verdict, verdict, key=order.index)
+
+
 def is_timing(key: str) -> bool:
     """Whether a metric measures time or speed, by the last part of its name."""
     last = key.rpartition("/")[2].lower()
@@ -117,11 +158,8 @@ def _compare_series(
         distance = np.abs(a - b)
         # An infinity is near to nothing but itself: its tolerance would be infinite too.
         are_finite = np.isfinite(a) & np.isfinite(b)
-        near = (
-            same_bits
-            | (a == b)
-            | (are_finite & (distance <= tolerance.atol + tolerance.rtol_of(key) * np.abs(a)))
-        )
+        rtol, atol = tolerance.of(key)
+        near = same_bits | (a == b) | (are_finite & (distance <= atol + rtol * np.abs(a)))
         relative = np.where(same_bits | (a == b), 0.0, np.where(are_finite, distance / np.abs(a), np.inf))
     if not near.all():
         first = int(np.argmin(near))

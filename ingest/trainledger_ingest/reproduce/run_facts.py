@@ -10,6 +10,7 @@ from trainledger_schemas.errors import NotFoundError
 
 from ..session import Session
 from .grade import Facts, Judgement, facts_of, judge
+from .launch_shape import LaunchShape, read_shape
 
 __all__ = ["REPEATS_TAG", "RunFacts", "grade_of", "read_run_facts"]
 
@@ -42,12 +43,24 @@ class RunFacts:
     tags: tuple[str, ...] = ()
     inputs: tuple[Mapping[str, Any], ...] = ()
     cells: int = 0
+    outputs: tuple[Mapping[str, Any], ...] = ()
+    duration_s: float | None = None
 
     @property
     def repeats(self) -> str | None:
         """The run that this one repeats, if it does."""
         found = (tag.removeprefix(REPEATS_TAG) for tag in self.tags if tag.startswith(REPEATS_TAG))
         return next(found, None)
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of what it wrote and declared."""
+        return sum(int(written.get("bytes") or 0) for written in self.outputs)
+
+    @property
+    def shape(self) -> LaunchShape:
+        """How its processes were started."""
+        return read_shape(self.provenance, ranks=self.ranks, nodes=self.nodes)
 
     @property
     def judged(self) -> Facts:
@@ -71,9 +84,9 @@ def read_run_facts(session: Session, run_id: str) -> RunFacts:
     views = session.views
     runs = _rows(
         session,
-        "SELECT toString(run_id) AS id, tags, name, project, experiment, team, state, ranks, nodes, "
-        f"run_id IN (SELECT run_id FROM {views}.reproductions WHERE outcome IN ('identical', 'within tolerance')) "
-        f"AS is_repeated, "
+        "SELECT toString(run_id) AS id, tags, name, project, experiment, team, state, ranks, nodes, duration_s, "
+        f"run_id IN (SELECT run_id FROM {views}.reproductions "
+        "WHERE proves AND outcome IN ('identical', 'within tolerance')) AS is_repeated, "
         f"(SELECT count() FROM {views}.notebook_cells WHERE run_id = {{id:UUID}}) AS cells "
         f"FROM {views}.runs WHERE run_id = {{id:UUID}}",
         run_id,
@@ -90,10 +103,10 @@ def read_run_facts(session: Session, run_id: str) -> RunFacts:
         f"SELECT key FROM {views}.params WHERE run_id = {{id:UUID}} AND is_current ORDER BY key",
         run_id,
     )
-    inputs = _rows(
+    declared = _rows(
         session,
-        f"SELECT name, kind, status, digest, is_fixed, uri FROM {views}.run_io WHERE run_id = {{id:UUID}} "
-        "AND direction = 'in' ORDER BY at",
+        "SELECT direction, name, kind, status, digest, is_fixed, uri, manifest_sha256, files, bytes, is_stored "
+        f"FROM {views}.run_io WHERE run_id = {{id:UUID}} ORDER BY at",
         run_id,
     )
     row = runs[0]
@@ -106,8 +119,10 @@ def read_run_facts(session: Session, run_id: str) -> RunFacts:
         parameters=tuple(entry["key"] for entry in parameters),
         is_repeated=bool(row["is_repeated"]),
         tags=tuple(row["tags"]),
-        inputs=tuple(inputs),
+        inputs=tuple(entry for entry in declared if entry["direction"] == "in"),
         cells=int(row["cells"] or 0),
+        outputs=tuple(entry for entry in declared if entry["direction"] == "out"),
+        duration_s=row["duration_s"],
     )
 
 

@@ -40,7 +40,7 @@ def test_first_difference_names_metric_step_and_values() -> None:
 
 
 def test_tolerance_of_a_metric_wins() -> None:
-    loose = Tolerance(by_key=(("eval/*", 0.5),))
+    loose = Tolerance(by_key=(("eval/*", 0.5, None), ("loss", 0.0, 0.2)))
     assert compared([1.0], [1.3], "eval/loss", loose).verdict == "within tolerance"
     assert compared([1.0], [1.3], "loss", loose).verdict == "different"
 

@@ -76,7 +76,7 @@ VIEWS: dict[str, dict[str, str]] = {
     "reproductions": {
         "run_id": "UUID", "repetition": "UUID", "outcome": TEXT, "metrics": "UInt64", "points": "UInt64",
         "first_difference": MAYBE_TEXT, "rtol": "Float64", "atol": "Float64", "hardware": TEXT, "at": AT,
-        "set_by": TEXT,
+        "set_by": TEXT, "proves": "Bool", "deviations": "Array(String)", "artifacts": "UInt64", "evidence": MAYBE_TEXT,
     },
     "logs": {
         "run_id": "UUID", "attempt": "UInt16", "rank": "Nullable(UInt32)", "stream": TEXT, "line_no": "UInt64",

@@ -69,7 +69,7 @@ WHERE p.version >= r.version;
 CREATE OR REPLACE VIEW {views}.reproductions (
   run_id UUID COMMENT 'the run that was repeated',
   repetition UUID COMMENT 'the run that repeated it',
-  outcome String COMMENT 'identical, within tolerance, different or failed',
+  outcome String COMMENT 'identical, within tolerance, equivalent, different or failed',
   metrics UInt64 COMMENT 'metrics that were compared',
   points UInt64 COMMENT 'points that were compared',
   first_difference Nullable(String) COMMENT 'the first point beyond the tolerance',
@@ -77,14 +77,21 @@ CREATE OR REPLACE VIEW {views}.reproductions (
   atol Float64 COMMENT 'tolerance, absolute',
   hardware String COMMENT 'what it was repeated on',
   at DateTime64(6, 'UTC') COMMENT 'when it was compared, UTC',
-  set_by String COMMENT 'who repeated it'
+  set_by String COMMENT 'who repeated it',
+  proves Bool COMMENT 'whether it shows that the run can be repeated: the same code, command and number of ranks',
+  deviations Array(String) COMMENT 'what else than the results differed: code, packages, ranks, inputs',
+  artifacts UInt64 COMMENT 'stored outputs that were compared by their digests',
+  evidence Nullable(String) COMMENT 'of outcome equivalent: how that was tested'
 ) AS
 SELECT toUUIDOrZero(JSONExtractString(body, 'run_id')) AS run_id,
   toUUIDOrZero(JSONExtractString(body, 'repetition')) AS repetition, JSONExtractString(body, 'outcome') AS outcome,
   JSONExtractUInt(body, 'metrics') AS metrics, JSONExtractUInt(body, 'points') AS points,
   JSONExtract(body, 'first_difference', 'Nullable(String)') AS first_difference,
   JSONExtractFloat(body, 'rtol') AS rtol, JSONExtractFloat(body, 'atol') AS atol,
-  JSONExtractString(body, 'hardware') AS hardware, at, JSONExtractString(body, 'set_by') AS set_by
+  JSONExtractString(body, 'hardware') AS hardware, at, JSONExtractString(body, 'set_by') AS set_by,
+  coalesce(JSONExtract(body, 'proves', 'Nullable(Bool)'), true) AS proves,
+  JSONExtract(body, 'deviations', 'Array(String)') AS deviations, JSONExtractUInt(body, 'artifacts') AS artifacts,
+  JSONExtract(body, 'evidence', 'Nullable(String)') AS evidence
 FROM {generation}.admin_events WHERE type = 'reproduction_result';
 
 -- One row: a line of output.

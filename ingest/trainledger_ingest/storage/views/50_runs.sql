@@ -58,5 +58,6 @@ LEFT ANY JOIN (
 ) AS c ON c.run_id = r.run_id
 LEFT ANY JOIN (SELECT run_id, eta_s FROM {views}.run_progress) AS e ON e.run_id = r.run_id
 LEFT ANY JOIN (
-  SELECT run_id, true AS is_same FROM {views}.reproductions WHERE outcome IN ('identical', 'within tolerance')
+  SELECT run_id, true AS is_same FROM {views}.reproductions
+  WHERE proves AND outcome IN ('identical', 'within tolerance')
 ) AS p ON p.run_id = r.run_id;
