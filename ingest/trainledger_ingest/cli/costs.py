@@ -19,6 +19,7 @@ from ..cost.report import GROUPS, CostReport, read_report
 from ..reports.times import parse_month, parse_time
 from ..session import Session
 from .cost_months import closed_month, export_focus, print_explanation, say_closed
+from .cost_prices import print_repricing
 from .opening import session, utc_now
 from .options import Csv, Json, Parquet
 from .output import cell_text, check_one_form, print_json, print_rows, print_table, stderr_line, table_rows
@@ -37,7 +38,9 @@ def register(app: typer.Typer) -> None:
 
 
 def cost(
-    by: Annotated[str, typer.Option(help="team, project, experiment, run, user, node or kind.")] = "team",
+    by: Annotated[
+        str, typer.Option(help="team, project, experiment, run, user, node, kind, day or outcome.")
+    ] = "team",
     start: Annotated[
         str | None,
         typer.Option("--from", help="First UTC hour: 2026-11-01, 2026-11-01T10:00, or an age such as 7d."),
@@ -54,6 +57,10 @@ def cost(
         typer.Option(help="Write a FOCUS file (.csv or .parquet) of --month, or of --from and --to."),
     ] = None,
     focus_version: Annotated[str, typer.Option(help="1.4 or 1.2.")] = "1.4",
+    prices: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="OLD.toml NEW.toml", help="The same hours under two price books."),
+    ] = None,
     as_json: Json = False,
     as_csv: Csv = False,
     parquet: Parquet = None,
@@ -67,6 +74,11 @@ def cost(
         closed = closed_month(opened, first, is_month=month is not None)
         if explain:
             print_explanation(opened, closed, asked=month, as_json=as_json)
+            return
+        if prices is not None:
+            print_repricing(
+                opened, prices, by=by, period=(_hour_text(first), _hour_text(last)), as_json=as_json
+            )
             return
         if focus is not None:
             export_focus(opened, focus, (first, last), closed=closed, version=focus_version)

@@ -77,6 +77,11 @@ def read_statement(session: Session, month: ClosedMonth, *, by: str) -> CostRepo
     """The report of a closed month, from its statement alone."""
     if by not in GROUPS:
         raise UsageError(f"cannot report by {by!r}; the groups are {', '.join(GROUPS)}")
+    if by == "outcome":
+        raise UsageError(
+            f"{month.period} is closed, and a statement does not say what came of the runs: "
+            "give --from and --to for what is known now"
+        )
     of_month = {"p": month.period}
     lines = session.query(
         f"SELECT {GROUPS[by]} AS holder, kind AS line_kind, currency AS money, sum(ifNull(cost, toDecimal128(0, 9))) "

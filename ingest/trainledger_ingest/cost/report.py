@@ -18,7 +18,7 @@ from trainledger_schemas.errors import UsageError
 from ..session import Session
 from .money import cents, format_minor, minor_digits, rounded_minor
 
-__all__ = ["GROUPS", "CostReport", "make_report", "read_report"]
+__all__ = ["GROUPS", "CostReport", "make_report", "period_condition", "read_report"]
 
 GROUPS: Mapping[str, str] = {
     "team": "team",
@@ -28,7 +28,11 @@ GROUPS: Mapping[str, str] = {
     "user": "owner",
     "node": "node_id",
     "kind": "kind",
+    "day": "toString(toDate(usage_hour, 'UTC'))",
+    "outcome": "outcome",
 }
+# What has the group, where it is not view cost_lines.
+_SOURCES = {"outcome": "cost_outcomes"}
 NANO = 1_000_000_000
 # The group, and the kind where there is none.
 _Key = tuple[str | None, str]
@@ -62,10 +66,11 @@ def read_report(session: Session, *, by: str, start: str | None, end: str | None
     """Sum the lines of [start, end) (UTC hours as text, None: open) by one group."""
     if by not in GROUPS:
         raise UsageError(f"cannot report by {by!r}; the groups are {', '.join(GROUPS)}")
-    where, parameters = _period(start, end)
+    where, parameters = period_condition(start, end)
     lines = session.query(
         f"SELECT {GROUPS[by]} AS holder, kind AS line_kind, currency AS money, sum(ifNull(cost, toDecimal128(0, 9))) "
-        f"AS total, sumIf(held_hours, cost IS NULL) AS unpriced FROM {session.views}.cost_lines WHERE {where} "
+        f"AS total, sumIf(held_hours, cost IS NULL) AS unpriced "
+        f"FROM {session.views}.{_SOURCES.get(by, 'cost_lines')} WHERE {where} "
         "GROUP BY holder, line_kind, money",
         parameters,
     ).to_pylist()
@@ -142,7 +147,8 @@ def _nano(amount: Decimal) -> int:
     return int(Fraction(amount) * NANO)
 
 
-def _period(start: str | None, end: str | None) -> tuple[str, dict[str, object]]:
+def period_condition(start: str | None, end: str | None) -> tuple[str, dict[str, object]]:
+    """The condition on `usage_hour` of [start, end), UTC hours as text, None: open; and its parameters."""
     conditions, parameters = ["1"], dict[str, object]()
     if start is not None:
         conditions.append("usage_hour >= toDateTime({start:String}, 'UTC')")

@@ -153,6 +153,11 @@ VIEWS: dict[str, dict[str, str]] = {
         "subject": TEXT, "name": TEXT, "teams": "Array(String)", "from_hour": HOUR, "set_at": AT, "set_by": TEXT,
         "note": MAYBE_TEXT, "event_ref": TEXT,
     },
+    "cost_outcomes": {
+        "usage_hour": HOUR, "kind": TEXT, "outcome": MAYBE_TEXT, "team": MAYBE_TEXT, "project": MAYBE_TEXT,
+        "experiment": MAYBE_TEXT, "runs": "UInt64", "held_hours": "Float64", "cost": MAYBE_MONEY,
+        "currency": MAYBE_TEXT,
+    },
     "budgets": {
         "scope": TEXT, "name": TEXT, "a_month": MAYBE_MONEY, "currency": TEXT, "hard": "Bool", "from_month": TEXT,
         "set_at": AT, "set_by": TEXT, "note": MAYBE_TEXT, "event_ref": TEXT,
