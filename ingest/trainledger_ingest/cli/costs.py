@@ -19,6 +19,7 @@ from ..cost.report import GROUPS, CostReport, read_report
 from ..reports.times import parse_month, parse_time
 from ..session import Session
 from .cost_months import closed_month, export_focus, print_explanation, say_closed
+from .cost_options import By, End, Explain, Focus, FocusVersion, Month, Prices, Start
 from .cost_prices import print_repricing
 from .opening import session, utc_now
 from .options import Csv, Json, Parquet
@@ -38,29 +39,14 @@ def register(app: typer.Typer) -> None:
 
 
 def cost(
-    by: Annotated[
-        str, typer.Option(help="team, project, experiment, run, user, node, kind, day or outcome.")
-    ] = "team",
-    start: Annotated[
-        str | None,
-        typer.Option("--from", help="First UTC hour: 2026-11-01, 2026-11-01T10:00, or an age such as 7d."),
-    ] = None,
-    end: Annotated[str | None, typer.Option("--to", help="The UTC hour behind the last one.")] = None,
-    month: Annotated[
-        str | None, typer.Option(help="One month, as in 2026-11; a closed one as it was closed.")
-    ] = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Why the newest bill of a closed month is not its statement.")
-    ] = False,
-    focus: Annotated[
-        Path | None,
-        typer.Option(help="Write a FOCUS file (.csv or .parquet) of --month, or of --from and --to."),
-    ] = None,
-    focus_version: Annotated[str, typer.Option(help="1.4 or 1.2.")] = "1.4",
-    prices: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(metavar="OLD.toml NEW.toml", help="The same hours under two price books."),
-    ] = None,
+    by: By = "team",
+    start: Start = None,
+    end: End = None,
+    month: Month = None,
+    explain: Explain = False,
+    focus: Focus = None,
+    focus_version: FocusVersion = "1.4",
+    prices: Prices = None,
     as_json: Json = False,
     as_csv: Csv = False,
     parquet: Parquet = None,
@@ -69,31 +55,30 @@ def cost(
     check_one_form(as_json=as_json, as_csv=as_csv, parquet=parquet)
     if by not in GROUPS:
         raise UsageError(f"cannot report by {by!r}; the groups are {', '.join(GROUPS)}")
+    if sum((explain, focus is not None, prices is not None)) > 1:
+        raise UsageError("choose one of --explain, --focus and --prices")
     first, last = _period(start, end, month)
+    hours = (_hour_text(first), _hour_text(last))
     with session() as opened:
         closed = closed_month(opened, first, is_month=month is not None)
         if explain:
             print_explanation(opened, closed, asked=month, as_json=as_json)
-            return
-        if prices is not None:
-            print_repricing(
-                opened, prices, by=by, period=(_hour_text(first), _hour_text(last)), as_json=as_json
-            )
-            return
-        if focus is not None:
+        elif prices is not None:
+            print_repricing(opened, prices, by=by, period=hours, as_json=as_json)
+        elif focus is not None:
             export_focus(opened, focus, (first, last), closed=closed, version=focus_version)
-            return
-        if closed is not None:
-            report = read_statement(opened, closed, by=by)
         else:
-            report = read_report(opened, by=by, start=_hour_text(first), end=_hour_text(last))
-        if as_json:
-            print_json(report.rows)
-        elif as_csv or parquet is not None:
-            print_rows(_report_table(report, exact=parquet is not None), as_csv=as_csv, parquet=parquet)
-        else:
-            _print_report(report, now=utc_now())
-            say_closed(opened, closed, first, is_month=month is not None)
+            if closed is not None:
+                report = read_statement(opened, closed, by=by)
+            else:
+                report = read_report(opened, by=by, start=hours[0], end=hours[1])
+            if as_json:
+                print_json(report.rows)
+            elif as_csv or parquet is not None:
+                print_rows(_report_table(report, exact=parquet is not None), as_csv=as_csv, parquet=parquet)
+            else:
+                _print_report(report, now=utc_now())
+                say_closed(opened, closed, first, is_month=month is not None)
 
 
 def _report_table(report: CostReport, *, exact: bool) -> pa.Table:

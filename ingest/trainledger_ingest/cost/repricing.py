@@ -1,8 +1,8 @@
 """The same hours under two price books: what would they have cost, and what is the difference?
 
-The hours stay dealt as they are: a price's rate and currency count here, its presence and host share do not. A bill of an hour
-is dealt to its holders by largest remainder over their shares; old and new columns are each rounded once, and the
-difference is that of the rounded amounts, so that it can be checked with pencil and paper.
+The hours stay dealt as they are: a price's rate and currency count here, its presence and host share do not. A bill
+of an hour is dealt to its holders by largest remainder over their shares; old and new columns are each rounded once,
+and the difference is that of the rounded amounts, so that it can be checked with pencil and paper.
 """
 
 from collections.abc import Iterable, Mapping
