@@ -190,7 +190,10 @@ class Embedded:
             return close_month(self._store, self._schema, fields, clock=self._clock, append=self.append_admin)
 
     def publish(self) -> bool | None:
-        return self._publish(PUBLISH_S) if self._publishes and self._node.agent is not None else None
+        is_published = self._publish(PUBLISH_S) if self._publishes and self._node.agent is not None else None
+        if self._node.agent is not None:
+            self._node.agent.upload(PUBLISH_S)
+        return is_published
 
     def run_cost(self, run_id: str) -> dict[str, Any]:
         """See `cost_so_far`."""
@@ -199,9 +202,7 @@ class Embedded:
     def log_state(self) -> LogState:
         with self._turn:
             folder = str(self._settings.node_folder) if self._node.agent is not None else None
-            return state_of_spool(
-                self._worker, self._new_source(), self._store, self._schema, journals=folder
-            )
+            return state_of_spool(self._worker, self._new_source(), self._store, self._schema, folder)
 
     def rebuild(self, progress: Progress | None = None) -> list[dict[str, Any]]:
         with self._turn:
@@ -275,8 +276,7 @@ class Embedded:
 
     def _own_worker(self) -> Worker:
         if self._worker is None:
-            home = self._settings.home
-            raise UsageError(f"the log of {home} goes to Kafka: there is nothing to compare the tables with")
+            raise UsageError(f"the log of {self._settings.home} goes to Kafka: nothing to compare with")
         return self._worker
 
     def _new_source(self) -> SpoolSource:

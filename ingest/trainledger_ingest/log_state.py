@@ -71,7 +71,7 @@ def kafka_ends(kafka: str) -> dict[TopicPartition, int]:
 
 
 def state_of_spool(
-    worker: Worker | None, source: Source, store: Store, schema: Schema, *, journals: str | None
+    worker: Worker | None, source: Source, store: Store, schema: Schema, journals: str | None
 ) -> LogState:
     """Of the log of this home, after its worker has read it; `worker` None: that log goes elsewhere."""
     if worker is None:

@@ -115,3 +115,15 @@ def test_blobs_whose_runs_another_home_knows_are_left_alone(node: Installation) 
     )
     assert (other["kept"], other["condemned"], other["deleted"]) == (0, 0, 0)
     assert "another home" in other["notes"][0]
+
+
+def test_without_up_sync_sends_blobs(node: Installation, server: MotoServer) -> None:
+    assert node.script(TRAIN).returncode == 0
+    poll_until(lambda: len(list(node.journals.glob("*/*/*.tlj"))) >= 3)
+    assert node.command("sync").returncode == 0
+    assert {row["kind"] for row in kept(node)} >= {"file", "snapshot"}
+    server.kill()
+    assert node.script(TRAIN).returncode == 0
+    poll_until(lambda: len(list(node.journals.glob("*/*/*.tlj"))) >= 3)
+    late = node.command("sync")
+    assert late.returncode == 0 and "blobs are not all in s3://blobs/team/ledger" in late.stderr

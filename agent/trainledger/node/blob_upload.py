@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trainledger.node.blob_freeing import free_copies
 from trainledger.node.identity import write_durably
@@ -34,16 +34,15 @@ from trainledger_schemas.shared_blobs import SharedBlobs, register_uploader
 from trainledger_schemas.spool_reader import SpoolReader
 from trainledger_schemas.structured_log import Repeats, say
 
-if TYPE_CHECKING:
-    from trainledger.node.publisher import Publisher
-
-__all__ = ["BlobUploader", "RunsLog", "StoredReport", "runs_log", "start_uploader", "store_named"]
+__all__ = ["BlobUploader", "RunsLog", "StoredReport", "make_uploader", "runs_log", "store_named"]
 
 CURSOR_FILE = "blobs.cursor"
 READ_BYTES_MAX = 1 << 20
 IDLE_S = 0.5
 FIRST_RETRY_S = 1.0
 SETTLE_S = 10.0
+GIVE_UP_S = 5.0
+LEAVE_S = 2.0
 REASONS_MAX = 20
 
 
@@ -74,7 +73,7 @@ class StoredReport:
 
 
 class BlobUploader:
-    """One thread; `start` once, `stop` once."""
+    """One thread; `start` once, `stop` once. One-shot commands begin by `finish`."""
 
     def __init__(
         self,
@@ -109,15 +108,34 @@ class BlobUploader:
         """Begin; returns at once."""
         self._thread.start()
 
+    def finish(self, end: int, timeout_s: float) -> bool:
+        """Wait until everything below an offset of topic runs is dealt with, starting if need be; whether it is.
+
+        Gives up after GIVE_UP_S of trouble in a row, or `timeout_s`."""
+        if not self.is_caught_up(end) and self._thread.ident is None:
+            self.start()
+        begin_ns = calm_ns = self._clock.monotonic_ns()
+        self.wake()
+        while not self.is_caught_up(end):
+            now_ns = self._clock.monotonic_ns()
+            calm_ns = calm_ns if self.trouble else now_ns
+            if now_ns - begin_ns > timeout_s * 1e9 or now_ns - calm_ns > GIVE_UP_S * 1e9:
+                what = f"blobs are not all in {self._settings.address} yet; run `trainledger sync` again"
+                say(logging.WARNING, what, {"why": self.trouble})
+                return False
+            self._clock.sleep(0.05)
+        return True
+
     def wake(self) -> None:
         """Say that there may be something new; harmless at any time."""
         self._wake.set()
 
-    def stop(self, timeout_s: float) -> None:
+    def stop(self, timeout_s: float = LEAVE_S) -> None:
         """End after the blob under way, or leave the thread behind after `timeout_s`: what it did is kept."""
         self._stopping.set()
         self._wake.set()
-        self._thread.join(timeout_s)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
 
     @property
     def saved(self) -> int:
@@ -230,31 +248,27 @@ class BlobUploader:
         return self._store
 
 
-def runs_log(spool: Spool, publisher: "Publisher | None", read_claims: Callable[[], None]) -> RunsLog:
-    """Topic runs of a spool; with a publisher an event is in the log once the broker has acknowledged it."""
+def runs_log(
+    spool: Spool, published_end: Callable[[], int] | None, read_claims: Callable[[], None]
+) -> RunsLog:
+    """Topic runs of a spool. With Kafka an event is in the log once the broker has acknowledged it: `published_end`."""
 
     def spooled_end() -> int:
         return spool.synced_end(TOPIC_RUNS)
 
-    def readable_end() -> int:
-        end = spooled_end()
-        return end if publisher is None else min(end, publisher.published().get(TOPIC_RUNS, 0))
-
     return RunsLog(
-        readable_end=readable_end,
+        readable_end=lambda: min(spooled_end(), published_end()) if published_end else spooled_end(),
         spooled_end=spooled_end,
         append=lambda name, fields, key: spool.append(name, fields, key=key),
         read_claims=read_claims,
     )
 
 
-def start_uploader(
+def make_uploader(
     log: RunsLog, spool: Spool, node_folder: Path, *, settings: BlobSettings, clock: Clock
 ) -> BlobUploader:
-    """An uploader of the blobs beside the journals of a node folder, at work."""
-    uploader = BlobUploader(spool, UserBlobs(node_folder), settings=settings, log=log, clock=clock)
-    uploader.start()
-    return uploader
+    """An uploader of the blobs beside the journals of a node folder; not started."""
+    return BlobUploader(spool, UserBlobs(node_folder), settings=settings, log=log, clock=clock)
 
 
 def store_named(named: Named, local: UserBlobs, store: SharedBlobs) -> StoredReport:

@@ -56,6 +56,7 @@ def _run_once(home: Path, settings: AgentSettings, *, as_json: bool) -> int:
     try:
         report = agent.one_shot()
         is_published = agent.publish(ONCE_PUBLISH_S)
+        agent.upload(ONCE_PUBLISH_S)
     finally:
         agent.close(leaving=False)
     result = {"journals_read": report.journals_read, "points": report.points, "published": is_published}

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainledger.node.allocation import AllocationLog
-from trainledger.node.blob_upload import BlobUploader, runs_log, start_uploader
+from trainledger.node.blob_upload import BlobUploader, make_uploader, runs_log
 from trainledger.node.collector import Collector, CollectorSettings, CollectReport
 from trainledger.node.foreign_spool import mark_given_away
 from trainledger.node.gpu_watch import GpuWatch
@@ -41,7 +41,6 @@ __all__ = ["AgentStatus", "NodeAgent", "spool_folder"]
 
 SECOND_NS = 1_000_000_000
 LEAVE_PUBLISH_S = 5.0
-LEAVE_UPLOAD_S = 2.0
 CONNECT_WAIT_S = 10.0
 ERROR_PAUSE_S = 1.0
 
@@ -185,10 +184,16 @@ class NodeAgent:
         agent._arrive()
         if agent.publisher is not None:
             agent.publisher.start()
-        if settings.blobs is not None and stays:
-            log = runs_log(spool, agent.publisher, agent._read_claims)
-            agent.uploader = start_uploader(log, spool, node_folder, settings=settings.blobs, clock=clock)
+        if settings.blobs is not None:
+            published = None if settings.kafka is None else agent._published_end
+            log = runs_log(spool, published, agent._read_claims)
+            agent.uploader = make_uploader(log, spool, node_folder, settings=settings.blobs, clock=clock)
+            if stays:
+                agent.uploader.start()
         return agent
+
+    def _published_end(self) -> int:
+        return 0 if self.publisher is None else self.publisher.published().get(TOPIC_RUNS, 0)
 
     def _read_claims(self) -> None:
         with self._turn:
@@ -260,6 +265,10 @@ class NodeAgent:
                 return False
             self._clock.sleep(0.05)
         return True
+
+    def upload(self, timeout_s: float) -> bool:
+        """Wait until the blobs that events name are in the store, where one is set; whether they are."""
+        return self.uploader is None or self.uploader.finish(self.spool.synced_end(TOPIC_RUNS), timeout_s)
 
     def close(self, *, leaving: bool = True) -> None:
         """Read and measure a last time, say goodbye (`leaving`), let go of everything. A repeat does nothing."""
@@ -362,7 +371,7 @@ class NodeAgent:
             if self.publisher is not None:
                 self.publisher.stop(self._leave_publish_s)
             if self.uploader is not None:
-                self.uploader.stop(LEAVE_UPLOAD_S)
+                self.uploader.stop()
         finally:
             if self._watch is not None:
                 self._watch.sampler.close()

@@ -89,6 +89,7 @@ def sync_journals(settings: AgentSettings, *, home: Path, clock: Clock) -> SyncR
         published = agent.publish(PUBLISH_S) if settings.kafka is not None else None
         if agent.failure is not None:
             raise agent.failure
+        agent.upload(PUBLISH_S)
     finally:
         agent.close(leaving=False)
     return SyncReport(report.journals_read, report.points, published)

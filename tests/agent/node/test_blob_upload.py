@@ -13,11 +13,12 @@ from support.journals import IDENTITY
 from support.moto_server import MotoServer
 from support.polling import poll_until
 from trainledger.node.blob_freeing import copies_above
-from trainledger.node.blob_upload import BlobUploader, RunsLog, runs_log
+from trainledger.node.blob_upload import BlobUploader, RunsLog, make_uploader, runs_log
 from trainledger.node.node_settings import BlobSettings
 from trainledger.node.spool import Spool, SpoolSettings
 from trainledger.node.user_blobs import LocalCopy, UserBlobs
 from trainledger_schemas.avro_codec import decode_event
+from trainledger_schemas.blob_address import parse_blob_address
 from trainledger_schemas.blob_references import FILE, SNAPSHOT, TREE_WITH_FILES, named_blobs, walk_named
 from trainledger_schemas.blobs import FolderBlobs
 from trainledger_schemas.clock import SystemClock
@@ -292,3 +293,28 @@ def test_walks_give_documents_first_and_everything_once() -> None:
     assert named_blobs("artifact_logged", {"digest": "sha256:" + "c" * 64, "is_stored": False}) == []
     assert named_blobs("artifact_logged", {"digest": "sha256:" + "c" * 64, "is_stored": True})[0].kind == FILE
     assert named_blobs("run_started", {"digest": "sha256:" + "c" * 64, "is_stored": True}) == []
+
+
+def test_a_one_shot_sends_what_is_pending_and_gives_up_where_nobody_answers(node: Node) -> None:
+    ref = node.blobs.put(b"bytes")
+    node.logged(ref.sha256)
+    log = runs_log(node.spool, None, lambda: None)
+    sender = make_uploader(log, node.spool, node.folder / "journals", settings=node.settings, clock=CLOCK)
+    node.uploaders.append(sender)
+    assert sender.finish(node.spool.synced_end(TOPIC_RUNS), 30) and node.names() == {ref.sha256}
+    sender.stop(10)
+    node.logged(ref.sha256)
+    away = BlobSettings(parse_blob_address("s3://blobs?endpoint=http://127.0.0.1:1"), retry_s_max=1)
+    lost = make_uploader(log, node.spool, node.folder / "journals", settings=away, clock=CLOCK)
+    node.uploaders.append(lost)
+    assert not lost.finish(node.spool.synced_end(TOPIC_RUNS), 3) and "127.0.0.1:1" in lost.trouble
+
+
+def test_with_kafka_nothing_is_sent_before_the_broker_has_it(node: Node) -> None:
+    ref = node.blobs.put(b"bytes")
+    node.logged(ref.sha256)
+    published = [0]
+    log = runs_log(node.spool, lambda: published[0], lambda: None)
+    assert (log.readable_end(), log.spooled_end()) == (0, 1)
+    published[0] = 5
+    assert log.readable_end() == 1
