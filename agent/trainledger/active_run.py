@@ -30,7 +30,6 @@ from .identity import Membership, name_mark, parent_variable
 from .interruption import is_from_handler
 from .journal import JournalWriter
 from .launch import Launch
-from .launch_record import LaunchRecord
 from .local_api import ask_run_cost
 from .log_call import log_function
 from .notices import Notices
@@ -40,6 +39,7 @@ from .shapes import RowWriter
 from .values import settings_of, short_key
 
 if TYPE_CHECKING:
+    from .launch_record import LaunchRecord
     from .notebook_cells import CellRecorder
     from .runtime_facts import RuntimeFacts
 

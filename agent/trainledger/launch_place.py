@@ -1,18 +1,22 @@
 """The launch that this process belongs to, as `init` and the wrapper find it: what `launch` decides, with its facts."""
 
+from typing import TYPE_CHECKING
+
 from trainledger_schemas.clock import SystemClock
 
 from .frameworks import framework_variables
 from .launch import Launch, detect_launch, rank_variable
-from .launch_record import LaunchRecord, record_launch
 from .placement import Placement
 from .process_facts import name_launcher, read_process_facts
 from .settings import process_environment
 
+if TYPE_CHECKING:
+    from .launch_record import LaunchRecord
+
 __all__ = ["find_launch", "is_first_on_node"]
 
 
-def find_launch(place: Placement, *, number: int, is_told: bool) -> tuple[Launch, LaunchRecord | None]:
+def find_launch(place: Placement, *, number: int, is_told: bool) -> "tuple[Launch, LaunchRecord | None]":
     """The launch of this process's run after `number` others, and its line in the node's record of launches.
 
     `is_told`: the run is known by other means, so that nothing has to be written down.
@@ -23,6 +27,9 @@ def find_launch(place: Placement, *, number: int, is_told: bool) -> tuple[Launch
     launch = detect_launch(environ, parent=parent).numbered(number)
     if is_told or launch.key is None or place.folder is None:
         return launch, None
+    # Not at the top: 2 ms that a single process need not pay.
+    from .launch_record import record_launch
+
     ordinal, record = record_launch(
         place.folder, launch, parent=parent, facts=read_process_facts(), clock=SystemClock()
     )

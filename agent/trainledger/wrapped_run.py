@@ -9,7 +9,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from trainledger_schemas.clock import Clock
 from trainledger_schemas.ids import id_text, random_id
@@ -22,12 +22,14 @@ from .identity import choose_run, is_told
 from .journal import JournalWriter
 from .launch import Launch
 from .launch_place import find_launch, is_first_on_node
-from .launch_record import LaunchRecord
 from .notices import Notices
 from .placement import choose_folder
 from .redaction import redact_argv
 from .settings import PARENT, RUN_ID, WRAPPED, Settings
 from .wrapper_claims import command_of_ranks, exit_claim, main_file_of, not_started_claim
+
+if TYPE_CHECKING:
+    from .launch_record import LaunchRecord
 
 __all__ = ["WrappedRun", "open_wrapped_run"]
 
@@ -41,7 +43,7 @@ class WrappedRun:
         run_id: bytes,
         *,
         launch: Launch,
-        record: LaunchRecord | None,
+        record: "LaunchRecord | None",
         by_write: bool,
         clock: Clock,
     ) -> None:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from statistics import median
 from typing import Any
 
 from ..session import Session
 from .section import Section
 
-__all__ = ["grouped", "ranks_facts", "ranks_text", "summed", "writers_section"]
+__all__ = ["grouped", "ranks_facts", "ranks_text", "straggler", "summed", "writers_section"]
 
 # More rows than these are put together: by node, and if that is still too much over all nodes.
 ROWS_MAX = 16
@@ -15,6 +16,7 @@ NODES_NAMED_MAX = 3
 # Below it a rank is no straggler: the times of equal ranks differ by that much.
 SLOWER_PCT_MIN = 5.0
 LAST_SHARE_MIN = 0.5
+LATE_PCT_MAX = 100.0
 _ALIKE = ("attempt", "state", "exit_code", "signal")
 
 
@@ -124,7 +126,7 @@ def ranks_facts(session: Session, row: Mapping[str, Any]) -> list[tuple[str, str
         "ORDER BY ranks DESC, steps DESC, key, slower_pct DESC LIMIT 1000",
         parameters,
     ).to_pylist()
-    behind = _behind([step for step in steps if step["key"] == steps[0]["key"]])
+    behind = straggler([step for step in steps if step["key"] == steps[0]["key"]])
     if behind:
         facts.append(("slowest rank", behind))
     differences = session.query(
@@ -146,7 +148,7 @@ def ranks_facts(session: Session, row: Mapping[str, Any]) -> list[tuple[str, str
     return facts
 
 
-def _behind(steps: Sequence[Mapping[str, Any]]) -> str | None:
+def straggler(steps: Sequence[Mapping[str, Any]]) -> str | None:
     """Of rows of view rank_steps of one metric: the rank that is behind, in words."""
     if not steps:
         return None
@@ -157,13 +159,19 @@ def _behind(steps: Sequence[Mapping[str, Any]]) -> str | None:
             f"({slowest['step_s']:.3g} s a step, {_evidence(slowest)})"
         )
     last = max(steps, key=lambda step: step["last_share"] or 0.0)
-    late_pct = 100 * (last["late_s"] or 0.0) / last["step_s"] if last["step_s"] else 0.0
-    if (last["last_share"] or 0.0) >= LAST_SHARE_MIN and late_pct >= SLOWER_PCT_MIN:
-        return (
-            f"rank {last['rank']} is the last in {100 * last['last_share']:.0f} % of the steps, {last['late_s']:.3g} s "
-            f"behind the first ({late_pct:.0f} % of a step, {_evidence(last)})"
-        )
-    return None
+    mates = [
+        step["late_s"] or 0.0 for step in steps if step["node_id"] == last["node_id"] and step is not last
+    ]
+    # Against the ranks of its own node, whose clock is the same; a whole step late is no rank that others wait for.
+    late_s = (last["late_s"] or 0.0) - (median(mates) if mates else 0.0)
+    late_pct = 100 * late_s / last["step_s"] if last["step_s"] else 0.0
+    if (last["last_share"] or 0.0) < LAST_SHARE_MIN or not SLOWER_PCT_MIN <= late_pct < LATE_PCT_MAX:
+        return None
+    return (
+        f"rank {last['rank']} is the last in {100 * last['last_share']:.0f} % of the steps, {late_s:.3g} s behind "
+        f"{'the others of its node' if mates else 'the first, if clocks agree'} ({late_pct:.0f} % of a step, "
+        f"{_evidence(last)})"
+    )
 
 
 def _evidence(step: Mapping[str, Any]) -> str:

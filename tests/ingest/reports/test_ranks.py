@@ -12,7 +12,7 @@ from support.ingest_events import START_US, fixed_id
 from support.ingest_store import fresh_store
 from trainledger_ingest.reports.description import Picture, describe_run
 from trainledger_ingest.reports.logs import LogReader
-from trainledger_ingest.reports.ranks import ranks_text
+from trainledger_ingest.reports.ranks import ranks_text, straggler
 from trainledger_schemas.point_codec import PointBlock
 
 S = 1_000_000
@@ -116,9 +116,29 @@ def test_a_rank_whose_steps_take_longer_is_named(tables: FilledTables) -> None:
 def test_a_rank_that_the_others_wait_for_is_named_by_how_late_it_is(tables: FilledTables) -> None:
     facts = dict(shown(tables, LATE).facts)
     assert facts["slowest rank"] == (
-        "rank 2 is the last in 100 % of the steps, 0.02 s behind the first (20 % of a step, node node-0, 4 ranks, "
-        "by loss)"
+        "rank 2 is the last in 100 % of the steps, 0.0199 s behind the others of its node (20 % of a step, "
+        "node node-0, 4 ranks, by loss)"
     )
+
+
+@pytest.mark.parametrize(
+    ("late", "nodes", "words"),
+    [
+        pytest.param([0, 0, 0.02, 0.0201], "aabb", None, id="the clock of a node is late"),
+        pytest.param([0, 0.03], "aa", "0.03 s behind the others of its node (30 %", id="one is late"),
+        pytest.param([0, 0.15], "aa", None, id="one began later and runs freely"),
+        pytest.param([0, 0.03], "ab", "0.03 s behind the first, if clocks agree (30 %", id="a rank a node"),
+        pytest.param([0, 0.001], "aa", None, id="as good as equal"),
+    ],
+)
+def test_who_is_late(late: list[float], nodes: str, words: str | None) -> None:
+    rows = [
+        {"rank": rank, "node_id": nodes[rank], "key": "loss", "ranks": len(late), "step_s": 0.1, "slower_pct": 0.0,
+         "late_s": late_s, "last_share": float(rank == len(late) - 1)}
+        for rank, late_s in enumerate(late)
+    ]  # fmt: skip
+    found = straggler(rows)
+    assert (found is None) == (words is None) and (words or "") in (found or "")
 
 
 def test_equal_ranks_have_no_straggler_and_a_guessed_join_is_said(tables: FilledTables) -> None:
