@@ -172,7 +172,7 @@ def _source(environ: Mapping[str, str]) -> _Source | None:
 
 
 def _launch_of_nodes(environ: Mapping[str, str], alone: Launch) -> Launch:
-    """A process around torchrun on each of several nodes (Kubeflow's PET_ variables): it has no rank, but a launch."""
+    """A process around torchrun on each of several nodes (PET_ variables): it has no rank, but a launch."""
     nodes = environ.get("PET_NNODES", "")
     if not nodes or nodes == "1":
         return alone
@@ -207,6 +207,8 @@ def _launch_id(environ: Mapping[str, str], launcher: str, size: int, parent: str
     ):
         if environ.get(address) and environ.get(port):
             return f"master {environ[address]}:{environ[port]} of {size}", not scope
+    if environ.get("PET_RDZV_ENDPOINT"):
+        return f"rendezvous {environ['PET_RDZV_ENDPOINT']} of {size}", not scope
     if scope:
         return f"of {size}", False
     return (f"launched by {parent} of {size}", True) if parent else (None, False)

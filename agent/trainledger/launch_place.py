@@ -1,5 +1,6 @@
 """The launch that this process belongs to, as `init` and the wrapper find it: what `launch` decides, with its facts."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trainledger_schemas.clock import SystemClock
@@ -9,6 +10,7 @@ from .launch import Launch, detect_launch, rank_variable
 from .placement import Placement
 from .process_facts import name_launcher, read_process_facts
 from .settings import process_environment
+from .torchrun_command import torchrun_variables
 
 if TYPE_CHECKING:
     from .launch_record import LaunchRecord
@@ -16,12 +18,15 @@ if TYPE_CHECKING:
 __all__ = ["find_launch", "is_first_on_node"]
 
 
-def find_launch(place: Placement, *, number: int, is_told: bool) -> "tuple[Launch, LaunchRecord | None]":
+def find_launch(
+    place: Placement, *, number: int, is_told: bool, command: Sequence[str] = ()
+) -> "tuple[Launch, LaunchRecord | None]":
     """The launch of this process's run after `number` others, and its line in the node's record of launches.
 
-    `is_told`: the run is known by other means, so that nothing has to be written down.
+    `is_told`: the run is known by other means, so that nothing has to be written down. `command`: what the wrapper is
+    about to start, which may be a launcher on one of several nodes.
     """
-    environ = dict(process_environment()) | framework_variables()
+    environ = dict(process_environment()) | framework_variables() | torchrun_variables(command)
     variable = rank_variable(environ)
     parent = name_launcher(variable, environ[variable]) if variable is not None else ""
     launch = detect_launch(environ, parent=parent).numbered(number)

@@ -123,7 +123,7 @@ def open_wrapped_run(
     if place.folder is None:
         notices.say("nothing is recorded: no folder can be written")
         return None
-    launch, record = find_launch(place, number=0, is_told=is_told(settings))
+    launch, record = find_launch(place, number=0, is_told=is_told(settings), command=command)
     membership = choose_run(settings, launch, ids=random_id, resume=None, mark=None, may_join_wrapper=True)
     try:
         journal = JournalWriter.create(

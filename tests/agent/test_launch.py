@@ -3,6 +3,7 @@
 import pytest
 
 from trainledger.launch import Launch, detect_launch, rank_variable, run_id_of
+from trainledger.torchrun_command import torchrun_variables
 
 PARENT = "boot:100:5000"
 TORCHRUN = {
@@ -203,6 +204,37 @@ def test_place_in_the_launch(environ: dict[str, str], expected: tuple[object, ..
 def test_what_the_ranks_share(environ: dict[str, str], scope: str | None, launch_id: str, joins: str) -> None:
     launch = detect_launch(environ, parent=PARENT)
     assert (launch.scope, launch.launch_id, launch.joins()) == (scope, launch_id, joins)
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        pytest.param(
+            "torchrun --nnodes 2 --node_rank=1 --master-addr a --master_port 9 train.py --nnodes 5",
+            {"PET_NNODES": "2", "PET_NODE_RANK": "1", "PET_MASTER_ADDR": "a", "PET_MASTER_PORT": "9"},
+            id="static",
+        ),
+        pytest.param(
+            "python -m torch.distributed.run --no_python --nnodes=1:4 --rdzv-id x1 --rdzv_endpoint h:1 t",
+            {"PET_NNODES": "1:4", "PET_RDZV_ID": "x1", "PET_RDZV_ENDPOINT": "h:1"},
+            id="elastic, by module",
+        ),
+        pytest.param("/usr/bin/torchrun --standalone -m pkg.train --nnodes 2", {}, id="standalone"),
+        pytest.param("python train.py --nnodes 2", {}, id="another program"),
+        pytest.param("torchrun --nnodes", {}, id="cut off"),
+    ],
+)
+def test_what_torchrun_is_told(command: str, expected: dict[str, str]) -> None:
+    assert torchrun_variables(command.split()) == expected
+
+
+def test_wrappers_around_torchrun_on_each_node_share_a_launch() -> None:
+    options = "torchrun --nnodes 2 --master_addr a --master_port 9 --node_rank"
+    one, other = (detect_launch(torchrun_variables([*options.split(), str(n), "t.py"])) for n in (0, 1))
+    assert one.key == other.key is not None
+    assert (one.rank, one.node_rank, other.node_rank, one.joins()) == (None, 0, 1, "weak")
+    by_endpoint = torchrun_variables("torchrun --nnodes 2 --rdzv_endpoint h:1 t.py".split())
+    assert detect_launch(by_endpoint).launch_id == "rendezvous h:1 of 0"
 
 
 def test_a_namespace_of_open_mpi_that_another_host_has_too_is_told_from_it() -> None:

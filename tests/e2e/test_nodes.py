@@ -5,7 +5,7 @@ The ranks talk to rank 0 over the bridge in each step, as those of a process gro
 
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -74,7 +74,9 @@ def mpirun(nodes: list[NetworkNode], project: str) -> int:
     return process.returncode
 
 
-def launch(nodes: list[NetworkNode], project: str, *command: str, restarts: int = 0) -> list[int]:
+def launch(
+    nodes: list[NetworkNode], project: str, *command: str, restarts: int = 0, around: Sequence[str] = ()
+) -> list[int]:
     """torchrun on both nodes, two ranks each, with a static rendezvous: there is no id that the ranks share."""
     port = "29500"
     started = []
@@ -85,6 +87,7 @@ def launch(nodes: list[NetworkNode], project: str, *command: str, restarts: int 
         )
         started.append(
             node.start(
+                *around,
                 "/usr/bin/torchrun",
                 *options.split(),
                 *command,
@@ -119,7 +122,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, 
             ends["dies"] = launch(nodes, "dies", *WRAPPED, *training, "dies")
             # The agent of node b dies, and what its ranks say meanwhile is read by the next one.
             _end(agents.pop(), signal.SIGKILL)
-            ends["no agent"] = launch(nodes, "no agent", *training, "lives")
+            ends["no agent"] = launch(nodes, "no agent", *training, "lives", around=WRAPPED)
             agents.append(nodes[1].agent())
             for agent in agents:
                 _end(agent, signal.SIGTERM)
@@ -203,6 +206,7 @@ def test_a_rank_that_is_killed_on_another_node_is_the_first_that_the_reason_name
 
 
 def test_a_node_whose_agent_was_killed_says_all_once_it_is_back(recorded: Mapping[str, Any]) -> None:
+    """And a wrapper around torchrun on each node makes no runs of their own."""
     assert recorded["ends"]["no agent"] == [0, 0]
     run = run_of(recorded, "no agent")
     assert (run["state"], run["ranks"], run["nodes"]) == ("finished", 4, 2)
