@@ -6,7 +6,8 @@ told as it begins, which keeps it when the kernel dies in it, and once more with
 
 Nothing here raises into a cell, and nothing is added to `log()`: a cell costs one append of its text to the journal,
 some 0.1 ms. Limits: CELLS_MAX cells of CELL_BYTES_MAX bytes, CELLS_BYTES_MAX together; what is beyond is told without
-its text. Secrets are taken out.
+its text. SESSION_CELLS_MAX for all runs of a session; beyond, the cells before a run are told by one empty cell.
+Secrets are taken out.
 """
 
 import os
@@ -24,11 +25,16 @@ __all__ = ["CellRecorder", "find_notebook", "find_shell", "record_cells"]
 CELLS_MAX = 2000
 CELL_BYTES_MAX = 100_000
 CELLS_BYTES_MAX = 4 << 20
+# Of all runs of a session together: a loop of a thousand runs would tell the cells before it a thousand times.
+SESSION_CELLS_MAX = 10_000
 # An event's text is cut at 64 KiB.
 _PART_CHARACTERS = 15_000
 _ID_CHARACTERS_MAX = 200
 
 Claim = dict[str, Any]
+
+# Cells that this process has told, for all its runs.
+_told = [0]
 
 
 def find_shell() -> Any:
@@ -91,7 +97,11 @@ class CellRecorder:
         """`history`: the cells of the session by number, the last being the one that calls init."""
         try:
             numbered = [(number, text) for number, text in enumerate(history) if text]
-            for number, text in numbered[:-1]:
+            before = numbered[:-1]
+            if _told[0] + len(before) > SESSION_CELLS_MAX:
+                # One that says that they are missing: what follows cannot be run without them.
+                before = [(0, "")]
+            for number, text in before:
                 self._tell(text, number, phase="before", status="unknown")
             for number, text in numbered[-1:]:
                 self._tell(text, number, phase="init", status="begun")
@@ -149,11 +159,12 @@ class CellRecorder:
             "execution_count": number,
             "cell_id": None if cell_id is None else str(cell_id)[:_ID_CHARACTERS_MAX],
             "source": [cleaned[i : i + _PART_CHARACTERS] for i in range(0, len(cleaned), _PART_CHARACTERS)],
-            "is_whole": cleaned == text,
+            "is_whole": cleaned == text != "",
             "status": status,
             "error": None,
         }
         self._told += 1
+        _told[0] += 1
         self._open = claim if status == "begun" else None
         self._append(claim)
 

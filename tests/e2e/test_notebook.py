@@ -102,10 +102,23 @@ def test_cell_with_a_secret_is_recorded_without_it_and_is_not_repeated(notebook:
         kernel.run("import trainledger; run = trainledger.init(project='p', name='secret')")
         kernel.run(f"password = '{SECRET}'")
         kernel.run("trained = True\n" + "# long\n" * 20_000)
-        kernel.run("run.log({'a': 1.0})")
+        kernel.run("run.log({'a': 1.0}); run.finish()")
+        kernel.run(f"__vsc_ipynb_file__ = '{notebook.folder / 'study.ipynb'}'")
+        # As after thousands of cells and hundreds of runs in one session.
+        kernel.run("import trainledger.notebook_cells as cells; cells.SESSION_CELLS_MAX = 5")
+        kernel.run("run = trainledger.init(project='p', name='late'); run.log({'a': 2.0})")
         kernel.shut_down()
-    notebook.wait_for_captures(2)
+    notebook.wait_for_captures(4)
     rows = notebook.installation.sql(CELLS)
+    late = [row for row in rows if row["name"] == "late"]
+    assert [(row["phase"], row["source"][:4], row["is_whole"]) for row in late] == [
+        ("before", "", False),
+        ("init", "run ", True),
+    ]
+    (entry,) = notebook.installation.sql(
+        "SELECT entry_point FROM provenance AS p JOIN runs AS r ON r.run_id = p.run_id WHERE r.name = 'late'"
+    )
+    assert entry["entry_point"] == str(notebook.folder / "study.ipynb")
     assert [(row["source"][:22], row["is_whole"]) for row in rows][1:3] == [
         ("password = [redacted]", False),
         ("", False),
@@ -117,18 +130,20 @@ def test_cell_with_a_secret_is_recorded_without_it_and_is_not_repeated(notebook:
             assert SECRET.encode() not in path.read_bytes(), path
 
 
-def test_session_of_ipython_without_a_notebook_is_recorded_too(notebook: Notebook) -> None:
+def test_script_that_a_cell_runs_is_recorded_by_its_cell(notebook: Notebook) -> None:
     script = notebook.folder / "train.py"
     script.write_text(
         "import trainledger\nrun = trainledger.init(project='p', name='magic')\nrun.log({'a': 1})\n"
     )
     with notebook.kernel() as kernel:
-        kernel.run("x = 1")
+        kernel.run("PAPERMILL_INPUT_PATH = 'study.ipynb'")
         kernel.run("%run train.py")
         kernel.shut_down()
     notebook.wait_for_captures(2)
+    (entry,) = notebook.installation.sql("SELECT entry_point FROM provenance")
+    assert entry["entry_point"] == str(notebook.folder / "study.ipynb")
     assert [(row["phase"], row["source"]) for row in notebook.installation.sql(CELLS)] == [
-        ("before", "x = 1"),
+        ("before", "PAPERMILL_INPUT_PATH = 'study.ipynb'"),
         ("init", "%run train.py"),
     ]
 
