@@ -16,7 +16,6 @@ need git git
 need git-lfs git-lfs
 need svn subversion
 need ip iproute2
-need mpirun openmpi-bin
 need cc gcc libc6-dev
 need make make
 python3 -c "import ensurepip" 2>/dev/null || missing="$missing python3 python3-venv"

@@ -26,6 +26,7 @@ from trainledger_schemas.errors import NotFoundError, UsageError
 
 from .file_tree import LINK, FileTree
 from .git_command import GitCommand, GitFailedError
+from .snapshot_check import check_snapshot
 from .svn_checkout import check_out
 
 __all__ = ["Restored", "read_snapshot", "restore_code"]
@@ -52,7 +53,7 @@ class _Entry:
 
 def read_snapshot(blobs: BlobSource, document_sha256: str) -> CodeSnapshot:
     """The document of a snapshot; raises NotFoundError or CorruptDataError."""
-    return decode_snapshot(blobs.read(document_sha256))
+    return check_snapshot(decode_snapshot(blobs.read(document_sha256)))
 
 
 def restore_code(
@@ -171,7 +172,7 @@ class _Repository:
                 break
             try:
                 self._git.run("remote", "add", "--", name, url)
-                self._git.run("fetch", "-q", "--no-tags", "--no-recurse-submodules", name)
+                self._git.run("fetch", "-q", "--no-tags", "--no-recurse-submodules", "--", name)
                 self._restored.steps.append(f"{self._name}: history from {url}")
             except GitFailedError as error:
                 tried.append(str(error))

@@ -14,8 +14,8 @@ import pytest
 
 from support.code_workshop import Workshop
 from support.nasty_repository import GitFolder, manifest
-from trainledger_ingest.reproduce.command import Command
-from trainledger_ingest.reproduce.plan import plan_steps
+from trainledger_ingest.reproduce.command import Command, Launching
+from trainledger_ingest.reproduce.plan import Intent, plan_steps
 from trainledger_ingest.reproduce.restore import read_snapshot, restore_code
 from trainledger_ingest.reproduce.run_facts import RunFacts
 
@@ -298,7 +298,8 @@ def test_ignored_files_are_named_without_caches_and_environments(workshop: Works
     snapshot = read_snapshot(workshop.blobs, stored.document.sha256)
     assert snapshot.repositories[0].ignored == ("conf/", "data/big/", "out/")
     facts = RunFacts("id", None, "p", None, None, "finished", 1, 1, {"argv": ["python"]}, (), False)
-    steps = plan_steps(facts, snapshot, Command(["python"], "/x"), "/x")
+    intent = Intent(facts, snapshot, "/x", Launching(facts.shape), Command(["python"], "/x"), "id")
+    steps = plan_steps(intent)
     assert [step.what for step in steps if step.step == "ignored"] == [
         "conf/, data/big/, out/: not stored; if the run reads it, --link PATH"
     ]
