@@ -138,7 +138,9 @@ VIEWS: dict[str, dict[str, str]] = {
         "digest": MAYBE_TEXT, "uri": MAYBE_TEXT, "bytes": "Nullable(UInt64)", "files": "Nullable(UInt64)", "at": AT,
         "alias": MAYBE_TEXT, "status": TEXT, "is_stored": "Bool", "new_bytes": "Nullable(UInt64)",
         "manifest_sha256": MAYBE_TEXT, "system": MAYBE_TEXT, "reference": MAYBE_TEXT, "is_fixed": "Nullable(Bool)",
-        "reasons": "Array(String)",
+        "reasons": "Array(String)", "rows": "Nullable(UInt64)", "columns": "Array(String)",
+        "include": "Array(String)", "exclude": "Array(String)", "done_bytes": "Nullable(UInt64)",
+        "expected_bytes": "Nullable(UInt64)",
     },
     "notebook_cells": {
         "run_id": "UUID", "attempt": "UInt16", "rank": "Nullable(UInt32)", "ordinal": "UInt32", "phase": TEXT,
