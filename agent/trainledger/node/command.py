@@ -23,6 +23,7 @@ from trainledger.node.exposition import MetricName
 from trainledger.node.node_settings import AgentSettings
 from trainledger_schemas.clock import SystemClock
 from trainledger_schemas.errors import SettingsError, TrainledgerError
+from trainledger_schemas.events import TOPIC_RUNS
 from trainledger_schemas.exposition import Exposition, Sample
 from trainledger_schemas.structured_log import say, set_up_log
 
@@ -124,6 +125,13 @@ def _values(agent: NodeAgent) -> dict[MetricName, float]:
         values["trainledger_agent_publisher_failed"] = int(bool(publishing.failure))
         values["trainledger_agent_in_flight_bytes"] = publishing.in_flight_bytes
         values["trainledger_agent_producers_total"] = publishing.producers
+    if agent.uploader is not None:
+        values["trainledger_agent_stored_blobs_total"] = agent.uploader.stored_blobs
+        values["trainledger_agent_sent_blob_bytes_total"] = agent.uploader.sent_bytes
+        values["trainledger_agent_unsent_records"] = max(
+            0, agent.spool.synced_end(TOPIC_RUNS) - agent.uploader.saved
+        )
+        values["trainledger_agent_store_trouble"] = int(bool(agent.uploader.trouble))
     return values
 
 

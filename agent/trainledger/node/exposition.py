@@ -17,6 +17,10 @@ MetricName = Literal[
     "trainledger_agent_publisher_connected",  # gauge: 1 while a producer is at work
     "trainledger_agent_publisher_failed",  # gauge: 1 when publishing stopped for good
     "trainledger_agent_in_flight_bytes",  # gauge: bytes sent and not acknowledged
+    "trainledger_agent_stored_blobs_total",  # counter: blobs seen in the store of all machines, sent or there
+    "trainledger_agent_sent_blob_bytes_total",  # counter: bytes of blobs that were sent there
+    "trainledger_agent_unsent_records",  # gauge: records of topic runs whose blobs are not dealt with
+    "trainledger_agent_store_trouble",  # gauge: 1 while the store of blobs cannot be reached or refuses
     "trainledger_agent_producers_total",  # counter: producers made; each after the first follows an error
 ]
 METRICS: tuple[str, ...] = get_args(MetricName)

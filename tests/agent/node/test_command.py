@@ -131,7 +131,8 @@ def test_once_reads_what_there_is_and_claims_no_presence(tmp_path: Path) -> None
 
 
 def test_metrics_are_served_as_prometheus_text(tmp_path: Path) -> None:
-    with agent(tmp_path, "--metrics", "127.0.0.1:0") as running:
+    blobs = "s3://blobs?endpoint=http://127.0.0.1:1"
+    with agent(tmp_path, "--metrics", "127.0.0.1:0", TRAINLEDGER_BLOBS=blobs) as running:
         address = running.ready()["metrics"]
         with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
             text = answer.read().decode()
@@ -146,6 +147,7 @@ def test_metrics_are_served_as_prometheus_text(tmp_path: Path) -> None:
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     assert int(values["trainledger_agent_events_total"]) >= 3  # presence, devices, allocation
     assert values["trainledger_agent_live_writers"] == "0"
+    assert values["trainledger_agent_unsent_records"] == values["trainledger_agent_store_trouble"] == "0"
 
 
 def test_agent_collects_while_the_broker_is_away_and_stays_small(tmp_path: Path) -> None:
