@@ -15,7 +15,7 @@ def inputs_outputs(session: Session, run_id: str) -> Section:
     """A row for each input and output, with the runs on the other side and the aliases of what was written."""
     rows = session.query(
         f"SELECT direction, kind, name, version, alias, role, digest, uri, bytes, files, status, reasons, system, "
-        f"reference, done_bytes, expected_bytes FROM {session.views}.run_io WHERE run_id = {{id:UUID}} "
+        f"reference, rows, done_bytes, expected_bytes FROM {session.views}.run_io WHERE run_id = {{id:UUID}} "
         f"ORDER BY direction, at LIMIT {ROWS_SHOWN_MAX}",
         {"id": run_id},
     ).to_pylist()
@@ -84,6 +84,8 @@ def _size(row: dict[str, Any]) -> str:
     if row["bytes"] is None:
         return "-"
     shown = _bytes(row["bytes"])
+    if row["rows"] is not None:
+        return f"{shown} in {row['rows']} rows"
     return shown if row["files"] in (None, 1) else f"{shown} in {row['files']} files"
 
 

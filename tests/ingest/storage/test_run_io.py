@@ -177,11 +177,14 @@ def test_from_a_model_to_its_run_and_back(story: Story) -> None:
     story.used(3, 6, None, "large", stage=0, status="declared", done_bytes=43 << 30, expected_bytes=100 << 30)
     story.used(3, 7, None, "larger", stage=0, status="declared", done_bytes=5 << 30)
     story.used(3, 8, None, "waiting", stage=0, status="declared")
+    story.used(3, 9, 12, "frame", rows=4, uri=None)
     story.tables.take_in()
     assert [row[5] for row in inputs_outputs(session, id_of(3)).rows] == [
         "hashing 43 % of 100.0 GiB",
         "hashing, 5.0 GiB so far",
         "declared",
+        "complete",
     ]
+    assert inputs_outputs(session, id_of(3)).rows[-1][2] == "10 B in 4 rows"
     (read,) = inputs_outputs(session, id_of(2)).rows
     assert read[1] == "model resnet:v1 (as production)" and read[4] == "written by run1"
