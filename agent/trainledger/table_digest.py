@@ -13,7 +13,7 @@
 What makes no difference: chunks, slices, library, text as `string`, `large_string`, view or category, unit of a time
 (all are nanoseconds; microseconds where the years need it), NaN or null in a column of floats. What does: order of
 rows and of columns, names, widths of numbers, the sign of zero. A default index of pandas is nothing, any other is
-columns. Tested with pandas 3.1, pyarrow 26 and polars 2.1.
+columns. The same with pandas 2.2 and 3.1, pyarrow 17 and 26, polars 1.9 and 2.1.
 pyarrow is used where it is installed and loaded no sooner than here; there is no digest without it.
 """
 
