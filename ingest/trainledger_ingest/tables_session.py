@@ -88,7 +88,7 @@ class TablesReader:
         self, fields: Mapping[str, Any], clock: Clock, append: Callable[[str, Mapping[str, Any]], None]
     ) -> dict[str, Any]:
         """Write the statement of a month into these tables, and let `append` send the event that makes it count."""
-        return close_month(self._store, self._schema, fields, clock=clock, append=append)
+        return close_month(self._store, self._schema, fields, clock=clock, append=append, is_log_read=False)
 
     def log_state(self) -> LogState:
         if self._kafka is None:

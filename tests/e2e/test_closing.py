@@ -31,16 +31,29 @@ def test_a_month_is_closed_corrected_explained_and_rebuilt(
         assert closed.returncode == 0 and "2026-03 is closed: 20.00 USD" in closed.stdout, closed.stderr
         before = run("cost", "--month", PAST_MONTH).stdout
         assert "total 20.00 USD; bills of the nodes 20.00 USD" in before and "as it was closed on" in before
-    book.write_text(book.read_text().replace('"10"', '"12"'))
-    assert run("price", "load", str(book)).returncode == 0
-    told = run("cost", "--month", PAST_MONTH).stdout
-    assert "total 20.00 USD; bills of the nodes 20.00 USD" in told and "learned since: 4.00 USD" in told
-    rows = installation.json("cost", "--month", PAST_MONTH, "--explain")
-    assert {row["cause"] for row in rows} == {"price"} and sum(Decimal(r["delta"]) for r in rows) == 4
-    text = run("cost", "--month", PAST_MONTH, "--explain").stdout
-    assert "statement 20.00 USD, differences 4.00, newest bill 24.00 USD" in text
-    assert run("admin", "rebuild").returncode == 0
-    assert run("cost", "--month", PAST_MONTH, "--explain").stdout == text
+        dearer = tmp_path / "dearer.toml"
+        dearer.write_text(book.read_text().replace('"10"', '"12"'))
+        compared = run("cost", "--month", PAST_MONTH, "--prices", str(book), str(dearer)).stdout
+        assert "total 20.00 USD by prices.toml, 24.00 by dearer.toml: difference 4.00 USD" in compared
+        assert run("price", "load", str(dearer)).returncode == 0
+        told = run("cost", "--month", PAST_MONTH).stdout
+        assert "total 20.00 USD; bills of the nodes 20.00 USD" in told and "learned since: 4.00 USD" in told
+        rows = installation.json("cost", "--month", PAST_MONTH, "--explain")
+        assert {row["cause"] for row in rows} == {"price"} and sum(Decimal(r["delta"]) for r in rows) == 4
+        text = run("cost", "--month", PAST_MONTH, "--explain").stdout
+        assert "statement 20.00 USD, differences 4.00, newest bill 24.00 USD" in text
+        assert run("admin", "rebuild").returncode == 0
+        assert run("cost", "--month", PAST_MONTH, "--explain").stdout == text
+        exported = run("cost", "--month", PAST_MONTH, "--focus", str(tmp_path / "f.csv"))
+        assert "4 rows (FOCUS 1.4) written to" in exported.stderr and "20.000000000 USD" in exported.stderr
+        assert (
+            run("admin", "owner", "set", "ann", "--team", "blue", "--from", "2026-03-20T11:00Z").returncode
+            == 0
+        )
+        moved = [
+            r for r in installation.json("cost", "--month", PAST_MONTH, "--explain") if r["cause"] == "owner"
+        ]
+        assert {r["team"]: r["delta"] for r in moved} == {"red": "-5.00", "blue": "5.00"}
     (period,) = installation.json("admin", "period", "ls")
     assert period["is_intact"] and period["totals"] == {"USD": "20.000000000"}
     again = run("admin", "period", "close", PAST_MONTH)

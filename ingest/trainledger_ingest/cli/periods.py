@@ -24,12 +24,19 @@ def close(
     accept_unpriced: Annotated[
         bool, typer.Option("--accept-unpriced", help="Close hours without a price as unpriced.")
     ] = False,
+    accept_silent: Annotated[
+        bool,
+        typer.Option(
+            "--accept-silent", help="Close although nothing is known of nodes since the month's end."
+        ),
+    ] = False,
     note: Annotated[str | None, typer.Option(help="Why.")] = None,
     as_json: Json = False,
 ) -> None:
     """Write the statement of a month; what is learned later becomes a difference booked in the open month."""
     with session() as opened:
-        closed = opened.close_period({"period": month, "accepts_unpriced": accept_unpriced, "note": note})
+        request = {"accepts_unpriced": accept_unpriced, "accepts_silent": accept_silent, "note": note}
+        closed = opened.close_period({"period": month, **request})
     if as_json:
         print_json([closed])
         return

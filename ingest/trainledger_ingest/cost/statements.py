@@ -11,7 +11,7 @@ are accepted, and tables that are behind the log.
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -38,6 +38,10 @@ __all__ = [
     "write_statement",
 ]
 
+# As long as two node events may lie apart, see `presence`.
+ALIVE_S = 90
+NODES_NAMED_MAX = 5
+
 Query = Callable[[str, Mapping[str, object] | None], pa.Table]
 """Runs one SELECT of the product."""
 
@@ -61,10 +65,12 @@ _ADJUSTMENT_TEXT = (
 
 @dataclass(frozen=True, slots=True)
 class CloseRequest:
-    """`period`: YYYY-MM; `accepts_unpriced`: hours without a price are closed as unpriced."""
+    """`period`: YYYY-MM; `accepts_unpriced`: hours without a price are closed as unpriced; `accepts_silent`: nothing
+    need be known from after the month."""
 
     period: str
     accepts_unpriced: bool = False
+    accepts_silent: bool = False
     note: str | None = None
 
 
@@ -75,25 +81,37 @@ def close_month(
     *,
     clock: Clock,
     append: Callable[[str, Mapping[str, Any]], None],
+    is_log_read: bool = True,
 ) -> dict[str, Any]:
     """Close the month that `fields` (of a CloseRequest) name; `append` takes the event. Returns its fields."""
     now = datetime.fromtimestamp(clock.wall_ns() / 1e9, UTC)
     request = CloseRequest(**fields)
-    event = write_statement(store, schema, request, now=now, statement_id=id_text(random_id()))
+    event = write_statement(
+        store, schema, request, now=now, statement_id=id_text(random_id()), is_log_read=is_log_read
+    )
     append("period_closed", event)
     return event
 
 
 def write_statement(
-    store: Store, schema: Schema, request: CloseRequest, *, now: datetime, statement_id: str
+    store: Store,
+    schema: Schema,
+    request: CloseRequest,
+    *,
+    now: datetime,
+    statement_id: str,
+    is_log_read: bool = True,
 ) -> dict[str, Any]:
     """Check, write the rows, and return the fields of the event that makes them count.
 
-    The caller has taken in everything that the log holds. Raises UsageError with what is to be done first."""
+    `is_log_read`: the caller has taken in everything that the log holds; otherwise the tables must show that they
+    are beyond the month. Raises UsageError with what is to be done first."""
     first, behind = parse_month(request.period)
     period = f"{first:%Y-%m}"
     _check_time_and_order(store, schema, period, behind, now)
-    _check_tables(store, schema, period, behind)
+    _check_tables(store, schema, period)
+    if not request.accepts_silent:
+        _check_end(store, schema, period, behind, is_log_read=is_log_read)
     positions = _positions(store, schema)
     bounds = {"start": f"{first:%Y-%m-%d %H:%M:%S}", "end": f"{behind:%Y-%m-%d %H:%M:%S}"}
     unpriced = _unpriced_hours(store, schema, bounds)
@@ -193,18 +211,41 @@ def _check_time_and_order(store: Store, schema: Schema, period: str, behind: dat
         raise UsageError(f"months are closed in their order: close {missing[0]} first")
 
 
-def _check_tables(store: Store, schema: Schema, period: str, behind: datetime) -> None:
-    """Refuse while anything that was read is not dealt, or nothing was read from after the month."""
+def _check_tables(store: Store, schema: Schema, period: str) -> None:
+    """Refuse while anything that was read is not dealt."""
     costs = CostTables(store, schema.generation)
     if costs.stale() or costs.prices_are_stale():
         raise UsageError(f"hours of {period} are not dealt yet; close it again in a moment")
-    rows = store.rows(
-        f"SELECT maxOrNull(at) AS newest FROM {schema.generation}.node_events WHERE hour >= "
-        "toDateTime({start:Int64}, 'UTC')",
-        {"start": int((behind - timedelta(days=31)).timestamp())},
+
+
+def _check_end(store: Store, schema: Schema, period: str, behind: datetime, *, is_log_read: bool) -> None:
+    """Refuse tables that are behind: a node that was alive at the end of the month must have been heard since, and
+    so must every partition of the log that is not known to be read to its end."""
+    end = {"end": f"{behind:%Y-%m-%d %H:%M:%S}"}
+    events = f"{schema.generation}.node_events WHERE type = 'node_present'"
+    silent = store.rows(
+        "SELECT toString(node_id) AS node, max(at) AS newest, argMax(JSONExtractBool(body, 'leaving'), at) AS is_gone "
+        f"FROM {events} GROUP BY node HAVING NOT is_gone AND newest < toDateTime({{end:String}}, 'UTC') "
+        f"AND newest >= toDateTime({{end:String}}, 'UTC') - {ALIVE_S} ORDER BY node",
+        end,
     )
-    if rows[0]["newest"] is None:
-        raise UsageError(f"the tables have no node event of {period} or later: take in the log first")
+    if silent:
+        names = ", ".join(str(row["node"]) for row in silent[:NODES_NAMED_MAX])
+        raise UsageError(
+            f"{len(silent)} nodes ({names}) were there at the end of {period}, and nothing is known of them since: "
+            "the log or the tables are behind. Close it when their events are in, or with --accept-silent"
+        )
+    late = store.rows(
+        f"SELECT partition, max(at) AS newest FROM {events} GROUP BY partition "
+        "HAVING newest < toDateTime({end:String}, 'UTC') ORDER BY partition",
+        end,
+    )
+    if late and not is_log_read:
+        raise UsageError(
+            f"partition {late[0]['partition']} of {TOPIC_NODES} is in the tables up to "
+            f"{late[0]['newest']:%Y-%m-%d %H:%M} UTC, which is before the end of {period}: "
+            "wait for `trainledger ingest`, or close with --accept-silent"
+        )
 
 
 def _positions(store: Store, schema: Schema) -> dict[str, dict[int, int]]:

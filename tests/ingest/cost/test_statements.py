@@ -136,6 +136,32 @@ def test_a_month_that_cannot_be_closed_yet_is_refused_with_what_to_do(tables: Fi
     assert [(r["old_cost"], r["new_cost"], r["cause"]) for r in found] == [(None, Decimal(2), "price")]
 
 
+def test_tables_that_are_behind_the_log_are_refused(tables: FilledTables) -> None:
+    two_months(tables)
+    now = datetime(2026, 12, 5, tzinfo=UTC)
+
+    def written(period: str, **more: Any) -> None:
+        accepts = {"accepts_silent": more.pop("accepts_silent", False)}
+        request = CloseRequest(period, **accepts)
+        write_statement(tables.store, tables.schema, request, now=now, statement_id=id_of(70), **more)
+
+    # Of November nothing later is known: fine where the log is read to its end, else the tables may be behind.
+    close(tables, "2026-10")
+    with pytest.raises(
+        UsageError, match=r"partition 0 of trainledger.nodes is in the tables up to 2026-11-01 11:00"
+    ):
+        written("2026-11", is_log_read=False)
+    end = at("2026-12-01")
+    alive(tables, end - 10 * 60 * S, end - 60 * S, node="node-3")
+    tables.take_in()
+    with pytest.raises(UsageError, match=r"1 nodes \(node-3\) were there at the end of 2026-11"):
+        written("2026-11")
+    written("2026-11", is_log_read=False, accepts_silent=True)
+    alive(tables, end, end, node="node-3")
+    tables.take_in()
+    written("2026-11", is_log_read=False)
+
+
 def test_rows_that_were_written_for_a_close_that_died_count_for_nothing(tables: FilledTables) -> None:
     two_months(tables)
     request = CloseRequest("2026-10")
