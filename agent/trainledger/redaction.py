@@ -11,7 +11,8 @@ __all__ = ["REDACTED", "clean_url", "has_secret_form", "is_secret_name", "redact
 
 REDACTED = "[redacted]"
 
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+# Patterns are compiled by `re` when they are first needed, and kept: an import of the SDK needs none of them.
+_WORD = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+"
 _SECRET_WORDS = frozenset(
     "secret secrets password passwd passphrase pwd credential credentials apikey authorization bearer cookie".split()
 )
@@ -32,7 +33,7 @@ _TOKEN_OWNERS = frozenset(
 )
 _TOKEN_FIELD_WORDS = frozenset("ids num count length max min pad eos bos unk sep cls mask per type".split())
 
-_VALUE_FORMS = re.compile(
+_VALUE_FORMS = (
     r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^\0]*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"
     # The letters they begin with first: it saves two thirds of the time on text without any.
     r"|\b(?=[ASdeghnprswxy])(?:(?:AKIA|ASIA)[0-9A-Z]{16}\b|AccountKey=[A-Za-z0-9+/]{32,128}={0,2}"
@@ -63,20 +64,18 @@ _MARKS_OF_SIGN = tuple(
 )
 # No form is shorter than this.
 _FORM_CHARACTERS_MIN = 16
-_URL_USER = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^\s/@'\"]{1,1024}@")
+_URL_USER = r"\b([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^\s/@'\"]{1,1024}@"
 # With a digit: `user:password@` in a comment is an example, `user:{password}@` a place for one.
-_URL_PASSWORD = re.compile(
+_URL_PASSWORD = (
     r"\b[A-Za-z][A-Za-z0-9+.-]{0,20}://[^\s/@'\":]{1,256}:(?=[^\s/@]{0,256}[0-9])[^\s/@'\"{}$<>%()*]{6,256}@"
 )
-_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{12,4096}")
+_BEARER = r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{12,4096}"
 # As it stands in a header that somebody copied: with a digit, which "basic authentication" has not.
-_BEARER_VALUE = re.compile(
-    r"(?i)\b(?:bearer|basic)\s+(?=[A-Za-z._~+/=-]{0,200}[0-9])[A-Za-z0-9._~+/=-]{20,4096}"
-)
+_BEARER_VALUE = r"(?i)\b(?:bearer|basic)\s+(?=[A-Za-z._~+/=-]{0,200}[0-9])[A-Za-z0-9._~+/=-]{20,4096}"
 _BEARER_MARKS = ("bearer", "basic")
 # Every name that `is_secret_name` takes for one has a whole word of these, or ends a pair with "key".
 _NAME_STEMS = "secret passw passphrase pwd credential key token authorization bearer cookie".split()
-_ASSIGNMENT = re.compile(
+_ASSIGNMENT = (
     # A name begins where none is before it and gives nothing back: each character is looked at once.
     r"""(?x)(?<![A-Za-z0-9_.-])(?P<name>[A-Za-z0-9_.-]++)(?P<sign>["']?\s{0,4}[=:]\s{0,4})
     (?P<value>"[^"\n]{1,4096}"|'[^'\n]{1,4096}'|[^\s"',;&)}\]]{1,4096})"""
@@ -85,7 +84,7 @@ _ASSIGNMENT = re.compile(
 
 def is_secret_name(name: str) -> bool:
     """Whether a value under this name is taken for a secret: `hf_token` and `DB_PASSWORD`, not `max_tokens`."""
-    words = [word.lower() for word in _WORD.findall(name[-256:])]
+    words = [word.lower() for word in re.findall(_WORD, name[-256:])]
     if any(word in _SECRET_WORDS for word in words):
         return True
     if any(pair in _SECRET_PAIRS for pair in zip(words, words[1:], strict=False)):
@@ -97,32 +96,32 @@ def is_secret_name(name: str) -> bool:
 
 def clean_url(url: str) -> str:
     """`url` without user name and password."""
-    return _URL_USER.sub(r"\1", url)
+    return re.sub(_URL_USER, r"\1", url)
 
 
 def has_secret_form(text: str) -> bool:
     """Whether something in `text` has the form of a token or key, or is an address or a header with one."""
     # Plain searches first, as in `redact`.
-    if _has_mark(text) and _VALUE_FORMS.search(text) is not None:
+    if _has_mark(text) and re.search(_VALUE_FORMS, text) is not None:
         return True
-    if "://" in text and _URL_PASSWORD.search(text) is not None:
+    if "://" in text and re.search(_URL_PASSWORD, text) is not None:
         return True
     lowered = text.lower()
-    return any(scheme in lowered for scheme in _BEARER_MARKS) and _BEARER_VALUE.search(text) is not None
+    return any(scheme in lowered for scheme in _BEARER_MARKS) and re.search(_BEARER_VALUE, text) is not None
 
 
 def redact(text: str) -> str:
     """`text` with secrets replaced by REDACTED; equal to `text` when there is none."""
     # Plain searches first, for what no match can do without: on text without secrets they take a tenth of the time.
     if len(text) >= _FORM_CHARACTERS_MIN and _has_mark(text):
-        text = _VALUE_FORMS.sub(REDACTED, text)
+        text = re.sub(_VALUE_FORMS, REDACTED, text)
     if "://" in text:
-        text = _URL_USER.sub(rf"\1{REDACTED}@", text)
+        text = re.sub(_URL_USER, rf"\1{REDACTED}@", text)
     lowered = text.lower()
     if any(scheme in lowered for scheme in _BEARER_MARKS):
-        text = _BEARER.sub(rf"\1 {REDACTED}", text)
+        text = re.sub(_BEARER, rf"\1 {REDACTED}", text)
     if any(stem in lowered for stem in _NAME_STEMS):
-        text = _ASSIGNMENT.sub(_redact_assignment, text)
+        text = re.sub(_ASSIGNMENT, _redact_assignment, text)
     return text
 
 

@@ -39,9 +39,9 @@ DEPTH_MAX = 32
 KEYS_A_CALL_MAX = 100_000
 TEXT_CHARACTERS_MAX = 40_000
 TEXT_BYTES_MAX = 64 << 10
-# An item of a JSON list takes at least two characters ("0,"), so no more can be seen in the text.
 # No form of a secret is shorter; most keys are.
 SECRET_CHARACTERS_MIN = 12
+# An item of a JSON list takes at least two characters ("0,"), so no more can be seen in the text.
 _LIST_ITEMS_MAX = TEXT_CHARACTERS_MAX // 2
 
 

@@ -1,5 +1,7 @@
 """Secrets by name and by form; plain words stay."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -144,10 +146,10 @@ PIECES = st.sampled_from([*PARTS, " ", "\n", '"', "A" * 20, "b1" * 20, "http://u
 
 @given(st.lists(PIECES, max_size=30).map("".join))
 def test_what_plain_searches_leave_out_is_what_no_pattern_matches(text: str) -> None:
-    expected = redaction._VALUE_FORMS.sub(REDACTED, text)
-    expected = redaction._URL_USER.sub(rf"\1{REDACTED}@", expected)
-    expected = redaction._BEARER.sub(rf"\1 {REDACTED}", expected)
-    assert redact(text) == redaction._ASSIGNMENT.sub(redaction._redact_assignment, expected)
+    expected = re.sub(redaction._VALUE_FORMS, REDACTED, text)
+    expected = re.sub(redaction._URL_USER, rf"\1{REDACTED}@", expected)
+    expected = re.sub(redaction._BEARER, rf"\1 {REDACTED}", expected)
+    assert redact(text) == re.sub(redaction._ASSIGNMENT, redaction._redact_assignment, expected)
 
 
 @given(st.lists(PIECES, max_size=8).map("".join))
