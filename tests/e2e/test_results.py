@@ -1,11 +1,13 @@
 """What people see of a run while it runs and after it, through the real commands and a live `up`."""
 
+import re
 import signal
 import subprocess
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
 from support.installation import BIN, Installation
@@ -208,3 +210,54 @@ def test_compare_says_what_changed_between_two_runs_in_code_parameters_and_resul
         and '+        run.log({"acc": 0.25 * step}, step=step)\n' in patch
     )
     assert node.command("compare", "first", "--code").returncode == 2
+
+
+SWEEP = """
+import sys, trainledger
+rate = float(sys.argv[1])
+with trainledger.init(project="sweep", name=f"rate-{rate}", group="rates", tags=["nightly"], config={"rate": rate}) as run:
+    run.define_metric("eval/acc", goal="max")
+    for step in range(5):
+        run.log({"eval": {"acc": rate * (4 - step)}}, step=step)
+    if rate > 2:
+        print("about to fail", flush=True)
+        raise RuntimeError("out of cards")
+"""
+
+
+def test_a_sweep_is_listed_best_first_and_its_failed_run_says_what_it_wrote_last(
+    node: Installation, tmp_path: Path
+) -> None:
+    script = str(node.write_script(SWEEP))
+    for rate, status in (("1", 0), ("2", 0), ("3", 1)):
+        assert node.command("run", "--", "python", script, rate).returncode == status
+    sort = ("--sort", "metric:eval/acc")
+    rows = node.json("ls", "--group", "rates", "--tag", "nightly", *sort)
+    assert [(row["name"], row["metric:eval/acc"]) for row in rows] == [
+        ("rate-3.0", 12.0), ("rate-2.0", 8.0), ("rate-1.0", 4.0),
+    ]  # fmt: skip
+    assert {row["run_group"] for row in rows} == {"rates"} and node.json("ls", "--tag", "none") == []
+    text = node.command("ls", "--group", "rates", *sort, "--state", "finished").stdout.splitlines()
+    assert text[0].endswith("eval/acc") and [line.split()[-1] for line in text[1:]] == ["8", "4"]
+    columns = (
+        "--columns",
+        "name,param:rate,metric:eval/acc,state",
+        "--sort",
+        "param:rate",
+        "--group",
+        "rates",
+    )
+    assert node.command("ls", *columns, "--csv").stdout.splitlines() == [
+        "name,param:rate,metric:eval/acc,state",
+        "rate-1.0,1.0,4.0,finished", "rate-2.0,2.0,8.0,finished", "rate-3.0,3.0,12.0,failed",
+    ]  # fmt: skip
+    assert node.command("ls", *columns, "--parquet", str(tmp_path / "runs.parquet")).returncode == 0
+    table = pyarrow.parquet.read_table(tmp_path / "runs.parquet")
+    assert table.column_names == ["name", "param:rate", "metric:eval/acc", "state"] and table.num_rows == 3
+    wrong = node.command("ls", "--columns", "nam")
+    assert wrong.returncode == 2 and "did you mean name?" in wrong.stderr
+
+    shown = node.command("show", "rate-3.0").stdout
+    assert "last lines" in shown and "about to fail" in shown and "RuntimeError: out of cards" in shown
+    assert re.search(r"eval/acc .* 12 at 0, after [0-9.]+ s \(max\)", shown)
+    assert "last lines" not in node.command("show", "rate-1.0").stdout

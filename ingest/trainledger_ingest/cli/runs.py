@@ -1,6 +1,6 @@
 """`ls` and `show`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,7 +10,7 @@ from ..reports.time_left import about_text
 from ..run_lookup import find_run
 from .opening import session, utc_now
 from .options import Csv, Json, Parquet
-from .output import check_one_form, print_json, print_rows, print_table, stderr_line, table_rows
+from .output import cell_text, check_one_form, print_json, print_rows, print_table, stderr_line, table_rows
 
 __all__ = ["register"]
 
@@ -29,10 +29,20 @@ def ls(
     project: Annotated[str | None, typer.Option(help="Only this project.")] = None,
     team: Annotated[str | None, typer.Option(help="Only this team.")] = None,
     state: Annotated[str | None, typer.Option(help="Only this state.")] = None,
+    group: Annotated[str | None, typer.Option(help="Only this group, as of a sweep.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only with this tag.")] = None,
     since: Annotated[
         str | None, typer.Option(help="Started since: 2026-11-01, 2026-11-01T10:00 or 7d.")
     ] = None,
-    sort: Annotated[str, typer.Option(help="Column of view runs; -column for descending.")] = "-started_at",
+    sort: Annotated[
+        str,
+        typer.Option(
+            help="Column of view runs, metric:KEY (the best first) or param:KEY; -column for descending."
+        ),
+    ] = "-started_at",
+    columns: Annotated[
+        str | None, typer.Option(help="Columns, as in name,state,param:lr,metric:eval/acc.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most this many.")] = 1000,
     as_json: Json = False,
     as_csv: Csv = False,
@@ -40,7 +50,9 @@ def ls(
 ) -> None:
     """List runs, newest first."""
     check_one_form(as_json=as_json, as_csv=as_csv, parquet=parquet)
-    choice = RunChoice(project, team, state, parse_since(since, now=utc_now()), sort, limit)
+    wanted = () if columns is None else tuple(name.strip() for name in columns.split(","))
+    since_at = parse_since(since, now=utc_now())
+    choice = RunChoice(project, team, state, since_at, sort, limit, group=group, tag=tag, columns=wanted)
     with session() as opened:
         table, more = list_runs(opened, choice)
     if more:
@@ -48,21 +60,29 @@ def ls(
         stderr_line(f"only the first {first}; --limit shows more")
     if as_json or as_csv or parquet is not None:
         print_rows(table, as_json=as_json, as_csv=as_csv, parquet=parquet)
-        return
-    if not table.num_rows:
+    elif not table.num_rows:
         stderr_line(
             "no run is like that; `trainledger ls` alone lists all"
-            if any((project, team, state, since))
+            if any((project, team, state, since, group, tag))
             else "no runs; `trainledger run -- CMD` or `import trainledger` in a script records one"
         )
-        return
-    listed = table_rows(table)
+    elif wanted:
+        print_rows(table)
+    else:
+        _print_list(table_rows(table), sort.removeprefix("-"))
+
+
+def _print_list(listed: list[dict[str, Any]], sort: str) -> None:
     columns, cells = list(_LS_COLUMNS), [ls_cells(row) for row in listed]
     if any(row["eta_s"] is not None for row in listed):
         place = columns.index("duration") + 1
         columns.insert(place, "left")
         for row, cell in zip(listed, cells, strict=True):
             cell.insert(place, "-" if row["eta_s"] is None else f"~{about_text(row['eta_s'])}")
+    if ":" in sort:
+        columns.append(sort.partition(":")[2])
+        for row, cell in zip(listed, cells, strict=True):
+            cell.append(cell_text(row[sort]))
     print_table(
         columns,
         cells,

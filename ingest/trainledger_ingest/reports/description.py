@@ -9,7 +9,9 @@ import pyarrow as pa
 from ..curves import CURVE_BUCKETS, sparkline
 from ..reproduce.run_facts import grade_of
 from ..session import Session
+from .best_results import best_moments, models_section
 from .inputs_outputs import inputs_outputs
+from .last_lines import last_lines
 from .listing import SELECTED_COLUMNS, money_text
 from .missing_cost import why_no_cost
 from .notebook import notebook_cells
@@ -43,7 +45,9 @@ def describe_run(session: Session, run_id: str) -> Picture:
     )[0]
     sections = [
         _traceback(row["state_reason"]),
-        _results(session, run_id),
+        last_lines(session, run_id, state=row["state"]),
+        _results(session, run_id, row["started_at"]),
+        models_section(session, run_id),
         _settings(session, run_id, view="summary", title="summary"),
         _settings(session, run_id, view="params", title="parameters"),
         writers_section(session, run_id),
@@ -101,7 +105,7 @@ def _traceback(text: str) -> Section:
     )
 
 
-def _results(session: Session, run_id: str) -> Section:
+def _results(session: Session, run_id: str, started_at: datetime | None) -> Section:
     rows = _rows(
         session,
         f"SELECT key, points, last, last_step, min, max, best, best_step, goal FROM {session.views}.metric_summary "
@@ -109,6 +113,7 @@ def _results(session: Session, run_id: str) -> Section:
         run_id,
     )
     curves = _curves(session, run_id)
+    moments = best_moments(session, run_id) if any(row["best"] is not None for row in rows) else {}
     cells = tuple(
         (
             shortened(row["key"]),
@@ -117,13 +122,20 @@ def _results(session: Session, run_id: str) -> Section:
             str(row["last_step"]),
             _number(row["min"]),
             _number(row["max"]),
-            "-" if row["best"] is None else f"{_number(row['best'])} at {row['best_step']} ({row['goal']})",
+            "-" if row["best"] is None else _best(row, started_at, moments.get(row["key"])),
             str(row["points"]),
         )
         for row in rows
     )
     names = ("metric", "course", "last", "step", "min", "max", "best", "points")
     return Section("results", names, cells, optional=("points", "min", "max"))
+
+
+def _best(row: dict[str, Any], started_at: datetime | None, at: datetime | None) -> str:
+    after = ""
+    if started_at is not None and at is not None and at >= started_at:
+        after = f", after {duration_text((at - started_at).total_seconds())}"
+    return f"{_number(row['best'])} at {row['best_step']}{after} ({row['goal']})"
 
 
 def _curves(session: Session, run_id: str) -> dict[str, str]:

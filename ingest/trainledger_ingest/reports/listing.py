@@ -1,6 +1,7 @@
 """Runs in a list."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -48,6 +49,7 @@ RUN_COLUMNS = (
     "payer_evidence",
     "grade",
     "tags",
+    "run_group",
 )
 # The columns of a run from `... AS r`, its id as text. Qualified, or the alias would stand for the id in WHERE.
 SELECTED_COLUMNS = ", ".join(
@@ -60,8 +62,10 @@ STATES = ("running", "finished", "failed", "killed", "crashed", "lost", "retract
 
 @dataclass(frozen=True, slots=True)
 class RunChoice:
-    """Which runs, in which order (a column of view runs, - before it for descending), how many at most.
+    """Which runs, in which order, how many at most, with which columns (default: those of view runs).
 
+    A column is one of view runs, `metric:KEY` (the best value where the metric has a goal, else the last) or
+    `param:KEY`. `sort` is a column, - before it for descending; by a metric with a goal the best run comes first.
     Raises UsageError for an unknown column or state."""
 
     project: str | None = None
@@ -70,11 +74,17 @@ class RunChoice:
     since: datetime | None = None
     sort: str = "-started_at"
     limit: int = 1000
+    group: str | None = None
+    tag: str | None = None
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        column = self.sort.removeprefix("-")
-        if column not in RUN_COLUMNS:
-            raise UsageError(f"cannot sort by {column!r}; {_known(column, RUN_COLUMNS, 'columns')}")
+        for column, verb in ((self.sort.removeprefix("-"), "sort by"), *((c, "show") for c in self.columns)):
+            if column not in RUN_COLUMNS and not _EXTRA.fullmatch(column):
+                raise UsageError(
+                    f"cannot {verb} {column!r}; {_known(column, RUN_COLUMNS, 'columns')}"
+                    + ("" if ":" in column else " (or metric:KEY, param:KEY)")
+                )
         if self.state is not None and self.state not in STATES:
             raise UsageError(f"no state {self.state!r}; {_known(self.state, STATES, 'states')}")
 
@@ -85,24 +95,74 @@ def parse_since(text: str | None, *, now: datetime) -> datetime | None:
 
 
 def list_runs(session: Session, choice: RunChoice) -> tuple[pa.Table, bool]:
-    """The chosen rows of view runs, and whether there are more than the limit."""
+    """The chosen rows and columns of view runs, and whether there are more than the limit."""
+    conditions, parameters = _conditions(choice)
+    sort = choice.sort.removeprefix("-")
+    shown = choice.columns or (*RUN_COLUMNS, *([sort] if sort not in RUN_COLUMNS else []))
+    extras = [column for column in dict.fromkeys((*shown, sort)) if column not in RUN_COLUMNS]
+    joins, selected = "", []
+    for place, column in enumerate(extras):
+        kind, _, key = column.partition(":")
+        parameters[f"key{place}"] = key
+        joins += (
+            f" LEFT ANY JOIN ({_EXTRA_QUERY[kind].format(views=session.views, place=place)}) AS x{place} "
+        )
+        joins += f"ON x{place}.run_id = r.run_id"
+    for column in shown:
+        if column in RUN_COLUMNS:
+            selected.append(
+                "toString(r.run_id) AS run_id" if column == "run_id" else f"r.{column} AS {column}"
+            )
+        else:
+            selected.append(f"x{extras.index(column)}.shown AS extra{extras.index(column)}")
+    direction = "DESC" if choice.sort.startswith("-") else "ASC"
+    order = [f"r.{sort}"]
+    if sort in extras:
+        order = [f"x{extras.index(sort)}.{name}" for name in ("place", "shown")]
+    table = session.query(
+        f"SELECT {', '.join(selected)} FROM (SELECT * FROM {session.views}.runs WHERE {' AND '.join(conditions)}) AS r"
+        f"{joins} ORDER BY {', '.join(f'{name} {direction} NULLS LAST' for name in order)}, r.run_id "
+        f"LIMIT {choice.limit + 1}",
+        parameters,
+    ).rename_columns(list(shown))
+    return table.slice(0, choice.limit), table.num_rows > choice.limit
+
+
+_EXTRA = re.compile(r"(metric|param):.+", re.DOTALL)
+# `place`: what is sorted by; NaN is nowhere, and of a metric with a goal the best is the first.
+_EXTRA_QUERY = {
+    "metric": (
+        "SELECT run_id, toNullable(if(goal IS NULL, last, best)) AS shown, "
+        "if(isNaN(shown), NULL, if(goal = 'max', -shown, shown)) AS place "
+        "FROM {views}.metric_summary WHERE key = {{key{place}:String}}"
+    ),
+    "param": (
+        "SELECT run_id, toNullable(value) AS shown, value_number AS place "
+        "FROM {views}.params WHERE key = {{key{place}:String}} AND is_current"
+    ),
+}
+
+
+def _conditions(choice: RunChoice) -> tuple[list[str], dict[str, object]]:
     wanted: dict[str, object] = {}
     conditions = ["1"]
-    for name in ("project", "team", "state"):
+    for name, column in (
+        ("project", "project"),
+        ("team", "team"),
+        ("state", "state"),
+        ("group", "run_group"),
+    ):
         value = getattr(choice, name)
         if value is not None:
-            conditions.append(f"{name} = {{{name}:String}}")
+            conditions.append(f"{column} = {{{name}:String}}")
             wanted[name] = value
+    if choice.tag is not None:
+        conditions.append("has(tags, {tag:String})")
+        wanted["tag"] = choice.tag
     if choice.since is not None:
         conditions.append("started_at >= toDateTime64({since:String}, 6, 'UTC')")
         wanted["since"] = choice.since.strftime("%Y-%m-%d %H:%M:%S.%f")
-    direction = "DESC" if choice.sort.startswith("-") else "ASC"
-    table = session.query(
-        f"SELECT {SELECTED_COLUMNS} FROM (SELECT * FROM {session.views}.runs WHERE {' AND '.join(conditions)}) AS r "
-        f"ORDER BY r.{choice.sort.removeprefix('-')} {direction} NULLS LAST, r.run_id LIMIT {choice.limit + 1}",
-        wanted,
-    )
-    return table.slice(0, choice.limit), table.num_rows > choice.limit
+    return conditions, wanted
 
 
 def _known(word: str, known: Sequence[str], what: str) -> str:

@@ -44,8 +44,16 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FilledTables]:
     for run, name, team, rate in runs:
         at = START_US + run * HOUR_US
         config = [number("rate", rate), {"key": "model", "value": "mlp", "number": None}]
-        tables.started(run, run + 10, at, name=name, team=team, project="vision", config=config)
+        group, tags = ("sweep" if name == "fast" else None), (["good", "new"] if name == "slow" else [])
+        tables.started(
+            run, run + 10, at, name=name, team=team, project="vision", config=config, group=group, tags=tags
+        )
         if name in ("fast", "slow"):
+            tables.event(
+                "metric_defined", at + S, run_id=fixed_id(run), writer_id=fixed_id(run + 10), at_us=at + S,
+                key="score", goal="max",
+            )  # fmt: skip
+            tables.logged(run, run + 10, (at + S, 1, 2.0 * run), (at + 2 * S, 2, 1.0), key="score")
             tables.event(
                 "summary_set", at + S, run_id=fixed_id(run), writer_id=fixed_id(run + 10), at_us=at + S,
                 changes=[number("accuracy", 0.9 + rate), {"key": "by", "value": "hand", "number": None}],
@@ -77,17 +85,54 @@ def test_runs_are_listed_newest_first_with_the_columns_of_the_view(tables: Fille
         (RunChoice(sort="name"), ["fast 1", "same 3", "same 4", "slow 2"]),
         (RunChoice(sort="-team"), ["fast 1", "slow 2", "same 3", "same 4"]),
         (RunChoice(sort="team", limit=1), ["same 3"]),
+        (RunChoice(group="sweep"), ["fast 1"]),
+        (RunChoice(tag="good"), ["slow 2"]),
+        (RunChoice(sort="metric:loss", limit=1), ["fast 1"]),
+        (RunChoice(sort="-metric:loss", limit=1), ["slow 2"]),
+        (RunChoice(sort="metric:score"), ["slow 2", "fast 1", "same 3", "same 4"]),
+        (RunChoice(sort="-metric:score", limit=2), ["fast 1", "slow 2"]),
+        (RunChoice(sort="param:rate", limit=1), ["slow 2"]),
+        (RunChoice(sort="param:model", team="red"), ["fast 1", "slow 2"]),
         (
             RunChoice(since=datetime.fromtimestamp(START_US / 1e6, UTC) + timedelta(hours=3)),
             ["same 4", "same 3"],
         ),
     ],
-    ids=["team", "state", "no project", "by name", "nothing last", "limit", "since"],
+    ids=[
+        "team",
+        "state",
+        "no project",
+        "by name",
+        "nothing last",
+        "limit",
+        "group",
+        "tag",
+        "by a metric",
+        "down a metric",
+        "best first",
+        "best last",
+        "by a number",
+        "by a text",
+        "since",
+    ],
 )
 def test_a_list_holds_the_runs_that_were_asked_for(
     tables: FilledTables, choice: RunChoice, expected: list[str]
 ) -> None:
     assert names(tables, choice) == expected
+
+
+def test_a_list_shows_the_columns_that_were_asked_for(tables: FilledTables) -> None:
+    choice = RunChoice(
+        columns=("name", "param:rate", "metric:loss", "metric:none"), sort="param:rate", limit=2
+    )
+    found, _ = list_runs(tables.session, choice)
+    assert found.to_pylist() == [
+        {"name": "slow", "param:rate": "0.01", "metric:loss": 1 / 1.99, "metric:none": None},
+        {"name": "fast", "param:rate": "0.1", "metric:loss": 1 / 10.9, "metric:none": None},
+    ]
+    found, _ = list_runs(tables.session, RunChoice(sort="metric:loss", limit=1))
+    assert found.column_names == [*RUN_COLUMNS, "metric:loss"]
 
 
 def test_a_cut_list_says_so(tables: FilledTables) -> None:
@@ -101,6 +146,7 @@ def test_a_cut_list_says_so(tables: FilledTables) -> None:
     [
         ({"sort": "start_at"}, "cannot sort by 'start_at'; did you mean started_at"),
         ({"sort": "-zzz"}, "cannot sort by 'zzz'; the columns are run_id, project"),
+        ({"sort": "metrics:loss"}, "cannot sort by 'metrics:loss'"),
         ({"state": "finish"}, "no state 'finish'; did you mean finished"),
         ({"state": "zzz"}, "no state 'zzz'; the states are running, finished"),
     ],
@@ -149,13 +195,15 @@ def test_an_unknown_run_is_not_found(tables: FilledTables, reference: str) -> No
 def test_compare_shows_differences_alone(tables: FilledTables) -> None:
     rows = compare_runs(tables.session, [id_of(1), id_of(2)])
     differing = {(row["what"], row["key"]): row for row in rows}
-    assert set(differing) == {("parameter", "rate"), ("summary", "accuracy"), ("result", "loss (last)")}
+    assert set(differing) == {
+        ("parameter", "rate"), ("summary", "accuracy"), ("result", "loss (last)"), ("result", "score (max)"),
+    }  # fmt: skip
     assert differing["summary", "accuracy"]["values"] == {id_of(1): 1.0, id_of(2): 0.91}
     assert differing["summary", "accuracy"]["difference_pct"] == {id_of(1): None, id_of(2): pytest.approx(-9)}
     assert differing["parameter", "rate"]["values"] == {id_of(1): 0.1, id_of(2): 0.01}
     assert set(differing["parameter", "rate"]["difference_pct"].values()) == {None}
     states = compare_runs(tables.session, [id_of(3), id_of(4)])
-    assert [(row["key"], list(row["values"].values())) for row in states] == [
+    assert [(row["key"], list(row["values"].values())) for row in states if row["what"] == "run"] == [
         ("state", ["finished", "failed"]), ("team", ["blue", "-"]),
     ]  # fmt: skip
 
@@ -175,13 +223,48 @@ def test_show_has_the_row_of_the_view_and_a_course_of_each_metric(tables: Filled
     picture = describe_run(tables.session, id_of(1))
     assert tuple(picture.row) == RUN_COLUMNS and picture.title == "fast"
     sections = {section.title: section for section in picture.sections}
-    loss, same = sections["results"].rows
+    loss, same, _ = sections["results"].rows
     assert loss[0] == "loss" and len(loss[1]) == CURVE_BUCKETS
     assert (loss[1][0], loss[1][-1]) == ("█", "▁") and list(loss[1]) == sorted(loss[1], reverse=True)
     assert same[1] == "▁" * CURVE_BUCKETS
     assert sections["parameters"].rows == (("model", "mlp"), ("rate", "0.1"))
     assert sections["summary"].rows == (("accuracy", "1.0"), ("by", "hand"))
     assert [row[4] for row in sections["processes"].rows] == ["finished"]
+
+
+def test_show_says_when_a_run_was_at_its_best_and_which_model_was_written_then(tables: FilledTables) -> None:
+    at = START_US + HOUR_US
+    for second, name in ((1.5, "early"), (3.0, "late")):
+        moment = at + int(second * S)
+        tables.event(
+            "artifact_logged", moment, run_id=fixed_id(1), writer_id=fixed_id(11), at_us=moment, kind="model",
+            name=name, artifact_id=fixed_id(int(second * 10)), stage=0, status="complete", uri=None,
+            digest=f"sha256:{name}", size_bytes=1, files=1, manifest_sha256=None, is_stored=True, new_bytes=1,
+            aliases=[], reasons=[],
+        )  # fmt: skip
+    tables.take_in()
+    sections = {section.title: section for section in describe_run(tables.session, id_of(1)).sections}
+    score = next(row for row in sections["results"].rows if row[0] == "score")
+    assert score[6] == "2 at 1, after 1.0 s (max)"
+    assert sections["models"].columns == ("model", "digest", "score then")
+    assert [(row[0].partition(":")[0], row[2]) for row in sections["models"].rows] == [
+        ("early", "2 at 1 (best)"), ("late", "1 at 2"),
+    ]  # fmt: skip
+    without_goal = {section.title for section in describe_run(tables.session, id_of(3)).sections}
+    assert "models" not in without_goal and "last lines" not in without_goal
+
+
+def test_show_of_a_failed_run_begins_with_its_last_lines(tables: FilledTables) -> None:
+    at = START_US + 4 * HOUR_US
+    tables.log_lines(4, 14, *((at + n * S, f"line {n}") for n in range(30)))
+    tables.log_lines(4, 14, (at + 30 * S, "RuntimeError: out of cards"), stream="stderr")
+    tables.take_in()
+    first, *_ = describe_run(tables.session, id_of(4)).sections
+    assert first.title == "last lines" and len(first.rows) == 12
+    assert first.rows[-2:] == (
+        ("02:13:49", "-", "stdout", "line 29"),
+        ("02:13:50", "-", "stderr", "RuntimeError: out of cards"),
+    )
 
 
 def test_a_sparkline_follows_the_values() -> None:

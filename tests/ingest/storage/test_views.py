@@ -24,6 +24,7 @@ VIEWS: dict[str, dict[str, str]] = {
         "nodes": "UInt32", "started_at": f"Nullable({AT})", "ended_at": f"Nullable({AT})", "last_seen_at": AT,
         "duration_s": MAYBE_NUMBER, "eta_s": MAYBE_NUMBER, "gpu_hours": MAYBE_NUMBER, "cost": MAYBE_MONEY,
         "currency": MAYBE_TEXT, "payer_evidence": MAYBE_TEXT, "grade": MAYBE_TEXT, "tags": "Array(String)",
+        "run_group": MAYBE_TEXT,
     },
     "run_writers": {
         "run_id": "UUID", "attempt": "UInt16", "writer_id": "UUID", "rank": "Nullable(UInt32)",

@@ -21,7 +21,8 @@ CREATE OR REPLACE VIEW {views}.runs (
   currency Nullable(String) COMMENT 'ISO 4217; NULL without a price',
   payer_evidence Nullable(String) COMMENT 'where the paying team is known from',
   grade Nullable(String) COMMENT 'how well it can be repeated, A to E; NULL if not judged',
-  tags Array(String) COMMENT 'tags'
+  tags Array(String) COMMENT 'tags',
+  run_group Nullable(String) COMMENT 'group given to init, as of a sweep'
 ) AS
 SELECT r.run_id AS run_id, r.project AS project, r.experiment AS experiment, r.name AS name, r.team AS team,
   r.user AS user,
@@ -37,7 +38,8 @@ SELECT r.run_id AS run_id, r.project AS project, r.experiment AS experiment, r.n
   dateDiff('millisecond', r.started_at, coalesce(r.ended_at, greatest(r.last_event_at, w.seen_at))) / 1000 AS duration_s,
   if(state = 'running', e.eta_s, NULL) AS eta_s, c.gpu_hours AS gpu_hours, c.cost AS cost, c.currency AS currency,
   coalesce(c.payer_evidence, if(r.team IS NULL, NULL, 'declared team')) AS payer_evidence,
-  if(p.is_same, r.grade_if_repeated, r.grade) AS grade, r.tags AS tags
+  if(p.is_same, r.grade_if_repeated, r.grade) AS grade, r.tags AS tags,
+  r.run_group AS run_group
 FROM (SELECT * FROM {generation}.run_states FINAL) AS r
 LEFT ANY JOIN (
   SELECT run_id, attempt, max(last_seen_at) AS seen_at,
