@@ -35,7 +35,7 @@ def test_the_page_of_the_views_is_current() -> None:
 def test_the_views_are_listed_with_what_a_row_is(sql: str) -> None:
     told = answer_about_views(sql)
     assert told is not None
-    assert {"view": "runs", "one row": "a run", "columns": 22} in told.to_pylist()
+    assert {"view": "runs", "one row": "a run", "columns": 23} in told.to_pylist()
     assert set(told["view"].to_pylist()) == public_view_names()
 
 
