@@ -69,6 +69,8 @@ class DeclaredData:
         polars or pyarrow are read at once, up to 256 MiB (some tenths of a second). Never raises.
         """
         told = {"kind": "dataset", "name": name, "version": version, "role": role}
+        if self._is_nothing(data, "use_dataset"):
+            return
         self._declare("dataset_used", data, told, (), {"include": include, "exclude": exclude})
 
     def log_artifact(
@@ -80,7 +82,8 @@ class DeclaredData:
         version, others the next: v1, v2 ... kind: model, dataset or file. aliases: names, e.g. ("best",), that mean
         this version from now on. The path may be written again, to a new file, as soon as this returns. Never raises.
         """
-        self._declare("artifact_logged", path, {"kind": kind, "name": name}, aliases)
+        if not self._is_nothing(path, "log_artifact"):
+            self._declare("artifact_logged", path, {"kind": kind, "name": name}, aliases)
 
     def use_artifact(self, reference: str, *, kind: str = "model", role: str | None = None) -> str | None:
         """Say that the run starts from an artifact: "resnet:production", "resnet:v3", or "resnet" for its newest.
@@ -89,11 +92,25 @@ class DeclaredData:
         can be asked (for at most 5 s) or the bytes are on another machine: the ledger then looks up what was meant,
         and `trainledger admin data get` writes it to a folder. Never raises.
         """
-        name, _, version = reference.partition(":") if isinstance(reference, str) else ("unnamed", "", "")
+        name, _, version = reference.partition(":") if isinstance(reference, str) else ("", "", "")
+        if not name:
+            self._notices.once(
+                "use_artifact of nothing",
+                'use_artifact names no artifact: nothing is recorded; give "name:version"',
+            )
+            return None
         told: dict[str, Any] = {"kind": kind, "name": name, "version": version or "latest", "role": role}
         path = self._look_up(told)
         self._declare("dataset_used", None, told, ())
         return path
+
+    def _is_nothing(self, data: Any, call: str) -> bool:
+        if data is not None and not (isinstance(data, str | bytes) and not data):
+            return False
+        self._notices.once(
+            f"{call} of nothing", f"{call} was given nothing: nothing is recorded; give a path"
+        )
+        return True
 
     def _look_up(self, told: dict[str, Any]) -> str | None:
         try:
@@ -148,23 +165,55 @@ class DeclaredData:
             "stage": 0,
             **{key: None if value is None else _text(value) for key, value in told.items()},
             "kind": kind,
-            "name": _text(told["name"] or _last_part(where or type(data).__name__)),
+            "name": self._name_of(told["name"] or _last_part(where or type(data).__name__)),
             "uri": None if where is None else _text(redact(where if is_path else _address(where))),
             "status": told.get("status", "declared"),
             "reasons": [],
             **{name: _patterns(patterns) for name, patterns in filters.items()},
         }
         if event == "artifact_logged":
-            names = [aliases] if isinstance(aliases, str) else list(aliases)
-            claim |= {"is_stored": False, "aliases": [_text(alias) for alias in names[:_ALIASES_MAX]]}
+            claim |= {"is_stored": False, "aliases": self._aliases_of(aliases)}
         if is_path and not os.path.exists(where or ""):
             claim |= {"status": "failed", "reasons": ["there is no such file or folder"]}
             self._notices.once(f"no {where}", f"{_call_of(event, told)}: there is no {claim['uri']}")
+        elif is_path and where is not None:
+            # Not at the top: most trainings name no data.
+            from .readable_files import why_not_read
+
+            if (why := why_not_read(where)) is not None:
+                claim |= {"status": "unmeasured", "reasons": [why]}
+                self._notices.once(f"not read {where}", f"{_call_of(event, told)}: {why}")
+            elif where.startswith(("/dev/", "/proc/")):
+                where = os.path.realpath(where)  # /dev/stdin is another file in another process
         elif where is None and data is not None:
             claim |= _described(data)
         self._claim(claim)
         if where is not None and claim["status"] == "declared":
             self._measure(journal, claim, where, is_path=is_path)
+
+    def _name_of(self, name: Any) -> str:
+        from trainledger_schemas.version_names import plain_name
+
+        told = _text(name)
+        if (plain := plain_name(told)) != told:
+            self._notices.once(
+                f"name {told}",
+                f"the name {told!r} has a colon, which begins a version: recorded as {plain!r}",
+            )
+        return plain
+
+    def _aliases_of(self, aliases: Any) -> list[str]:
+        from trainledger_schemas.version_names import is_alias
+
+        told = [aliases] if isinstance(aliases, str) else list(aliases or ())
+        for alias in told:
+            if not is_alias(alias):
+                shown = redact(_text(repr(alias))[:100])
+                self._notices.once(
+                    f"alias {shown}",
+                    f"alias {shown} is left out: it must be a text without : and /, and no version or latest",
+                )
+        return [_text(alias) for alias in told if is_alias(alias)][:_ALIASES_MAX]
 
     def _is_storing(self) -> bool:
         """Whether an artifact of this process is not stored yet."""

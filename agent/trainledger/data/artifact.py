@@ -13,6 +13,7 @@ from typing import Any
 from trainledger_schemas.blobs import FolderBlobs
 from trainledger_schemas.tree_manifest import walk_tree
 
+from ..readable_files import why_not_read
 from ..redaction import redact
 from .folder_scan import Scanner, hash_file
 from .request import DataRequest, Held
@@ -33,6 +34,8 @@ def store_artifact(request: DataRequest, *, blobs: FolderBlobs, started_ns: int)
     if request.path is None:
         return {"status": "unmeasured", "reasons": ["an address is recorded, its bytes are not kept"]}
     held = request.held
+    if held is None and (why := why_not_read(os.fspath(request.path))) is not None:
+        return {"status": "unmeasured", "reasons": [why]}
     source = held.folder / "x" if held else Path(os.path.realpath(request.path))
     keeper = _Keeper(blobs, held)
     return keeper.folder(source, started_ns=started_ns) if source.is_dir() else keeper.file(source)

@@ -9,6 +9,7 @@ partial and says so. One thread: for small files a second one is slower, for lar
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -243,9 +244,12 @@ def hash_file(
 ) -> FileScan:
     """Hash a file whose key was `key` before; once more if it has another one behind. Raises OSError.
 
+    Only a regular file is opened, and of one that gives more bytes than its size no more is read.
     `progress` is told the bytes of each block."""
     for is_last in (False, True):
         before = key_of(os.lstat(path)) if key is None or is_last else tuple(key)
+        if not stat.S_ISREG(before[-1]):
+            raise OSError(errno.EINVAL, "it is no regular file")
         sha256, after = _hash_once(path, progress)
         if before == after:
             return FileScan(FileKey(*after), sha256, is_stable=True)
@@ -255,13 +259,21 @@ def hash_file(
 def _hash_once(path: bytes, progress: Callable[[int], None]) -> tuple[str, tuple[int, ...]]:
     fd = os.open(path, _FLAGS)
     try:
+        opened = os.fstat(fd)
+        if not stat.S_ISREG(opened.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
         block = os.read(fd, BLOCK_BYTES)
         digest = hashlib.sha256(block)
         progress(len(block))
-        while len(block) and (block := os.read(fd, BLOCK_BYTES)):
+        read_bytes = len(block)
+        while len(block) and read_bytes <= opened.st_size and (block := os.read(fd, BLOCK_BYTES)):
             digest.update(block)
             progress(len(block))
-        return digest.hexdigest(), key_of(os.fstat(fd))
+            read_bytes += len(block)
+        after = key_of(os.fstat(fd))
+        if read_bytes > opened.st_size and after == key_of(opened):
+            raise OSError(errno.EFBIG, "it gives more bytes than its size says")
+        return digest.hexdigest(), after
     finally:
         os.close(fd)
 

@@ -11,6 +11,7 @@ from trainledger_schemas.blobs import FolderBlobs
 from trainledger_schemas.clock import Clock
 
 from ..placement import NETWORK, filesystem_type
+from ..readable_files import why_not_read
 from ..redaction import redact
 from .folder_scan import ALL, FolderScan, Scanner, hash_file
 from .git_reference import git_reference
@@ -39,6 +40,8 @@ def measure_dataset(
 
     `tell` is told now and then how far it is (see `hashing_progress`), in this thread. Raises OSError when the path
     itself cannot be read."""
+    if path is not None and (why := why_not_read(os.fspath(path))) is not None:
+        return {"status": "unmeasured", "reasons": [why]}
     reference = find_reference(path, where)
     if reference.system is None and path is not None:
         reference = git_reference(path, clock=clock) or reference
