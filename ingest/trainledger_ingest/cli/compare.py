@@ -132,6 +132,7 @@ def _print_rows(rows: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> None:
 
 
 def _cell(row: Mapping[str, Any], run_id: str) -> str:
-    percent = row["difference_pct"][run_id]
-    text = cell_text(row["values"][run_id])
+    percent, value = row["difference_pct"][run_id], row["values"][run_id]
+    is_size = row["what"] == "usage" and row["key"].endswith("_bytes") and value is not None
+    text = f"{value / 2**20:.0f} MiB" if is_size else cell_text(value)
     return text if percent is None else f"{text} ({percent:+.3g} %)"
