@@ -6,7 +6,7 @@
 
 A name that bears a mark is never written again, so a removal that comes late, by whoever it was begun, can only meet
 what nobody relies on. A writer first has the event that names the blob in the log, then asks for the mark, then for
-the object; whoever removes reads the log after the mark was set (`docs/adr/0009-garbage.md` has the proof).
+the object; whoever removes reads the log after the mark was set (`docs/adr/0008-garbage.md` has the proof).
 """
 
 import hashlib

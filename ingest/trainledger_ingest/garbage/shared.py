@@ -1,4 +1,4 @@
-"""Collection in a store that many machines share, beside writers and other collections: see docs/adr/0009.
+"""Collection in a store that many machines share, beside writers and other collections: see docs/adr/0008.
 
     1  read_marks            which names are condemned already
     2  (the caller)          the tables are up with the log, and say what is needed
