@@ -14,7 +14,7 @@
 | TRAINLEDGER_NODE_RANK | number >= 0 | from the launcher | the node's number in the launch |
 | TRAINLEDGER_SCOPE | text | the scheduler's job | what all ranks of a job share and no other job has: a JobSet's uid |
 | TRAINLEDGER_RESTART_COUNT | number >= 0 | from the scheduler | grows when the scheduler starts the job again |
-| TRAINLEDGER_MODE | on, disabled | on | `disabled` records nothing and creates nothing |
+| TRAINLEDGER_MODE | on, disabled | on | `disabled` (also off, 0, false, no, none) records nothing, creates nothing |
 | TRAINLEDGER_FINISH_WAIT_S | s, 0 to 3,600 | 0 | wait for the agent: for pods and spot nodes |
 | TRAINLEDGER_ALLOW_NETWORK_DISK | 0, 1 | 0 | a stalled file server would stall training |
 | TRAINLEDGER_CAPTURE | on, off | on | whether `init` captures code and environment |
@@ -123,7 +123,7 @@ class Settings(NamedTuple):
             run_id=reader.text("RUN_ID"),
             parent=reader.text("PARENT"),
             wrapped=reader.switch("WRAPPED", default=False),
-            mode=reader.choice("MODE", ("on", "disabled")),
+            mode=reader.mode(),
             finish_wait_s=reader.number("FINISH_WAIT_S", 0.0, FINISH_WAIT_S_MAX) or 0.0,
             allow_network_disk=reader.switch("ALLOW_NETWORK_DISK", default=False),
             capture=reader.switch("CAPTURE", default=True),
@@ -208,6 +208,12 @@ class _Reader:
             )
             return choices[0]
         return text
+
+    def mode(self) -> str:
+        text = (self.text("MODE") or "on").lower()
+        if text in _TRUE:
+            return "on"
+        return "disabled" if text in _FALSE or text == "none" else self.choice("MODE", ("on", "disabled"))
 
     def number(self, name: str, low: float, high: float) -> float | None:
         text = self.text(name)

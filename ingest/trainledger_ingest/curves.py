@@ -15,9 +15,12 @@ def sparkline(values: Sequence[float | None]) -> str:
     if not finite:
         return ""
     low, high = min(finite), max(finite)
-    span = (high - low) or 1.0
+    # The difference of two finite numbers may be infinite; that of their halves is not.
+    scale = 1.0 if math.isfinite(high - low) else 0.5
+    floor = low * scale
+    span = (high * scale - floor) or 1.0
     return "".join(
-        _BARS[min(int((v - low) / span * len(_BARS)), len(_BARS) - 1)]
+        _BARS[min(int((v * scale - floor) / span * len(_BARS)), len(_BARS) - 1)]
         if v is not None and math.isfinite(v)
         else " "
         for v in values

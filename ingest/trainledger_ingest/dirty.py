@@ -15,13 +15,13 @@ Steps = tuple[int, int]
 class Dirty:
     """Run ids (UUID text), (node id, start of the hour in microseconds), whether a price was set, a month closed.
 
-    `steps`: how far each run was, by (run id, number of the stretch of SAMPLE_US since 1970)."""
+    `steps`: how far each process was, by (run id, writer id, number of the stretch of SAMPLE_US since 1970)."""
 
     run_ids: set[str] = field(default_factory=set)
     node_hours: set[tuple[str, int]] = field(default_factory=set)
     prices: bool = False
     periods: bool = False
-    steps: dict[tuple[str, int], Steps] = field(default_factory=dict)
+    steps: dict[tuple[str, str, int], Steps] = field(default_factory=dict)
 
     def merge(self, others: Iterable["Dirty"]) -> None:
         """Add what others touched."""
@@ -30,12 +30,12 @@ class Dirty:
             self.node_hours |= other.node_hours
             self.prices = self.prices or other.prices
             self.periods = self.periods or other.periods
-            for (run_id, _), (step, at_us) in other.steps.items():
-                self.reach(run_id, step, at_us)
+            for (run_id, writer_id, _), (step, at_us) in other.steps.items():
+                self.reach(run_id, writer_id, step, at_us)
 
-    def reach(self, run_id: str, step: int, at_us: int) -> None:
-        """A run has logged this step."""
-        place = (run_id, at_us // SAMPLE_US)
+    def reach(self, run_id: str, writer_id: str, step: int, at_us: int) -> None:
+        """A process of a run has logged this step."""
+        place = (run_id, writer_id, at_us // SAMPLE_US)
         known = self.steps.get(place)
         if known is None or (step, at_us) > known:
             self.steps[place] = (step, at_us)

@@ -185,11 +185,11 @@ def dirty_of(batch: Sequence[Admitted]) -> Dirty:
 
 def _note_steps(dirty: Dirty, metrics: DecodedMetrics) -> None:
     # The first and the last row of a block are enough: a block is a second's worth, or a few thousand points.
-    run_id = id_text(metrics.run_id)
+    run_id, writer_id = id_text(metrics.run_id), id_text(metrics.writer_id)
     for block in metrics.blocks:
         if len(block.step):
             for row in (0, -1):
-                dirty.reach(run_id, int(block.step[row]), clip_us(int(block.wall_us[row])))
+                dirty.reach(run_id, writer_id, int(block.step[row]), clip_us(int(block.wall_us[row])))
 
 
 def json_body(record: Mapping[str, Any], **extra: object) -> str:

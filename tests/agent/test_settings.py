@@ -37,6 +37,8 @@ def test_defaults() -> None:
         ("DIR", "~no-such-user/x", "dir", Path.cwd() / "~no-such-user/x"),
         ("TAGS", " a, ,b ", "tags", ("a", "b")),
         ("MODE", "Disabled", "mode", "disabled"),
+        *(("MODE", off, "mode", "disabled") for off in ("off", "OFF", "0", "false", "no", "none")),
+        ("MODE", "1", "mode", "on"),
         ("FINISH_WAIT_S", "2.5", "finish_wait_s", 2.5),
         ("BUDGET_MIB", "7", "budget_mib", 7),
         ("CAPTURE", "off", "capture", False),

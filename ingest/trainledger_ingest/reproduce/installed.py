@@ -17,6 +17,7 @@ from trainledger_schemas.package_content import content_id
 __all__ = ["NOT_COMPARED", "Installed", "compare_installed", "interpreter_of", "read_installed"]
 
 _CONFIGURED_VERSION = re.compile(r"(?m)^version(?:_info)?\s*=\s*(\d+(?:\.\d+)*)")
+_SEES_SYSTEM = re.compile(r"(?mi)^include-system-site-packages\s*=\s*true\s*$")
 # What looks on decides no result, and an installer is another in every environment.
 NOT_COMPARED = frozenset({"trainledger", "pip"})
 
@@ -46,16 +47,19 @@ def read_installed(interpreter: str | None) -> Installed | None:
     """What an interpreter has, if it is this process's own or that of a virtual environment; None for others."""
     if interpreter is None:
         return None
-    if os.path.abspath(interpreter) == os.path.abspath(sys.executable):
+    folder = Path(interpreter).absolute().parent.parent
+    if _is_own(interpreter, folder):
         name = {"cpython": "CPython", "pypy": "PyPy"}.get(sys.implementation.name, sys.implementation.name)
         return _read(f"{sys.version.split()[0]} {name}", sys.path)
-    folder = Path(interpreter).absolute().parent.parent
     try:
-        configured = _CONFIGURED_VERSION.search((folder / "pyvenv.cfg").read_text(encoding="utf-8"))
+        configuration = (folder / "pyvenv.cfg").read_text(encoding="utf-8")
     except (OSError, ValueError):
         return None
-    places = [str(place) for place in sorted(folder.glob("lib/*/site-packages"))]
-    return _read(configured[1] if configured else None, places)
+    if _SEES_SYSTEM.search(configuration):
+        # Where the packages of the interpreter below lie, only that one knows: they are compared after the run.
+        return None
+    configured = _CONFIGURED_VERSION.search(configuration)
+    return _read(configured[1] if configured else None, list(_places(folder)))
 
 
 def compare_installed(provenance: Mapping[str, Any], installed: Installed) -> Iterator[str]:
@@ -74,6 +78,32 @@ def compare_installed(provenance: Mapping[str, Any], installed: Installed) -> It
 
 def _is_version(now: str, then: str) -> bool:
     return now == then or now.split()[0] == then.split()[0]
+
+
+def _is_own(interpreter: str, folder: Path) -> bool:
+    """Whether it sees what this process sees: the same program, of the same environment by whatever name."""
+    if os.path.realpath(interpreter) != os.path.realpath(sys.executable):
+        return False
+    if sys.prefix != sys.base_prefix:
+        return os.path.realpath(folder) == os.path.realpath(sys.prefix)
+    return not (folder / "pyvenv.cfg").exists()
+
+
+def _places(folder: Path) -> Iterator[str]:
+    """Where a virtual environment has packages: its own folder, and the folders that its .pth files add."""
+    for site in sorted(folder.glob("lib/*/site-packages")):
+        yield str(site)
+        for file in sorted(site.glob("*.pth")):
+            try:
+                lines = file.read_text(encoding="utf-8").splitlines()
+            except (OSError, ValueError):
+                continue
+            for line in lines:
+                # A line of code would have to be run to know what it adds.
+                if line.strip() and not line.startswith(("#", "import ", "import\t")):
+                    place = os.path.join(site, line.rstrip())
+                    if os.path.exists(place):
+                        yield place
 
 
 def _read(python: str | None, places: Sequence[str]) -> Installed:

@@ -269,6 +269,7 @@ def test_show_of_a_failed_run_begins_with_its_last_lines(tables: FilledTables) -
 
 def test_a_sparkline_follows_the_values() -> None:
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
+    assert sparkline([-1e308, 0.0, 1e308]) == "▁▅█"
     assert sparkline([1.0, None, float("nan"), float("inf"), 2.0]) == "▁   █"
     assert sparkline([]) == "" and sparkline([float("nan")]) == "" and sparkline([5.0]) == "▁"
 

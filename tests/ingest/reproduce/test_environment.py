@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,27 @@ def test_what_is_here_is_compared_without_starting_it(tmp_path: Path) -> None:
     then = {"python": "3.9.1 CPython", "packages": {"a": "1", "b": "1", "c": "1"}, "package_ids": {"c": "x"}}
     now = Installed("3.11.2 CPython", {"a": "1", "b": "2", "c": "1", "d": "1"}, {"c": "y"})
     assert [line.split(" ")[1] for line in compare_installed(then, now)] == ["3.9.1", "b:", "c:", "d:"]
+
+
+def test_an_environment_is_known_by_any_name_of_its_program_and_with_the_folders_of_its_pth_files(
+    tmp_path: Path,
+) -> None:
+    here = read_installed(sys.executable)
+    for name in ("python", "python3"):
+        assert read_installed(str(Path(sys.prefix) / "bin" / name)) == here
+    venv.create(tmp_path / "env", symlinks=True, with_pip=False)
+    program = str(tmp_path / "env" / "bin" / "python")
+    shared = tmp_path / "shared" / "thing-1.5.dist-info"
+    shared.mkdir(parents=True)
+    (shared / "METADATA").write_text("Metadata-Version: 2.1\nName: thing\nVersion: 1.5\n")
+    (site,) = (tmp_path / "env").glob("lib/*/site-packages")
+    (site / "shared.pth").write_text(f"# more\nimport sys\n{shared.parent}\n/not/there\n")
+    found = read_installed(program)
+    assert found is not None and found.versions == {"thing": "1.5"}
+    # Packages of the system are not guessed: a wrong guess reads as a hundred differences.
+    settings = tmp_path / "env" / "pyvenv.cfg"
+    settings.write_text(settings.read_text().replace("packages = false", "packages = true"))
+    assert read_installed(program) is None
 
 
 def test_a_command_runs_with_the_programs_of_the_new_environment(tmp_path: Path) -> None:

@@ -163,12 +163,25 @@ def test_no_time_is_told_when_steps_stay_away_or_pass_the_end_or_the_run_is_over
     assert row["eta_s"] is None
 
 
+def test_the_time_left_is_that_of_the_slowest_rank_that_logs(tables: FilledTables) -> None:
+    start = begin(tables, 60, total_steps=4000)
+    for rank in (1, 2):
+        tables.started(60, 160 + rank, start, joined="rank", rank=rank, world_size=3)
+    # Rank 0 makes one step a second, rank 1 half of that, rank 2 logged only in the beginning.
+    tables.logged(60, 160, *one_a_second(start, 1000))
+    tables.logged(60, 161, *((start + s * S, s // 2, 0.5) for s in range(0, 1001, 10)))
+    tables.logged(60, 162, *((start + s * S, s // 10, 0.5) for s in range(0, 101, 10)))
+    row = progress(tables, 60)
+    assert (row["step"], row["steps_per_s"]) == (500, pytest.approx(0.5))
+    assert row["eta_s"] == pytest.approx(7000, abs=60)
+
+
 def test_a_run_is_sampled_once_in_ten_seconds(tables: FilledTables) -> None:
     begin(tables, 50)
     samples = ProgressSamples(tables.store, tables.schema.generation)
-    run, at = id_text(fixed_id(50)), now_us() // (10 * S) * 10 * S
+    run, writer, at = id_text(fixed_id(50)), id_text(fixed_id(150)), now_us() // (10 * S) * 10 * S
     for after_s, step in ((0, 1), (4, 2), (9, 3), (10, 4), (12, 5), (3, 6), (31, 7)):
-        samples.add({(run, (at + after_s * S) // (10 * S)): (step, at + after_s * S)})
+        samples.add({(run, writer, (at + after_s * S) // (10 * S)): (step, at + after_s * S)})
     found = tables.store.rows(
         f"SELECT step FROM {tables.schema.generation}.progress_samples WHERE run_id = '{id_of(50)}' ORDER BY at"
     )

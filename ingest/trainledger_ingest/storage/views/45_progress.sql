@@ -47,46 +47,49 @@ LEFT ANY JOIN (
   ) GROUP BY run_id
 ) AS e ON e.run_id = c.run_id;
 
--- The rate is that from the sample which is a quarter of the attempt's time old (a minute to six hours) to the newest
+-- The rate is that from the sample which is a quarter of the process's time old (a minute to six hours) to the newest
 -- one: long enough to hold evaluations and checkpoints, short enough to forget the start. Steps may come out of order
--- (an evaluation logged by epoch): the furthest of all counts.
+-- (an evaluation logged by epoch): the furthest of all counts. A run is as far as the rank with the longest to go; a
+-- rank that is silent for as long as its rate looks back has no estimate, and does not count beside those that have.
 -- One row: a run that is running and has logged steps.
 CREATE OR REPLACE VIEW {views}.run_progress (
   run_id UUID COMMENT 'the run',
-  step Int64 COMMENT 'furthest step of the newest attempt, at most ten seconds old',
+  step Int64 COMMENT 'furthest step of the rank, in the newest attempt, that eta_s is of; of the furthest rank while that is NULL; at most ten seconds old',
   at DateTime64(6, 'UTC') COMMENT 'when it was logged, UTC',
-  steps_per_s Nullable(Float64) COMMENT 'steps in one of the last seconds, on average; NULL until it is measured',
+  steps_per_s Nullable(Float64) COMMENT 'steps of that rank in one of the last seconds, on average; NULL until it is measured',
   total_steps Nullable(Float64) COMMENT 'steps in all, as far as parameters or summary tell; NULL if unknown',
   total_from Nullable(String) COMMENT 'the parameters, keys of the summary and metrics that tell it',
-  eta_s Nullable(Float64) COMMENT 'estimated seconds to completion; NULL if unknown, or no step came for long'
+  eta_s Nullable(Float64) COMMENT 'estimated seconds until the slowest rank of the newest attempt is done; ranks that have logged no step for long do not count; NULL if unknown, or no rank logs'
 ) AS
-SELECT p.run_id AS run_id, p.newest.1 AS step, p.newest.2 AS at,
-  if(p.span_s > 0 AND p.newest.1 > p.old.1, (p.newest.1 - p.old.1) / p.span_s, NULL) AS steps_per_s,
-  t.total_steps AS total_steps, t.told_by AS total_from,
-  -- `greatest` passes over NULL.
-  if(isNull(steps_per_s) OR isNull(t.total_steps) OR t.total_steps < p.newest.1 OR p.silent_s > greatest(300, p.window_s),
-    NULL, greatest(0, (t.total_steps - p.newest.1) / steps_per_s - p.silent_s)) AS eta_s
+SELECT run_id, slowest.1 AS step, slowest.2 AS at, slowest.3 AS steps_per_s, total_steps, total_from, slowest.4 AS eta_s
 FROM (
-  SELECT run_id, max(tuple(step, at)) AS newest,
-    least(greatest(dateDiff('millisecond', min(at), max(at)) / 4000, 60), 21600) AS window_s,
-    arrayFilter(sample -> sample.2 <= max(at) - toIntervalMillisecond(toInt64(window_s * 1000)), groupArray(tuple(step, at))) AS older,
-    if(empty(older), argMin(tuple(step, at), at), arrayReduce('max', older)) AS old,
-    dateDiff('microsecond', old.2, newest.2) / 1e6 AS span_s,
-    greatest(0, dateDiff('millisecond', max(at), now64(6, 'UTC')) / 1000) AS silent_s
+  SELECT run_id, any(total) AS total_steps, any(told_by) AS total_from,
+    argMax(tuple(step, at, rate, left_s), tuple(isNotNull(left_s), ifNull(left_s, 0), step, at)) AS slowest
   FROM (
-    SELECT s.run_id AS run_id, s.step AS step, s.at AS at
+    SELECT p.run_id AS run_id, p.newest.1 AS step, p.newest.2 AS at, t.total_steps AS total, t.told_by AS told_by,
+      if(p.span_s > 0 AND p.newest.1 > p.old.1, (p.newest.1 - p.old.1) / p.span_s, NULL) AS rate,
+      -- `greatest` passes over NULL.
+      if(isNull(rate) OR isNull(total) OR total < p.newest.1 OR p.silent_s > greatest(300, p.window_s),
+        NULL, greatest(0, (total - p.newest.1) / rate - p.silent_s)) AS left_s
     FROM (
-      SELECT run_id, step, at FROM {generation}.progress_samples
-      WHERE run_id IN (SELECT run_id FROM {generation}.run_states FINAL WHERE state = 'running')
-    ) AS s
-    INNER JOIN (
-      SELECT run_id, argMax(begin, attempt) AS begin_at FROM (
-        SELECT run_id, attempt, min(started_at) AS begin FROM {generation}.writer_states FINAL
-        WHERE run_id IN (SELECT run_id FROM {generation}.run_states FINAL WHERE state = 'running')
-        GROUP BY run_id, attempt
-      ) GROUP BY run_id
-    ) AS a ON a.run_id = s.run_id
-    WHERE a.begin_at IS NULL OR s.at >= a.begin_at
+      SELECT run_id, writer_id, max(tuple(step, at)) AS newest,
+        least(greatest(dateDiff('millisecond', min(at), max(at)) / 4000, 60), 21600) AS window_s,
+        arrayFilter(sample -> sample.2 <= max(at) - toIntervalMillisecond(toInt64(window_s * 1000)), groupArray(tuple(step, at))) AS older,
+        if(empty(older), argMin(tuple(step, at), at), arrayReduce('max', older)) AS old,
+        dateDiff('microsecond', old.2, newest.2) / 1e6 AS span_s,
+        greatest(0, dateDiff('millisecond', max(at), now64(6, 'UTC')) / 1000) AS silent_s
+      FROM {generation}.progress_samples
+      WHERE (run_id, writer_id) IN (
+        SELECT run_id, arrayJoin(arrayFilter((writer, attempt) -> attempt = arrayMax(attempts), writers, attempts))
+        FROM (
+          SELECT run_id, groupArray(writer_id) AS writers, groupArray(attempt) AS attempts
+          FROM {generation}.writer_states FINAL
+          WHERE run_id IN (SELECT run_id FROM {generation}.run_states FINAL WHERE state = 'running')
+          GROUP BY run_id
+        )
+      )
+      GROUP BY run_id, writer_id
+    ) AS p
+    LEFT ANY JOIN {generation}.step_totals AS t ON t.run_id = p.run_id
   ) GROUP BY run_id
-) AS p
-LEFT ANY JOIN {generation}.step_totals AS t ON t.run_id = p.run_id;
+);
