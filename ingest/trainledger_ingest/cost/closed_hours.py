@@ -133,7 +133,13 @@ class ClosedHours:
             LEFT ANY JOIN (SELECT toString(node_id) AS node_id, hour, version, closes, notEmpty(deltas) AS is_moved
               FROM {self._generation}.closed_hours FINAL) AS d ON d.node_id = h.node_id AND d.hour = h.hour
             WHERE h.version != s.revision
-              AND (d.version != h.version OR (d.is_moved AND d.closes != {{n:UInt32}}))""",
+              AND (d.version != h.version OR (d.is_moved AND d.closes != {{n:UInt32}}))
+            UNION DISTINCT
+            -- Booked, and nobody is there any more: dealt again, such an hour is a row of nothing.
+            SELECT toString(node_id) AS node_id, toUnixTimestamp(usage_hour) AS hour
+            FROM {self._generation}.statement_hours WHERE statement_id IN ({_ids(closing)})
+              AND (toString(node_id), usage_hour) NOT IN
+                (SELECT toString(node_id), hour FROM {self._generation}.node_hours)""",
             {"n": closing.closes},
         )
         return {(str(row["node_id"]), int(str(row["hour"])) * 1_000_000) for row in rows}

@@ -154,7 +154,8 @@ def _presence_ranges(
     """The time between each new node event and its neighbours."""
     ranges: list[Interval] = []
     chains = _boots(events)
-    if policy.presence.mode is PresenceMode.OWNED:
+    is_owned = policy.presence.mode is PresenceMode.OWNED
+    if is_owned:
         chains.append([event for event in events if isinstance(event, NodePresent)])
     for group in chains:
         for index, event in enumerate(group):
@@ -167,7 +168,8 @@ def _presence_ranges(
                     earlier = min(event, other, key=lambda item: item.boot_us)
                     passed_us = abs(event.boot_us - other.boot_us)
                     ranges.append(Interval(earlier.wall_us, earlier.wall_us + passed_us))
-            if index == 0:
+            # An owned node begins once, with the last chain, however often it boots.
+            if index == 0 and (not is_owned or group is chains[-1]):
                 ranges.append(Interval(_begin(event, policy), event.wall_us))
     return ranges
 

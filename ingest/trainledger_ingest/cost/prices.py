@@ -99,6 +99,17 @@ class PriceBook:
         price = self.price_for(node_id, hour_us)
         return price.policy if price else DEFAULT_POLICY
 
+    def policies_of(self, node_id: str) -> list[CostPolicy]:
+        """Each policy that a node's prices can bring, and the defaults, with which every node begins.
+
+        A price that was set anew for the same hour of its pattern brings nothing any more."""
+        found = [DEFAULT_POLICY]
+        for pattern, prices in self._by_pattern.items():
+            if matches(node_id, pattern):
+                newest = {placed.price.from_hour_us: placed.price.policy for placed in prices}
+                found += newest.values()
+        return list(dict.fromkeys(found))
+
 
 def nano_rate(text: str) -> int:
     """A rate an hour as decimal text in 10^-9 units; raises UsageError for anything but 0 to 1,000,000."""

@@ -197,16 +197,13 @@ def _check_time_and_order(store: Store, schema: Schema, period: str, behind: dat
     }
     if period in closed:
         raise UsageError(f"{period} is closed already; `trainledger admin period ls` shows when and by whom")
-    if closed and period < max(closed):
-        raise UsageError(
-            f"{period} lies before {max(closed)}, which is closed: what is learned of it is booked in the open month"
-        )
     rows = store.rows(
         f"SELECT DISTINCT formatDateTime(hour, '%Y-%m', 'UTC') AS period FROM {schema.generation}.node_hours FINAL "
         "WHERE presence_us > 0 ORDER BY period"
     )
     before = [str(row["period"]) for row in rows if str(row["period"]) < period]
-    missing = [month for month in before if month not in closed and month > max(closed, default="")]
+    # A month that was empty when a later one was closed has no books: what is learned of it is closed like any other.
+    missing = [month for month in before if month not in closed]
     if missing:
         raise UsageError(f"months are closed in their order: close {missing[0]} first")
 

@@ -124,9 +124,15 @@ class CostTables:
         attempts: dict[str, int],
     ) -> DealtNode:
         facts = self._read(node_id, min(hours), max(hours) + HOUR_US, attempts)
-        policy = book.policy_for(node_id, max(hours))
         fresh: list[NodeEvent] = [event for event in facts.events if hour_of(event.wall_us) in hours]
-        touched = set(hours) | hours_touched(fresh, known=facts.events, policy=policy)
+        touched = set(hours)
+        # An event reaches into hours of other rules than its own, so every rule that ever holds is asked; each hour
+        # is dealt under its own below, and those without presence fall away.
+        for policy in book.policies_of(node_id):
+            touched |= hours_touched(fresh, known=facts.events, policy=policy)
+        if min(touched) < min(hours) - HOUR_US or max(touched) > max(hours) + HOUR_US:
+            # Beyond what was read with a margin: nothing of those hours may be dealt from half of its events.
+            facts = self._read(node_id, min(touched), max(touched) + HOUR_US, attempts)
         dealt = []
         for hour_us in sorted(touched):
             hour_policy = book.policy_for(node_id, hour_us)

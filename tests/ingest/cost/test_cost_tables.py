@@ -307,3 +307,59 @@ def test_a_million_node_hours_are_summed_by_the_engine_as_by_integers(tables: Fi
 
 def _money(nano: int) -> Decimal:
     return Decimal(nano).scaleb(-9)
+
+
+DAY_US = 24 * HOUR_US
+ARRIVALS = {
+    "prices last": ("first boot", "second boot", "owned", "plain"),
+    "prices first": ("plain", "owned", "first boot", "second boot"),
+    "late boot": ("owned", "second boot", "plain", "first boot"),
+}
+
+
+def arrive(tables: FilledTables, what: str) -> None:
+    """A node owned from five days before it is first seen until it is rented from the day after; it boots twice."""
+    now_us = HOUR + 5 * DAY_US
+    if what == "owned":
+        tables.price(1, now_us, nano=10**10, presence="owned", owned_from_us=HOUR)
+    elif what == "plain":
+        tables.price(2, now_us + 1, nano=13 * 10**9, from_hour_us=now_us + DAY_US)
+    else:
+        begin_us = now_us + (what == "second boot") * (DAY_US + HOUR_US // 2)
+        boot = {"boot_id": uuid5(SPACE, what).bytes, "boot_us": S}
+        for at_us in (begin_us, begin_us + HOUR_US):
+            tables.event(
+                "node_present", at_us, clocks=boot | {"boot_us": S + at_us - begin_us}, at_us=at_us, host="h",
+                cores=4, memory_bytes=1, agent_version="t", leaving=False, busy_us=None, writers=[],
+            )  # fmt: skip
+
+
+def bills_by_hour(tables: FilledTables) -> list[dict[str, Any]]:
+    return tables.rows(
+        "node_hour_bills",
+        columns="usage_hour, present_s, observed_s, bill",
+        rest="WHERE present_s > 0 ORDER BY usage_hour",
+    )
+
+
+@pytest.mark.parametrize("order", ARRIVALS)
+@pytest.mark.parametrize("is_live", [True, False], ids=["live", "replayed"])
+def test_each_hour_is_dealt_under_the_rule_of_that_hour_whatever_comes_first(
+    tables: FilledTables, order: str, is_live: bool
+) -> None:
+    for what in ARRIVALS[order]:
+        arrive(tables, what)
+        if is_live:
+            tables.take_in()
+    tables.take_in()
+    found = bills_by_hour(tables)
+    # Owned for six days, all of which count, then there for the hour between its events.
+    assert sum(row["present_s"] for row in found) == 6 * 86_400 + 3600
+    assert sum(row["bill"] for row in found) == 6 * 24 * 10 + 13
+    if is_live:
+        # As a rebuild does it: every hour with an event, in one refresh after all prices.
+        for table in ("node_hours", "node_hour_prices"):
+            tables.store.command(f"TRUNCATE TABLE {tables.schema.tables.name(table)}")
+        tables.derivation.catch_up()
+        assert bills_by_hour(tables) == found
+    bills_add_up(tables)

@@ -364,3 +364,49 @@ def node_events(tables: FilledTables, node: str) -> list[NodeEvent]:
         {"n": node},
     ).to_pylist()
     return list(read_node_events(rows, attempts={}).events)
+
+
+def booked(tables: FilledTables) -> Decimal:
+    """All that the statements bill, with the differences that they book."""
+    lines = tables.rows("statement_lines", columns="sum(cost) AS money")[0]["money"]
+    return Decimal(
+        lines
+        + tables.rows("cost_adjustments", columns="sum(delta) AS money", rest="WHERE is_booked")[0]["money"]
+    )
+
+
+def test_a_month_that_was_empty_when_a_later_one_was_closed_is_closed_before_the_next(
+    tables: FilledTables,
+) -> None:
+    two_months(tables)
+    close(tables, "2026-10")
+    september = at("2026-09-10T10:00")
+    alive(tables, september, september + H, node="late")
+    tables.price(2, NOVEMBER, nano=12 * 10**9)
+    tables.take_in()
+    with pytest.raises(UsageError, match="close 2026-09 first"):
+        close(tables, "2026-11")
+    fields = close(tables, "2026-09")
+    assert fields["totals"] == [{"currency": "USD", "amount": "12.000000000"}]
+    close(tables, "2026-11")
+    assert booked(tables) == tables.rows("node_bills", columns="sum(bill) AS money")[0]["money"] == 36
+    assert all(row["is_intact"] for row in list_periods(tables.store.query, tables.schema.views_database))
+
+
+def test_a_booked_hour_that_a_rebuild_does_not_deal_any_more_is_a_difference(tables: FilledTables) -> None:
+    two_months(tables)
+    owned = {"presence": "owned", "owned_from_us": OCTOBER - 2 * H}
+    tables.price(2, OCTOBER, nano=10 * 10**9, pattern="node-1", **owned)
+    tables.take_in()
+    close(tables, "2026-10")
+    assert booked(tables) == 30
+    tables.price(3, NOVEMBER, nano=10 * 10**9, pattern="node-1")
+    tables.take_in()
+    live = adjustments(tables)
+    assert sum(row["delta"] for row in live) == -20
+    # A rebuild begins with the events and the statements alone.
+    for table in ("node_hours", "node_hour_prices", "closed_hours"):
+        tables.store.command(f"TRUNCATE TABLE {tables.schema.tables.name(table)}")
+    tables.derivation.catch_up()
+    assert adjustments(tables) == live
+    assert not tables.derivation.costs.stale()
