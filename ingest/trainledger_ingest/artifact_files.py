@@ -43,6 +43,10 @@ def restore_artifact(version: Version, target: Path, *, blobs: BlobSource) -> li
 def compare_versions(old: Version, new: Version, *, blobs: BlobSource) -> list[Change]:
     """What differs between two versions that are folders; raises UsageError or NotFoundError."""
     for version in (old, new):
+        if version.digest.startswith("table-v1:"):
+            raise UsageError(
+                f"{version.name}:{version.version} is a table in memory: it has no files to compare"
+            )
         if version.manifest_sha256 is None:
             raise UsageError(
                 f"{version.name}:{version.version} is a file, not a folder: there is no list to compare"

@@ -26,10 +26,12 @@ _PREFIX = "sha256:"
 @dataclass(slots=True)
 class FileUses:
     """`rows`: one for each run and version that the file is in or behind, by time. `unseen`: versions whose manifest
-    is neither in the tables nor here. `is_cut`: more places than paths are told."""
+    is neither in the tables nor here. `unhashed`: names of data that was not, or not wholly, read yet.
+    `is_cut`: more places than paths are told."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
+    unhashed: list[str] = field(default_factory=list)
     is_cut: bool = False
 
 
@@ -50,6 +52,10 @@ def find_file(session: Session, sha256: str, *, blobs: BlobSource) -> FileUses:
         uses.rows.append(row | {"paths": paths, "through": []})
     _follow(session, generation, records, uses)
     _add_outputs(records, uses.rows)
+    uses.unhashed = session.query(
+        f"SELECT DISTINCT name FROM {generation}.io_facts WHERE status IN ('declared', 'partial') "
+        "AND digest IS NULL AND uri IS NOT NULL ORDER BY name"
+    )["name"].to_pylist()
     return uses
 
 

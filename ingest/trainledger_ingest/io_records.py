@@ -140,7 +140,10 @@ class IoRecords:
             return next((digest for digest, version in versions.items() if version == told), None)
         if told == "latest":
             written = [number for number in self._complete(name) if facts["is_out"][number]]
-            changes: _Changes = [(facts["at_us"][number], facts["digest"][number]) for number in written]
+            first: dict[str, int] = {}
+            for number in written:
+                first.setdefault(facts["digest"][number], facts["at_us"][number])
+            changes: _Changes = [(when, digest) for digest, when in first.items()]
         else:
             changes = self._aliases.get((name, told), [])
         before = bisect_right([when for when, _ in changes], at_us)

@@ -17,7 +17,8 @@ CANDIDATES_SHOWN_MAX = 5
 def find_run(session: Session, reference: str, *, say: Callable[[str], None]) -> str:
     """The id of the run that `reference` names.
 
-    A name wins over the beginning of an id; model:alias or model:v3 is the run that wrote it. A name that several
+    A name wins over the beginning of an id; model:alias or model:v3 is the run that wrote it, as is the name of a
+    model alone for its newest version. A name that several
     runs bear means the newest, told through `say`. Raises NotFoundError, or UsageError for the beginning of several
     ids.
     """
@@ -45,6 +46,9 @@ def find_run(session: Session, reference: str, *, say: Callable[[str], None]) ->
         shown = ", ".join(matching[:CANDIDATES_SHOWN_MAX])
         more = " and more" if len(matching) > CANDIDATES_SHOWN_MAX else ""
         raise UsageError(f"several runs begin with {reference!r}: {shown}{more}; give more of the id")
+    if not matching and ":" not in reference and (writer := run_of_artifact(session, reference)) is not None:
+        say(f"the newest version of {reference} was written by run {writer}")
+        return writer
     if not matching:
         raise NotFoundError(f"no run has the id or name {reference!r}; `trainledger ls` lists the runs")
     return str(matching[0])

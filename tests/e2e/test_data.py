@@ -54,6 +54,8 @@ def test_from_production_to_its_origin_and_back(installation: Installation, tmp_
     poll_until(lambda: complete(installation, "train"), deadline_s=60)
     done = installation.command("admin", "alias", "set", "resnet:best", "production", "--note", "it is good")
     assert done.returncode == 0 and "resnet:production is v1" in done.stdout, done.stderr
+    refused = installation.command("admin", "alias", "set", "resnet:best", "v7")
+    assert refused.returncode == 2 and "'v7' is no alias" in refused.stderr
     served = installation.script(SERVE)
     assert served.stdout == "weights None\n", served.stderr
     assert "nothing:v1: recorded by name" in served.stderr

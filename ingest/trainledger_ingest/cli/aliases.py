@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from trainledger_schemas.errors import UsageError
+from trainledger_schemas.version_names import is_alias
 
 from ..artifact_lookup import find_version
 from .opening import session
@@ -25,9 +26,10 @@ def set_alias(
     note: Annotated[str | None, typer.Option(help="Why.")] = None,
 ) -> None:
     """Let an alias mean a version from now on; who did it is kept as an event."""
-    if not alias or ":" in alias or len(alias) > _NAME_CHARACTERS_MAX or alias == "latest":
+    if not is_alias(alias) or len(alias) > _NAME_CHARACTERS_MAX:
         raise UsageError(
-            f"{alias!r} is no alias: a name without a colon, and not latest, which is the newest version"
+            f"{alias!r} is no alias: give a name without : and /, and neither a version such as v3 nor latest, which "
+            "is the newest version"
         )
     with session() as opened:
         found = find_version(opened, version)

@@ -20,6 +20,7 @@ from .output import print_json, print_table, stderr_line
 
 __all__ = ["app"]
 
+_NAMES_SHOWN_MAX = 10
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 app = typer.Typer(no_args_is_help=True, help="Stored artifacts and manifests of datasets.")
@@ -88,6 +89,14 @@ def find(
         uses = find_file(opened, sha256, blobs=known_blobs(read_settings()))
     if uses.unseen:
         stderr_line(f"not looked into, their manifests are on other machines: {', '.join(uses.unseen)}")
+    if uses.unhashed:
+        shown = ", ".join(uses.unhashed[:_NAMES_SHOWN_MAX])
+        more = (
+            f" and {len(uses.unhashed) - _NAMES_SHOWN_MAX} more"
+            if len(uses.unhashed) > _NAMES_SHOWN_MAX
+            else ""
+        )
+        stderr_line(f"not hashed yet, so it may be in these too: {shown}{more}")
     if uses.is_cut:
         stderr_line("it is at more places than are listed; the versions and runs are all here")
     if as_json:
@@ -98,7 +107,8 @@ def find(
             ([row["run"] or row["run_id"], *_use_cells(row)] for row in uses.rows),
         )
     else:
-        stderr_line("no version on record holds this file")
+        but = " that was hashed" if uses.unhashed else ""
+        stderr_line(f"no version on record{but} holds this file")
 
 
 def _use_cells(row: dict[str, Any]) -> list[str]:

@@ -9,6 +9,8 @@ __all__ = ["inputs_outputs"]
 
 ROWS_SHOWN_MAX = 100
 _RELATED_SHOWN_MAX = 3
+_DIGEST_CHARACTERS = 12
+_TABLE = "table-v1:"
 
 
 def inputs_outputs(session: Session, run_id: str) -> Section:
@@ -21,13 +23,18 @@ def inputs_outputs(session: Session, run_id: str) -> Section:
     ).to_pylist()
     digests = sorted({row["digest"] for row in rows if row["digest"]})
     related = _related(session, run_id, digests) if digests else {}
+    aliases = _aliases(session, digests) if digests else {}
     cells = tuple(
         (
             "reads" if row["direction"] == "in" else "writes",
             _name(row),
             _size(row),
-            (row["digest"] or row["reference"] or "-").removeprefix("sha256:")[:12],
-            related.get((row["direction"], row["digest"]), "-"),
+            _short(row["digest"] or row["reference"] or "-"),
+            "; ".join(
+                [*aliases.get((row["direction"], row["name"], row["digest"]), ())]
+                + related.get((row["direction"], row["digest"]), [])
+            )
+            or "-",
             _state(row),
             row["uri"] or "-",
         )
@@ -37,8 +44,8 @@ def inputs_outputs(session: Session, run_id: str) -> Section:
     return Section("inputs and outputs", names, cells, optional=("where", "state"))
 
 
-def _related(session: Session, run_id: str, digests: list[str]) -> dict[tuple[str, str], str]:
-    """By direction and digest: who else wrote an input, who reads an output, and its aliases."""
+def _related(session: Session, run_id: str, digests: list[str]) -> dict[tuple[str, str], list[str]]:
+    """By direction and digest: who else wrote an input, and who reads an output."""
     runs = session.query(
         f"SELECT i.direction AS direction, i.digest AS digest, "
         "groupUniqArray(coalesce(r.name, toString(i.run_id))) AS runs "
@@ -46,14 +53,7 @@ def _related(session: Session, run_id: str, digests: list[str]) -> dict[tuple[st
         "WHERE i.digest IN {digests:Array(String)} AND i.run_id != {id:UUID} GROUP BY direction, digest",
         {"digests": digests, "id": run_id},
     ).to_pylist()
-    aliases = session.query(
-        f"SELECT digest, groupUniqArray(alias) AS aliases FROM {session.views}.model_aliases "
-        "WHERE is_current AND digest IN {digests:Array(String)} GROUP BY digest",
-        {"digests": digests},
-    ).to_pylist()
     words: dict[tuple[str, str], list[str]] = {}
-    for row in aliases:
-        words.setdefault(("out", row["digest"]), []).append(", ".join(sorted(row["aliases"])))
     for row in runs:
         side, verb = ("in", "written by") if row["direction"] == "out" else ("out", "read by")
         shown = sorted(row["runs"])
@@ -61,7 +61,22 @@ def _related(session: Session, run_id: str, digests: list[str]) -> dict[tuple[st
         words.setdefault((side, row["digest"]), []).append(
             f"{verb} {', '.join(shown[:_RELATED_SHOWN_MAX])}{more}"
         )
-    return {key: "; ".join(texts) for key, texts in words.items()}
+    return words
+
+
+def _aliases(session: Session, digests: list[str]) -> dict[tuple[str, str, str], list[str]]:
+    """The aliases of outputs by direction, name and digest: the same bytes under another name have their own."""
+    rows = session.query(
+        f"SELECT model, digest, groupUniqArray(alias) AS aliases FROM {session.views}.model_aliases "
+        "WHERE is_current AND digest IN {digests:Array(String)} GROUP BY model, digest",
+        {"digests": digests},
+    ).to_pylist()
+    return {("out", row["model"], row["digest"]): [", ".join(sorted(row["aliases"]))] for row in rows}
+
+
+def _short(digest: str) -> str:
+    kind = _TABLE if digest.startswith(_TABLE) else ""
+    return kind + digest.removeprefix(_TABLE).removeprefix("sha256:")[:_DIGEST_CHARACTERS]
 
 
 def _name(row: dict[str, Any]) -> str:

@@ -9,10 +9,13 @@ import pytest
 from support.filled_tables import FilledTables, id_of
 from support.ingest_events import START_US, fixed_id
 from support.ingest_store import fresh_store
+from trainledger_ingest.artifact_files import compare_versions
 from trainledger_ingest.artifact_lookup import find_version
+from trainledger_ingest.file_lookup import find_file
 from trainledger_ingest.reports.inputs_outputs import inputs_outputs
 from trainledger_ingest.run_lookup import find_run
-from trainledger_schemas.errors import NotFoundError
+from trainledger_schemas.blobs import SeveralBlobs
+from trainledger_schemas.errors import NotFoundError, UsageError
 
 S = 1_000_000
 
@@ -188,3 +191,46 @@ def test_from_a_model_to_its_run_and_back(story: Story) -> None:
     assert inputs_outputs(session, id_of(3)).rows[-1][2] == "10 B in 4 rows"
     (read,) = inputs_outputs(session, id_of(2)).rows
     assert read[1] == "model resnet:v1 (as production)" and read[4] == "written by run1"
+
+
+def test_latest_is_the_highest_version_and_a_version_wins_over_an_alias(story: Story) -> None:
+    story.logged(1, 1, 5)
+    story.logged(2, 2, 6, aliases=["v1", "v7", "best"])
+    story.logged(3, 3, 5)  # v1 once more
+    story.asked(3, 4, "latest")
+    story.asked(3, 5, "v1")
+    story.logged(3, 6, 5, "other")
+    story.used(3, 7, 8, uri=None, digest="table-v1:" + "ab" * 32)
+    asked = io_of(story, 3, "name, version, digest")[1:3]
+    assert asked == [("resnet", "v2", digest(6)), ("resnet", "v1", digest(5))]
+    session, said = story.tables.session, list[str]()
+    assert {find_version(session, f"resnet{end}").digest for end in ("", ":latest", ":best")} == {digest(6)}
+    assert find_version(session, "resnet:v1").digest == digest(5)
+    assert find_run(session, "resnet", say=said.append) == id_of(2)
+    for wrong in ("resnet:v7", "resnet:bset"):
+        with pytest.raises(NotFoundError, match="it has v1, v2 and the aliases best, v1, v7"):
+            find_run(session, wrong, say=said.append)
+    with pytest.raises(NotFoundError, match="'cifar' is a dataset"):
+        find_version(session, "cifar:v1")
+    table = find_version(session, "cifar", also_inputs=True)
+    with pytest.raises(UsageError, match="a table in memory: it has no files"):
+        compare_versions(table, table, blobs=SeveralBlobs(()))
+    digests = [row[3] for row in inputs_outputs(session, id_of(3)).rows]
+    assert "table-v1:" + "ab" * 6 in digests
+
+
+def test_aliases_shown_are_those_of_the_own_name(story: Story) -> None:
+    story.logged(1, 1, 5, aliases=["best"])
+    story.logged(1, 2, 5, "other", aliases=["worst"])
+    story.tables.take_in()
+    rows = inputs_outputs(story.tables.session, id_of(1)).rows
+    assert [(row[1], row[4]) for row in rows] == [("model resnet:v1", "best"), ("model other:v1", "worst")]
+
+
+def test_find_names_what_is_not_hashed_yet(story: Story) -> None:
+    story.used(1, 1, None, "large", stage=0, status="declared")
+    story.used(1, 2, 3, "known")
+    story.asked(1, 3, "latest")
+    story.tables.take_in()
+    uses = find_file(story.tables.session, f"{9:064x}", blobs=SeveralBlobs(()))
+    assert uses.rows == [] and uses.unhashed == ["large"]

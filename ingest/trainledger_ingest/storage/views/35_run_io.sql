@@ -111,8 +111,9 @@ FROM (
   FROM {generation}.io_facts AS f
   LEFT ANY JOIN (SELECT name, version, digest FROM {generation}.io_versions WHERE family = 'artifact') AS n
     ON n.name = f.name AND n.version = f.told_version
-  ASOF LEFT JOIN (SELECT name, at, digest FROM {generation}.io_facts
-    WHERE is_out AND status = 'complete' AND digest IS NOT NULL) AS l ON l.name = f.name AND l.at <= f.at
+  -- The highest version number then: the bytes that were written for the first time last.
+  ASOF LEFT JOIN (SELECT name, min(i.at) AS at, digest FROM {generation}.io_facts AS i
+    WHERE is_out AND status = 'complete' AND digest IS NOT NULL GROUP BY name, digest) AS l ON l.name = f.name AND l.at <= f.at
   ASOF LEFT JOIN (SELECT model, alias, set_at, digest FROM {views}.model_aliases) AS a
     ON a.model = f.name AND a.alias = f.told_version AND a.set_at <= f.at
 ) AS u
