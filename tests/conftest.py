@@ -8,6 +8,9 @@ import pytest
 from support.broker import Broker
 from support.gpus import Machine
 
+# Workers are started with it so that all collect the same tests; trainings of the tests have it only where one sets it.
+os.environ.pop("PYTHONHASHSEED", None)
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:

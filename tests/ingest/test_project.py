@@ -187,7 +187,8 @@ def test_claims_and_prices_say_what_they_touched() -> None:
     price = admitted(TOPIC_ADMIN, producer.event("price_set", price_fields()))
     assert dirty_of([run]).run_ids == {id_text(fixed_id(8))} and not dirty_of([run]).prices
     assert dirty_of([price]).prices
-    assert not dirty_of([admitted(TOPIC_METRICS, producer.metrics([point_block(["a"], 1)]))])
+    points = dirty_of([admitted(TOPIC_METRICS, producer.metrics([point_block(["a"], 1)]))])
+    assert points.steps and not (points.run_ids or points.node_hours or points.prices or points.periods)
 
 
 def test_a_batch_belongs_to_the_month_of_its_first_append_even_behind_a_dead_letter() -> None:
