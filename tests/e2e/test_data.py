@@ -80,6 +80,10 @@ def test_from_production_to_its_origin_and_back(installation: Installation, tmp_
     assert back.returncode == 0, back.stderr
     assert (tmp_path / "got" / "shards" / "1").read_bytes() == b"weights"
     assert (tmp_path / "got" / "run.sh").stat().st_mode & 0o111
+    no_bytes = installation.command("admin", "data", "get", "cifar:v1", "cifar")
+    assert no_bytes.returncode == 1 and "'cifar' is a dataset" in no_bytes.stderr
+    by_name = installation.command("show", "resnet")
+    assert by_name.returncode == 0 and "newest version of resnet" in by_name.stderr
     again = installation.command("admin", "data", "get", "resnet:production", "got")
     assert again.returncode == 2 and "exists" in again.stderr
 
@@ -102,5 +106,5 @@ def test_from_production_to_its_origin_and_back(installation: Installation, tmp_
     assert installation.json(*asked, **seen_nowhere) == found
     assert installation.command("admin", "alias", "rm", "resnet:production").returncode == 0
     missing = installation.command("show", "resnet:production")
-    assert missing.returncode == 1 and "Traceback" not in missing.stderr
+    assert missing.returncode == 1 and "it has v1 and the aliases best" in missing.stderr
     assert [row["alias"] for row in installation.json("admin", "alias", "ls")] == ["best"]
