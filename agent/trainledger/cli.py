@@ -40,7 +40,7 @@ COMMANDS = {
     "doctor": ("check this installation and print the settings in effect", "embedded"),
     "agent": ("the node's daemon: journals to spool and Kafka", "agent"),
     "ingest": ("the worker's daemon: Kafka to ClickHouse", "server"),
-    "admin": ("migrate, topics, rebuild, verify, dead, alias, data", "embedded"),
+    "admin": ("migrate, topics, rebuild, verify, period, owner, budget, dead, alias, data, gc", "embedded"),
 }
 
 Command = Callable[[list[str]], int]

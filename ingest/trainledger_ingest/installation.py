@@ -19,6 +19,7 @@ from trainledger_schemas.effective import EffectiveSetting, effective_settings
 from trainledger_schemas.errors import TrainledgerError
 from trainledger_schemas.kafka_address import parse_kafka_address
 
+from .alert_channels import SMTP, WEBHOOK, alert_channels
 from .home_lock import HomeLock
 from .ingest_settings import KafkaSourceSettings, WorkerSettings
 from .settings import IngestSettings
@@ -92,6 +93,7 @@ def check_installation(settings: IngestSettings, node: NodeSide, *, clock: Clock
         *_kafka(settings, node),
         *_clickhouse(settings, clock),
         _blobs(settings),
+        _alerts(os.environ),
     ]
 
 
@@ -254,6 +256,18 @@ def _blobs(settings: IngestSettings) -> Check:
         f"{objects.place} answers, and ignores If-None-Match: each blob is looked for before it is sent",
         "nothing must be done; a newer version of the store saves a request a blob",
     )
+
+
+def _alerts(environ: Mapping[str, str]) -> Check:
+    # Nothing is sent, and of a URL, which is a secret itself, nothing is shown.
+    try:
+        channels = alert_channels(environ)
+    except TrainledgerError as error:
+        return Check("alerts", "broken", str(error), "correct or unset the variable")
+    if not channels:
+        return Check("alerts", "ok", f"{WEBHOOK} and {SMTP} are not set: nobody is told of budgets")
+    named = " and ".join(name for name in (WEBHOOK, SMTP) if environ.get(name))
+    return Check("alerts", "ok", f"budgets are told through {named} (set, not shown)")
 
 
 def _clickhouse(settings: IngestSettings, clock: Clock) -> Iterator[Check]:

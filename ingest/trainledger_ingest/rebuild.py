@@ -1,10 +1,11 @@
 """Rebuilding the tables from the log, and checking that both agree.
 
 `rebuild_generation` replays the whole log into the next generation of tables with a ledger of its own, compares
-rows and checksums group by group (a run, a node ...), and only then turns the public views over. It refuses a log
-that begins after the oldest range in the ledger: what retention removed cannot be replayed. Killed at any moment,
-the views show the old tables as long as the new ones are not whole, and the next rebuild begins anew. Statements of
-closed months are no projection: their rows are carried over, and must have the digest that the log says.
+rows and checksums group by group (a run, a node ...), and only then turns the public views over. Bills of nodes are
+compared too, but only told: a rebuild deals all hours anew under the rules of this release, so it may mend them. It
+refuses a log that begins after the oldest range in the ledger: what retention removed cannot be replayed. Killed at
+any moment, the views show the old tables as long as the new ones are not whole, and the next rebuild begins anew.
+Statements of closed months are no projection: their rows are carried over, and must have the digest that the log says.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 from trainledger_schemas.errors import RecoveryError
 from trainledger_schemas.positions import TopicPartition
 
+from .cost.rebuilt_money import compare_money
 from .cost.statements import carry_statements, check_statements
 from .derive import Derivation
 from .session import Progress
@@ -90,6 +92,7 @@ def rebuild_generation(
             f"{schema.generation}, and {fresh.generation} is kept until the next rebuild for comparison"
         )
     check_statements(store, fresh)
+    rows += compare_money(store, schema, fresh)
     before_switch(fresh)
     create_views(store, fresh)
     _drop_all_but(store, fresh)

@@ -16,6 +16,10 @@ from .errors import SettingsError
 __all__ = ["KafkaAddress", "parse_kafka_address"]
 
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+_UNREADABLE = (
+    "TRAINLEDGER_KAFKA cannot be read: write host:port, or sasl_ssl://user:password@host:port with the password "
+    "percent-encoded (/ is %2F, ? is %3F, # is %23, @ is %40)"
+)
 _OPTIONS = frozenset({"mechanism", "password_file", "cafile", "certfile", "keyfile"})
 
 
@@ -72,12 +76,17 @@ class KafkaAddress:
 def parse_kafka_address(text: str) -> KafkaAddress:
     """Read TRAINLEDGER_KAFKA (see the module). Raises SettingsError, never with the password in it."""
     if "://" not in text:
+        if "@" in text:
+            raise SettingsError(_UNREADABLE)
         return KafkaAddress(text.strip())
     try:
         parts = urlsplit(text.replace("_", "-", 1) if "_" in text.partition("://")[0] else text)
         options = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
     except ValueError as error:
         raise SettingsError("TRAINLEDGER_KAFKA cannot be read as an address; write host:port") from error
+    if parts.path.strip("/") or parts.fragment or "@" in parts.query:
+        # A password that is not percent-encoded is cut at / ? or #: what is left of it may be anywhere.
+        raise SettingsError(_UNREADABLE)
     unknown = options.keys() - _OPTIONS
     if unknown:
         raise SettingsError(f"TRAINLEDGER_KAFKA has unknown options: {', '.join(sorted(unknown))}")

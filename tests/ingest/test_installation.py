@@ -21,6 +21,8 @@ from trainledger.node.nvml import LIBRARY
 from trainledger.node.reader_lock import acquire
 from trainledger_ingest.home_lock import HomeLock
 from trainledger_schemas.clock import SystemClock
+from trainledger_schemas.errors import SettingsError
+from trainledger_schemas.kafka_address import parse_kafka_address
 
 
 @pytest.fixture
@@ -94,6 +96,32 @@ def test_secrets_are_not_shown(node: Installation) -> None:
     assert rows["agent.kafka.bootstrap"]["source"] == "TRAINLEDGER_KAFKA"
     assert rows["ingest.clickhouse"]["value"] == "(set, not shown)"
     assert {rows["kafka"]["state"], rows["clickhouse"]["state"]} == {"broken"}
+
+
+ADDRESSES = {
+    "one slash": "sasl_ssl:/user:hush@127.0.0.1:1",
+    "no scheme": "user:hush@127.0.0.1:1",
+    "slash": "sasl_ssl://user:hu/sh@127.0.0.1:1",
+    "question mark": "sasl_ssl://user:a?hush=1@127.0.0.1:1",
+    "hash": "ssl://user:hush#b@127.0.0.1:1",
+}
+
+
+@pytest.mark.parametrize("address", ADDRESSES.values(), ids=ADDRESSES)
+def test_an_address_of_kafka_that_cannot_be_read_is_told_without_its_password(address: str) -> None:
+    with pytest.raises(SettingsError, match="percent-encoded") as caught:
+        parse_kafka_address(address)
+    assert "hush" not in str(caught.value)
+
+
+def test_channels_of_alerts_are_checked_and_not_shown(node: Installation) -> None:
+    status, rows = doctor(node, TRAINLEDGER_ALERT_WEBHOOK="https://hooks.example.com/hush")
+    assert (status, rows["alerts"]["state"]) == (0, "ok") and "TRAINLEDGER_ALERT_WEBHOOK" in str(
+        rows["alerts"]
+    )
+    assert "hush" not in str(rows)
+    status, rows = doctor(node, TRAINLEDGER_ALERT_SMTP="mail://user:hush@host")
+    assert (status, rows["alerts"]["state"]) == (1, "broken") and "hush" not in str(rows)
 
 
 def test_a_live_agent_an_owner_and_a_clock_that_was_set_back_are_seen(node: Installation) -> None:

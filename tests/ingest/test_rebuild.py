@@ -200,6 +200,21 @@ def test_a_rebuild_that_differs_is_refused_and_changes_nothing(tables: FilledTab
     tables.store.command(f"DELETE FROM {schema.tables.name('log_lines')} WHERE text = 'x'")
 
 
+def test_a_bill_that_a_rebuild_changes_is_told_and_mended(tables: FilledTables) -> None:
+    schema, before = migrate(tables.store), answers(tables)
+    # As if an hour had been lost.
+    for table in ("node_hours", "node_hour_prices"):
+        name = schema.tables.name(table)
+        tables.store.command(f"DELETE FROM {name} WHERE node_id = 'node-1'")
+    outcome = rebuild(tables)
+    assert answers(tables) == before
+    counts = {row["table"]: row["groups_that_differ"] for row in outcome.rows}
+    assert counts["node_hours"] == 1 and counts["statement_hours"] == 0
+    (told,) = [row for row in outcome.rows if row["table"].startswith("bill of node-1 in 2023-11, USD: 0")]
+    assert (told["rows_before"], told["rows_after"]) == (0, 1)
+    assert [row for row in rebuild(tables).rows if row["groups_that_differ"]] == []
+
+
 def test_a_log_that_begins_after_the_oldest_range_is_refused(tables: FilledTables) -> None:
     before, kept = answers(tables), tables.log.records[TopicPartition(TOPIC_METRICS, 0)]
     tables.log.records[TopicPartition(TOPIC_METRICS, 0)] = kept[1:]

@@ -53,7 +53,8 @@ def set_budget(
     kind = "hard budget" if hard else "budget"
     amount = _text(Decimal(nano).scaleb(-9), currency)
     typer.echo(
-        f"{fields['scope']} {fields['name']}: {kind} of {amount} {currency} a month from {fields['from_month']}"
+        f"{fields['scope']} {cell_text(fields['name'])}: {kind} of {amount} {currency} a month "
+        f"from {fields['from_month']}"
     )
 
 
@@ -72,7 +73,9 @@ def remove_budget(
     }  # fmt: skip
     with session() as opened:
         opened.append_admin("budget_set", fields)
-    typer.echo(f"{fields['scope']} {fields['name']}: no budget in {currency} from {fields['from_month']}")
+    typer.echo(
+        f"{fields['scope']} {cell_text(fields['name'])}: no budget in {currency} from {fields['from_month']}"
+    )
 
 
 @app.command("ls")

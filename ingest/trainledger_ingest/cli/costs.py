@@ -1,5 +1,6 @@
 """`cost` and `price`."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -57,6 +58,10 @@ def cost(
         raise UsageError(f"cannot report by {by!r}; the groups are {', '.join(GROUPS)}")
     if sum((explain, focus is not None, prices is not None)) > 1:
         raise UsageError("choose one of --explain, --focus and --prices")
+    _check_form(
+        "--explain" if explain else "--focus" if focus else "--prices" if prices else "",
+        {"--json": as_json and focus is not None, "--csv": as_csv, "--parquet": parquet is not None},
+    )
     first, last = _period(start, end, month)
     hours = (_hour_text(first), _hour_text(last))
     with session() as opened:
@@ -79,6 +84,14 @@ def cost(
             else:
                 _print_report(report, now=utc_now())
                 say_closed(opened, closed, first, is_month=month is not None)
+
+
+def _check_form(report: str, forms: Mapping[str, bool]) -> None:
+    """Refuse a form that a report has not, rather than leave it out."""
+    refused = [form for form, is_asked in forms.items() if is_asked]
+    if report and refused:
+        own = "the file's name says its form" if report == "--focus" else "it is a table, or --json"
+        raise UsageError(f"{report} has no {refused[0]}: {own}")
 
 
 def _report_table(report: CostReport, *, exact: bool) -> pa.Table:
@@ -196,7 +209,7 @@ def price_ls(as_json: Json = False) -> None:
             row["currency"],
             f"{row['from_hour']:%Y-%m-%d %H:%M}",
             "now" if row["in_effect"] else "",
-            row["set_by"],
+            cell_text(row["set_by"]),
             f"{row['set_at']:%Y-%m-%d %H:%M}",
         ]
         for row in shown
@@ -233,7 +246,7 @@ def _say_set(prices: list[dict[str, Any]], *, as_json: bool) -> None:
         rate = _money_text(Decimal(fields["nano_per_hour"]).scaleb(-9))
         start = datetime.fromtimestamp(fields["from_hour_us"] / 1e6, tz=UTC)
         typer.echo(
-            f"{fields['pattern']}: {rate} {fields['currency']} an hour from {start:%Y-%m-%d %H:%M} UTC"
+            f"{cell_text(fields['pattern'])}: {rate} {fields['currency']} an hour from {start:%Y-%m-%d %H:%M} UTC"
         )
 
 
@@ -253,6 +266,10 @@ def _period(start: str | None, end: str | None, month: str | None) -> tuple[date
     last = parse_time(end, now=now) if end is not None else None
     if first is not None and last is not None and first >= last:
         raise UsageError(f"--to {end} is not behind --from {start}")
+    if first is not None and last is not None and _hour_text(first) == _hour_text(last):
+        raise UsageError(
+            f"--from {start} and --to {end} lie in one hour, and cost is by whole UTC hours: --to is the hour behind"
+        )
     return first, last
 
 

@@ -33,8 +33,8 @@ def set_owner(
 ) -> None:
     """From an hour on, the first team pays for a user; a run that declares another of them is paid by that one."""
     hour_us = _append(name, team, start, note)
-    others = f" (runs may declare {', '.join(team[1:])})" if team[1:] else ""
-    typer.echo(f"{name}: {team[0]} pays{others} from {_hour_text(hour_us)} UTC")
+    others = f" (runs may declare {', '.join(map(cell_text, team[1:]))})" if team[1:] else ""
+    typer.echo(f"{cell_text(name)}: {cell_text(team[0])} pays{others} from {_hour_text(hour_us)} UTC")
 
 
 @app.command("rm")
@@ -45,7 +45,7 @@ def remove_owner(
 ) -> None:
     """From an hour on a user belongs to no team: the declared teams of its runs pay."""
     hour_us = _append(name, [], start, note)
-    typer.echo(f"{name}: no team from {_hour_text(hour_us)} UTC")
+    typer.echo(f"{cell_text(name)}: no team from {_hour_text(hour_us)} UTC")
 
 
 @app.command("ls")
@@ -64,7 +64,7 @@ def list_owners(as_json: Json = False) -> None:
         cells = (
             [
                 cell_text(row["name"]),
-                ", ".join(row["teams"]) or "(none)",
+                ", ".join(map(cell_text, row["teams"])) or "(none)",
                 f"{row['from_hour']:%Y-%m-%d %H:%M}",
                 cell_text(row["set_by"]),
                 f"{row['set_at']:%Y-%m-%d %H:%M}",

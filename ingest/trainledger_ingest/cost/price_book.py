@@ -61,7 +61,7 @@ def read_price_book(text: str, *, new_id: Callable[[], str]) -> list[dict[str, A
     unknown = set(book) - {"price"}
     if unknown or not isinstance(book.get("price"), list):
         raise UsageError("a price book holds [[price]] entries and nothing else")
-    return [_entry(number, entry, new_id) for number, entry in enumerate(book["price"], 1)]
+    return [_named_entry(number, entry, new_id) for number, entry in enumerate(book["price"], 1)]
 
 
 def owned_rate_nano(numbers: Mapping[str, Decimal]) -> int:
@@ -76,6 +76,17 @@ def owned_rate_nano(numbers: Mapping[str, Decimal]) -> int:
         + numbers["average_kw"] * numbers["pue"] * numbers["per_kwh"]
     )
     return int((rate * NANO).to_integral_value(ROUND_HALF_UP))
+
+
+def _named_entry(number: int, entry: Mapping[str, Any], new_id: Callable[[], str]) -> dict[str, Any]:
+    """The entry's fields; what is wrong with a rate, a currency or an hour is told with the entry too."""
+    try:
+        return _entry(number, entry, new_id)
+    except UsageError as error:
+        where = f"entry {number} of the price book"
+        if str(error).startswith(where):
+            raise
+        raise UsageError(f"{where}: {error}") from error
 
 
 def _entry(number: int, entry: Mapping[str, Any], new_id: Callable[[], str]) -> dict[str, Any]:

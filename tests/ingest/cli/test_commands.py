@@ -163,6 +163,13 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "cost of no time": (["cost", "--from", "yesterdayish"], "'yesterdayish' is not a time"),
     "backwards": (["cost", "--from", "2026-11-02", "--to", "2026-11-01"], "is not behind"),
     "two forms of cost": (["cost", "--json", "--parquet", "x"], "choose one"),
+    "prices in a file": (
+        ["cost", "--prices", "a.toml", "b.toml", "--parquet", "x"],
+        "--prices has no --parquet",
+    ),
+    "explained as csv": (["cost", "--month", "2026-10", "--explain", "--csv"], "--explain has no --csv"),
+    "focus as json": (["cost", "--month", "2026-10", "--focus", "x.csv", "--json"], "--focus has no --json"),
+    "one hour": (["cost", "--from", "2026-11-01T10:05", "--to", "2026-11-01T10:50"], "lie in one hour"),
     "no price": (["price", "set", "--node", "*", "--usd-per-hour", "minus"], "'minus' is not a price"),
     "no hour": (
         ["price", "set", "--node", "*", "--usd-per-hour", "1", "--from", "2026-11-01T10:00:00.5"],
