@@ -105,6 +105,15 @@ def test_dirty_run_is_repeated_with_the_same_metrics_to_the_last_bit(project: Pr
     assert next(row["what"] for row in plan if row["step"] == "run").endswith("/data/scale.txt --epochs=5")
     assert any("remote.git" in row["what"] for row in plan if row["step"] == "restore")
     assert not (tool.home / "reproduced").exists()
+    for told, why in (
+        (("--plan", "--into", str(tool.home)), "is not empty"),
+        (("--plan", "--into", ""), "it is empty"),
+        (("--plan", "--data", f"/no/such={tool.home}"), "no input below /no/such"),
+        (("--plan", "--tolerance", "lost=1"), "no such metric; it has"),
+        (("--compare", run), "itself"),
+    ):
+        refused = tool.command("reproduce", run, *told)
+        assert refused.returncode == 2 and why in refused.stderr, refused.stderr
     (result,) = tool.json("reproduce", "dirty", "--yes")
     assert (result["outcome"], result["metrics"], result["points"]) == ("identical", 2, 10)
     assert result["not_compared"] == ["epoch_time_s"]

@@ -13,14 +13,16 @@ from trainledger_schemas.errors import UsageError
 from ..artifact_files import compare_versions, restore_artifact
 from ..artifact_lookup import find_version
 from ..file_lookup import find_file
+from ..reports.section import shortened
 from ..reproduce.blob_places import known_blobs
 from .opening import read_settings, session
 from .options import Json
-from .output import print_json, print_table, stderr_line
+from .output import cell_text, print_json, print_table, stderr_line
 
 __all__ = ["app"]
 
 _NAMES_SHOWN_MAX = 10
+NAME_CHARACTERS_MAX = 40
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 app = typer.Typer(no_args_is_help=True, help="Stored artifacts and manifests of datasets.")
@@ -104,7 +106,10 @@ def find(
     elif uses.rows:
         print_table(
             ("run", "", "what", "path", "outputs of the run", "aliases"),
-            ([row["run"] or row["run_id"], *_use_cells(row)] for row in uses.rows),
+            (
+                [cell_text(cell) for cell in (row["run"] or row["run_id"], *_use_cells(row))]
+                for row in uses.rows
+            ),
         )
     else:
         but = " that was hashed" if uses.unhashed else ""
@@ -118,7 +123,8 @@ def _use_cells(row: dict[str, Any]) -> list[str]:
         path = ", ".join(row["paths"][:3]) or "the file itself"
     return [
         "reads" if row["direction"] == "in" else "writes",
-        f"{row['name']}:{row['version'] or '?'}",
+        # The version is seen behind a long name too.
+        f"{shortened(row['name'], NAME_CHARACTERS_MAX)}:{row['version'] or '?'}",
         path,
         ", ".join(row["outputs"]) or "-",
         ", ".join(row["aliases"]) or "-",

@@ -13,6 +13,7 @@ from ..reports.log_follow import follow_log
 from ..reports.log_match import LogPattern
 from ..reports.log_search import LogSearch, search_logs
 from ..reports.logs import LogReader
+from ..reports.rank_output import why_no_output_of_rank
 from ..run_lookup import find_run
 from ..session import Session
 from ..session_choice import is_cheap_to_open
@@ -99,12 +100,12 @@ def _print_log(
         for row in reader.read(opened):
             typer.echo(line(row))
             is_empty = False
-    if is_empty and not follow:
+        if is_empty and rank is not None:
+            stderr_line(why_no_output_of_rank(opened, reader.run_id, rank, is_search=pattern is not None))
+    if is_empty and rank is None and not follow:
         stderr_line(
             "no line contains that text"
             if pattern is not None
-            else f"no output is kept of rank {rank}"
-            if rank is not None
             else "no output is kept of this run; that of `trainledger run -- CMD` is"
         )
     if follow:

@@ -24,11 +24,12 @@ from ..reproduce.launch_shape import LaunchShape
 from ..reproduce.nodes import choose_place, run_on_hosts
 from ..reproduce.notebook import write_cells
 from ..reproduce.plan import Intent, environment_steps, node_calls, plan_steps
-from ..reproduce.recipe import write_recipe
+from ..reproduce.recipe import is_recipe, write_recipe
 from ..reproduce.repetition import compare_runs, repetition_variables, run_again, when_in_tables
-from ..reproduce.results import SAME
+from ..reproduce.results import SAME, read_metrics
 from ..reproduce.run_facts import RunFacts, read_run_facts
 from ..reproduce.subject import STDIN, Subject, open_subject
+from ..reproduce.told_options import check_data, check_folder, check_tolerances
 from ..run_lookup import find_run
 from . import reproduce_options as options
 from .opening import read_settings, session
@@ -88,7 +89,16 @@ def reproduce(
         if pack is not None:
             _pack(subject, pack)
             return
+        _check_tolerances(run, subject, choice)
         _repeat(subject, command or [], choice, only_plan=plan, yes=yes or run == STDIN, repeats=repeats)
+
+
+def _check_tolerances(run: str, subject: Subject, choice: Choice) -> None:
+    patterns = [pattern for pattern, _, _ in choice.limits.by_key]
+    # A recipe does not hold the metrics.
+    if patterns and run != STDIN and not is_recipe(Path(run)):
+        with session() as opened:
+            check_tolerances(patterns, read_metrics(opened, subject.facts.run_id))
 
 
 def _repeat(
@@ -116,8 +126,12 @@ def _intend(subject: Subject, given: list[str], choice: Choice) -> Intent:
     launching = Launching(shape, choice.ranks, place)
     repetition = _repetition_id(choice)
     name = facts.run_id[:8] if place is None else f"{facts.run_id[:8]}-{repetition[:8]}-node{place.node_rank}"
+    if choice.into is not None and not choice.hosts:
+        check_folder(choice.into)
     folder = (choice.into or _new_folder(read_settings().home / "reproduced", name)).absolute()
     outside = [pair for pair in choice.data if map_path(pair[0], [(subject.snapshot.root, "/")]) is None]
+    told = given or facts.provenance.get("launcher") or facts.provenance.get("argv") or ()
+    check_data(choice.data, inputs=facts.inputs, argv=told, code=subject.snapshot.root)
     cells = None if given else subject.cells
     script = folder.with_name(f"{folder.name}-cells.py")
     recorded = dict(facts.provenance) if cells is None else cells.provenance(facts.provenance, script)
@@ -263,10 +277,14 @@ def _compare_only(run: str, other: str, choice: Choice) -> None:
     with session() as opened:
         facts = read_run_facts(opened, find_run(opened, run, say=stderr_line))
         again = read_run_facts(opened, find_run(opened, other, say=stderr_line))
+        if facts.run_id == again.run_id:
+            raise UsageError(f"--compare {other}: that is run {facts.run_id} itself; give its repetition")
+        metrics = {*read_metrics(opened, facts.run_id), *read_metrics(opened, again.run_id)}
+    check_tolerances([pattern for pattern, _, _ in choice.limits.by_key], metrics)
     # Of a run that was not started as a repetition nobody knows here whether its command was the same.
     is_repetition = again.repeats == facts.run_id
     same_command = again.provenance.get("argv") == facts.provenance.get("argv") or is_repetition
-    proves = same_command and again.ranks == facts.ranks and facts.run_id != again.run_id
+    proves = same_command and again.ranks == facts.ranks
     told = _compare_with(
         facts, again, choice, status=int(again.state != "finished"), proves=proves, deviations=[]
     )

@@ -51,7 +51,19 @@ CommandLine = Annotated[
     typer.Argument(metavar="-- CMD ...", help="Run this instead of the recorded command."),
 ]
 Plan = Annotated[bool, typer.Option("--plan", help="Only show what would be done.")]
-Into = Annotated[Path | None, typer.Option(help="The new folder; default below the home folder.")]
+
+
+def _folder(text: str) -> Path:
+    # As a path, an empty text is the working folder.
+    if not text.strip():
+        raise typer.BadParameter("it is empty; give the name of a new folder")
+    return Path(text)
+
+
+Into = Annotated[
+    Path | None,
+    typer.Option(parser=_folder, metavar="FOLDER", help="The new folder; default below the home folder."),
+]
 Link = Annotated[
     list[str] | None,
     typer.Option(help="Link this path of the original folder, e.g. ignored data, into the new one."),

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..curves import CURVE_BUCKETS, sparkline
-from ..reproduce.run_facts import grade_of
+from ..reproduce.run_facts import RunFacts, read_run_facts
 from ..session import Session
 from .best_results import best_moments, models_section
 from .inputs_outputs import inputs_outputs
@@ -16,7 +16,7 @@ from .listing import SELECTED_COLUMNS, money_text
 from .missing_cost import why_no_cost
 from .notebook import notebook_cells
 from .ranks import ranks_facts, summed, writers_section
-from .section import Section, shortened
+from .section import CELL_CHARACTERS_MAX, Section, shortened, shortened_parts
 from .time_left import time_left
 from .times import duration_text
 
@@ -43,23 +43,25 @@ def describe_run(session: Session, run_id: str) -> Picture:
         f"SELECT {SELECTED_COLUMNS} FROM {session.views}.runs AS r WHERE r.run_id = {{id:UUID}}",
         run_id,
     )[0]
+    facts = read_run_facts(session, run_id)
     sections = [
-        _traceback(row["state_reason"]),
         last_lines(session, run_id, state=row["state"]),
-        _results(session, run_id, row["started_at"]),
+        _results(session, run_id, row["started_at"], ranks=row["ranks"]),
         models_section(session, run_id),
         _settings(session, run_id, view="summary", title="summary"),
         _settings(session, run_id, view="params", title="parameters"),
         writers_section(session, run_id),
         _usage(session, run_id),
         _gpus(session, run_id),
-        _code(session, run_id),
+        _code(session, run_id, facts),
         notebook_cells(session, run_id),
         inputs_outputs(session, run_id),
-        _grade(session, run_id),
+        _grade(facts),
     ]
+    # A traceback stays whole: nothing stands beside its lines.
+    shown = (_traceback(row["state_reason"]), *map(shortened_parts, sections))
     return Picture(
-        row, shortened(row["name"] or run_id), _facts(session, row), tuple(s for s in sections if s.rows)
+        row, shortened(row["name"] or run_id), _facts(session, row), tuple(s for s in shown if s.rows)
     )
 
 
@@ -85,7 +87,9 @@ def _facts(session: Session, row: dict[str, Any]) -> tuple[tuple[str, str], ...]
         ),
         ("tags", ", ".join(row["tags"]) or "-"),
     ]
-    return tuple(facts)
+    return tuple(
+        (what, value if what == "state" else shortened(value, CELL_CHARACTERS_MAX)) for what, value in facts
+    )
 
 
 def _reason(text: str) -> str:
@@ -105,7 +109,7 @@ def _traceback(text: str) -> Section:
     )
 
 
-def _results(session: Session, run_id: str, started_at: datetime | None) -> Section:
+def _results(session: Session, run_id: str, started_at: datetime | None, *, ranks: int) -> Section:
     rows = _rows(
         session,
         f"SELECT key, points, last, last_step, min, max, best, best_step, goal FROM {session.views}.metric_summary "
@@ -128,7 +132,8 @@ def _results(session: Session, run_id: str, started_at: datetime | None) -> Sect
         for row in rows
     )
     names = ("metric", "course", "last", "step", "min", "max", "best", "points")
-    return Section("results", names, cells, optional=("points", "min", "max"))
+    title = "results" if ranks <= 1 else f"results (last, min, max and best over all {ranks} ranks)"
+    return Section(title, names, cells, optional=("points", "min", "max"))
 
 
 def _best(row: dict[str, Any], started_at: datetime | None, at: datetime | None) -> str:
@@ -164,7 +169,11 @@ def _settings(session: Session, run_id: str, *, view: str, title: str) -> Sectio
         f"ORDER BY key LIMIT {SETTINGS_SHOWN_MAX}",
         run_id,
     )
-    return Section(title, ("key", "value"), tuple((shortened(row["key"]), row["value"]) for row in rows))
+    return Section(
+        title,
+        ("key", "value"),
+        tuple((shortened(row["key"]), shortened(str(row["value"]), CELL_CHARACTERS_MAX)) for row in rows),
+    )
 
 
 def _usage(session: Session, run_id: str) -> Section:
@@ -215,12 +224,12 @@ def _share(part: float | None, whole: float) -> str:
     return "-" if part is None or whole <= 0 else f"{100 * part / whole:.0f} %"
 
 
-def _code(session: Session, run_id: str) -> Section:
+def _code(session: Session, run_id: str, facts: RunFacts) -> Section:
     rows = _rows(
         session,
         "SELECT attempt, repository, commit, branch, dirty, snapshot_id, left_out, entry_point, "
-        "arrayStringConcat(argv, ' ') AS command, python, length(packages) AS packages, os, "
-        "length(package_ids) AS contents, lock_sha256, image_digest, image_source, driver, cuda, cudnn, nccl, "
+        "arrayStringConcat(argv, ' ') AS command, python, os, lock_sha256, image_digest, "
+        "image_source, driver, cuda, cudnn, nccl, "
         "system['cpu.model'] AS processor "
         f"FROM {session.views}.provenance WHERE run_id = {{id:UUID}} "
         "ORDER BY attempt DESC LIMIT 1",
@@ -228,13 +237,15 @@ def _code(session: Session, run_id: str) -> Section:
     )
     if not rows:
         return Section("code and environment", ("what", "value"), ())
-    row = rows[0]
+    row, judged = rows[0], facts.judged
+    # As the grade counts: what a package of the stored code or trainledger itself is, is known too.
+    known = judged.packages - len(judged.by_version)
     cells = (
         ("repository", _text(row["repository"])),
         ("commit", _commit(row)),
         ("stored", _stored(row)),
         ("command", row["command"]),
-        ("python", f"{_text(row['python'])}, {row['packages']} packages, {row['contents']} known by content"),
+        ("python", f"{_text(row['python'])}, {judged.packages} packages, {known} known by content"),
         ("lock file", _text(row["lock_sha256"])),
         ("image", "-" if row["image_digest"] is None else f"{row['image_digest']} ({row['image_source']})"),
         ("system", f"{_text(row['os'])}; {row['processor'] or 'processor not known'}"),
@@ -246,9 +257,9 @@ def _code(session: Session, run_id: str) -> Section:
     return Section("code and environment", ("what", "value"), cells)
 
 
-def _grade(session: Session, run_id: str) -> Section:
-    judgement = grade_of(session, run_id)
-    if judgement is None:
+def _grade(facts: RunFacts) -> Section:
+    judgement = facts.judgement
+    if not facts.provenance:
         return Section("reproducibility", ("what", "grade", "why"), ())
     rows = [("grade", judgement.letter, f"decided by {judgement.worst.column}")]
     rows += [(opinion.column, opinion.letter, opinion.reason) for opinion in judgement.opinions]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..session import Session
-from .section import Section
+from .section import Section, shortened
 
 __all__ = ["inputs_outputs"]
 
@@ -30,13 +30,15 @@ def inputs_outputs(session: Session, run_id: str) -> Section:
             _name(row),
             _size(row),
             _short(row["digest"] or row["reference"] or "-"),
-            "; ".join(
-                [*aliases.get((row["direction"], row["name"], row["digest"]), ())]
-                + related.get((row["direction"], row["digest"]), [])
-            )
-            or "-",
-            _state(row),
-            row["uri"] or "-",
+            shortened(
+                "; ".join(
+                    [*aliases.get((row["direction"], row["name"], row["digest"]), ())]
+                    + related.get((row["direction"], row["digest"]), [])
+                )
+                or "-"
+            ),
+            shortened(_state(row)),
+            shortened(row["uri"] or "-"),
         )
         for row in rows
     )
@@ -82,7 +84,9 @@ def _short(digest: str) -> str:
 def _name(row: dict[str, Any]) -> str:
     version = f":{row['version']}" if row["version"] else ""
     extra = [text for text in (row["role"], row["alias"] and f"as {row['alias']}") if text]
-    return f"{row['kind']} {row['name']}{version}" + (f" ({', '.join(extra)})" if extra else "")
+    return f"{row['kind']} {shortened(row['name'])}{shortened(version)}" + (
+        f" ({', '.join(extra)})" if extra else ""
+    )
 
 
 def _state(row: dict[str, Any]) -> str:

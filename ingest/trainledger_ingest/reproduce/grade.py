@@ -26,6 +26,7 @@ __all__ = ["Facts", "InputFacts", "Judgement", "Opinion", "facts_of", "is_seed",
 
 _EDITABLE = "editable file://"
 _NAMES_TOLD = 3
+_NAME_CHARACTERS_MAX = 60
 _SEED = "seed/"
 _HASH_SEED = "PYTHONHASHSEED"
 # What torch starts with when nobody seeds it (c10/core/GeneratorImpl.h): known, and nobody's choice.
@@ -223,7 +224,8 @@ def _data(facts: Facts) -> tuple[str, str]:
     judged = [(*_input(given), given.name) for given in facts.inputs]
     letter, reason, name = max(judged, key=lambda found: found[0])
     more = f" ({len(judged)} inputs in all)" if len(judged) > 1 else ""
-    return letter, f"{name}: {reason}{more}"
+    shown = name if len(name) <= _NAME_CHARACTERS_MAX else f"{name[: _NAME_CHARACTERS_MAX - 1]}…"
+    return letter, f"{shown}: {reason}{more}"
 
 
 def _input(given: InputFacts) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """Whether two runs had the same results: metric by metric and step by step.
 
 identical: every value has the same 64 bits (NaN equals NaN). within tolerance: |a - b| <= atol + rtol * |a|.
-different: a value is further away, or a metric or step is missing on one side. Metrics of time and speed are never
+different: a value is further away, or a metric or step is missing on one side (`missing`: in the row of a metric that
+one run has none of). Metrics of time and speed are never
 the same and are named as not compared. Outputs are compared by their digests: one that has other bytes, as files with
 times in them have, leaves "within tolerance" of "identical"; one that is missing makes the results different.
 """
@@ -24,6 +25,7 @@ __all__ = [
     "compare_outputs",
     "compare_results",
     "is_timing",
+    "read_metrics",
     "read_series",
 ]
 
@@ -85,6 +87,14 @@ def read_series(session: Session, run_id: str) -> Series:
     return found
 
 
+def read_metrics(session: Session, run_id: str) -> set[str]:
+    """The names of a run's metrics."""
+    rows = session.query(
+        f"SELECT key FROM {session.views}.metric_summary WHERE run_id = {{id:UUID}}", {"id": run_id}
+    ).to_pylist()
+    return {row["key"] for row in rows}
+
+
 def compare_results(
     original: Series, repetition: Series, *, tolerance: Tolerance, ignored: Sequence[str] = ()
 ) -> Outcome:
@@ -95,12 +105,16 @@ def compare_results(
         if is_timing(key) or any(fnmatch.fnmatchcase(key, pattern) for pattern in ignored):
             outcome.not_compared.append(key)
             continue
-        verdict, detail = _compare_series(
-            key, original.get(key, {}), repetition.get(key, {}), tolerance, outcome
-        )
-        verdicts.add(verdict)
         outcome.metrics += 1
-        outcome.rows.append((key, len(original.get(key, {})), verdict, detail))
+        if key not in original or key not in repetition:
+            where = "the repetition" if key in original else "the original"
+            outcome.first_difference = outcome.first_difference or f"{key} is missing in {where}"
+            outcome.rows.append((key, len(original.get(key, {})), f"missing in {where}", "-"))
+            verdicts.add("different")
+            continue
+        verdict, detail = _compare_series(key, original[key], repetition[key], tolerance, outcome)
+        verdicts.add(verdict)
+        outcome.rows.append((key, len(original[key]), verdict, detail))
     for verdict in ("different", "within tolerance", "identical"):
         if verdict in verdicts:
             outcome.verdict = verdict
@@ -172,6 +186,8 @@ def _compare_series(
         where = "the repetition" if place in one else "the original"
         outcome.first_difference = outcome.first_difference or f"{key}: step {place[1]} is missing in {where}"
     verdict = "identical" if same_bits.all() else "within tolerance"
+    if not shared:
+        return "different", "-"
     if alone or not near.all():
         verdict = "different"
     return verdict, "0" if same_bits.all() else f"{float(relative.max()):.3g}"

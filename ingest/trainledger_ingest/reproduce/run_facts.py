@@ -12,7 +12,7 @@ from ..session import Session
 from .grade import Facts, Judgement, facts_of, judge
 from .launch_shape import LaunchShape, read_shape
 
-__all__ = ["REPEATS_TAG", "RunFacts", "grade_of", "read_run_facts"]
+__all__ = ["REPEATS_TAG", "RunFacts", "read_run_facts"]
 
 REPEATS_TAG = "reproduces:"
 _PROVENANCE = (
@@ -124,12 +124,6 @@ def read_run_facts(session: Session, run_id: str) -> RunFacts:
         outputs=tuple(entry for entry in declared if entry["direction"] == "out"),
         duration_s=row["duration_s"],
     )
-
-
-def grade_of(session: Session, run_id: str) -> Judgement | None:
-    """The grade of a run with its reasons; None while nothing of it was captured."""
-    facts = read_run_facts(session, run_id)
-    return facts.judgement if facts.provenance else None
 
 
 def _rows(session: Session, sql: str, run_id: str) -> list[dict[str, Any]]:

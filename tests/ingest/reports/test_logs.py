@@ -13,6 +13,7 @@ from trainledger_ingest.reports.log_follow import follow_log
 from trainledger_ingest.reports.log_match import LogPattern
 from trainledger_ingest.reports.log_search import LogSearch, search_logs
 from trainledger_ingest.reports.logs import STREAMS_NAMED_MAX, LogReader
+from trainledger_ingest.reports.rank_output import why_no_output_of_rank
 from trainledger_ingest.session import Session
 from trainledger_schemas.clock import ManualClock
 from trainledger_schemas.errors import RetryableError, UsageError
@@ -227,3 +228,21 @@ def test_lines_of_more_processes_than_a_condition_can_name_come_once(tables: Fil
     tables.take_in()
     assert sorted(row["text"] for row in reader.read(tables.session)) == ["of a new process", "second"]
     assert list(reader.read(tables.session)) == []
+
+
+def test_why_there_is_no_output_of_a_rank(tables: FilledTables) -> None:
+    at = START_US + 9 * HOUR_US
+    # The ranks of run 9 write nothing; what was around them all recorded the output.
+    tables.started(9, 90, at, role="wrapper", world_size=None)
+    for rank in (0, 1, 2):
+        tables.started(9, 91 + rank, at, joined="env", rank=rank, world_size=3)
+    tables.log_lines(9, 90, (at, "loss 1"))
+    tables.take_in()
+
+    def why(run: int, rank: int, *, is_search: bool = False) -> str:
+        return why_no_output_of_rank(tables.session, id_of(run), rank, is_search=is_search)
+
+    assert "not split by rank" in why(9, 1) and "not split by rank" in why(9, 2, is_search=True)
+    assert why(9, 7) == "the run has no rank 7; its ranks: 0-2"
+    assert why(3, 1, is_search=True) == "no line of rank 1 contains that text"
+    assert why(1, 0) == "the run has no ranks"

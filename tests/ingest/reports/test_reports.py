@@ -395,3 +395,26 @@ def test_following_prints_every_line_once_late_ones_too_and_ends_with_the_run(lo
     assert told == ["one late", "zero 5", "zero last"]
     # One more look after the end: the wrapper of a command writes last.
     assert clock.rounds == 3
+
+
+def test_no_cell_of_show_is_wider_than_a_line_and_ranks_are_told(tables: FilledTables) -> None:
+    at, long = START_US + 40 * HOUR_US, "n" * 5000
+    settings = [{"key": "note", "value": long, "number": None}]
+    for rank in (0, 1):
+        tables.started(40, 400 + rank, at, config=settings, rank=rank, world_size=2, tags=[long[:200]] * 3)
+    tables.logged(40, 400, (at + S, 1, 0.5))
+    tables.event(
+        "artifact_logged", at, run_id=fixed_id(40), writer_id=fixed_id(400), at_us=at, kind="model", name=long,
+        artifact_id=fixed_id(401), stage=0, status="complete", uri=f"/{long}", digest="sha256:4040", size_bytes=1,
+        files=1, manifest_sha256=None, is_stored=True, new_bytes=1, aliases=[], reasons=[],
+    )  # fmt: skip
+    tables.take_in()
+    picture = describe_run(tables.session, id_of(40))
+    titles = {section.title for section in picture.sections}
+    assert {
+        "parameters",
+        "inputs and outputs",
+        "results (last, min, max and best over all 2 ranks)",
+    } <= titles
+    assert max(len(cell) for section in picture.sections for row in section.rows for cell in row) <= 200
+    assert max(len(value) for _, value in picture.facts) <= 200

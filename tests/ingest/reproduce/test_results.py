@@ -61,3 +61,14 @@ def test_ignored_metrics_are_named() -> None:
     series = {"a": {(-1, 0): 1.0}, "b": {(-1, 0): 1.0}}
     outcome = compare_results(series, {"b": {(-1, 0): 1.0}}, tolerance=Tolerance(), ignored=("a",))
     assert (outcome.verdict, outcome.not_compared, outcome.points) == ("identical", ["a"], 1)
+
+
+def test_a_metric_of_one_run_alone_is_missing_in_the_other() -> None:
+    both = {"loss": {(-1, 0): 1.0}}
+    for one, other, where in (
+        (both, {}, "the repetition"),
+        ({}, both, "the original"),
+    ):
+        outcome = compare_results(one, other, tolerance=Tolerance())
+        assert outcome.verdict == "different" and outcome.first_difference == f"loss is missing in {where}"
+        assert [row[2:] for row in outcome.rows] == [(f"missing in {where}", "-")]
