@@ -164,6 +164,7 @@ def price_set(
         extra={},
     )
     with session() as opened:
+        _say_presence(opened, node, from_us)
         opened.append_admin("price_set", fields)
         _say_unmatched(opened, [node])
     _say_set([fields], as_json=as_json)
@@ -189,7 +190,7 @@ def price_ls(as_json: Json = False) -> None:
     """List all prices that were set; those that count in this hour are marked."""
     with session() as opened:
         table = opened.query(
-            "SELECT toString(price_id) AS id, node, per_hour, currency, from_hour, set_by, set_at "
+            "SELECT toString(price_id) AS id, node, per_hour, currency, from_hour, presence, set_by, set_at "
             f"FROM {opened.views}.prices ORDER BY set_at"
         )
     rows = table_rows(table)
@@ -208,13 +209,14 @@ def price_ls(as_json: Json = False) -> None:
             _money_text(row["per_hour"]),
             row["currency"],
             f"{row['from_hour']:%Y-%m-%d %H:%M}",
+            row["presence"] or "observed",
             "now" if row["in_effect"] else "",
             cell_text(row["set_by"]),
             f"{row['set_at']:%Y-%m-%d %H:%M}",
         ]
         for row in shown
     )
-    columns = ("node", "per hour", "currency", "from (UTC)", "counts", "set by", "set at (UTC)")
+    columns = ("node", "per hour", "currency", "from (UTC)", "presence", "counts", "set by", "set at (UTC)")
     print_table(columns, cells, right=("per hour",))
 
 
@@ -236,6 +238,26 @@ def _say_unmatched(opened: Session, patterns: list[str]) -> None:
     for pattern in patterns:
         if seen and not any(matches(node, pattern) for node in seen):
             stderr_line(f"no node seen so far is called {pattern!r}; seen are {named}")
+
+
+def _say_presence(opened: Session, pattern: str, from_us: int) -> None:
+    """A line if the price that counted for the pattern bills by other presence: this one ends that."""
+    if not opened.has_tables_open():
+        return
+    try:
+        rows = opened.query(
+            f"SELECT presence FROM {opened.views}.prices WHERE node = {{node:String}} "
+            "AND toUnixTimestamp(from_hour) <= {from:Int64} ORDER BY from_hour DESC, set_at DESC LIMIT 1",
+            {"node": pattern, "from": from_us // 1_000_000},
+        ).to_pylist()
+    except TrainledgerError:
+        return
+    if rows and rows[0]["presence"] not in ("", "observed"):
+        stderr_line(
+            f"the price of {pattern!r} before has presence {rows[0]['presence']}, which ends where this one begins: "
+            "from then on hours count while the node is seen. To keep it, set the new rate by `trainledger price "
+            "load` with presence and its dates"
+        )
 
 
 def _say_set(prices: list[dict[str, Any]], *, as_json: bool) -> None:

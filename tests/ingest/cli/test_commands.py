@@ -129,6 +129,25 @@ def test_the_price_that_counts_is_marked_and_a_pattern_that_meets_no_node_is_tol
     assert [line[1] for line in lines if "now" in line] == ["3600.000001", "7.00"]
 
 
+def test_a_plain_price_over_one_of_an_owned_node_tells_what_ends(
+    installation: Installation, tmp_path: Path
+) -> None:
+    book = tmp_path / "book.toml"
+    book.write_text(
+        '[[price]]\nnode = "nowhere-owned"\nfrom = "2026-01-01T00:00Z"\nusd_per_hour = "4"\n'
+        'presence = "owned"\nowned_from = "2026-01-01T00:00Z"\n'
+    )
+    assert installation.command("price", "load", str(book)).returncode == 0
+    plain = ("price", "set", "--node", "nowhere-owned", "--usd-per-hour", "5")
+    done = installation.command(*plain)
+    assert done.returncode == 0 and "before has presence owned, which ends" in done.stderr
+    assert "has presence" not in installation.command(*plain).stderr
+    lines = [
+        line for line in installation.command("price", "ls").stdout.splitlines() if "nowhere-owned" in line
+    ]
+    assert [" owned " in line for line in lines] == [True, False, False]
+
+
 NOT_FOUND: list[tuple[list[str], int, str]] = [
     (["show", "nobody"], 1, "no run has the id or name 'nobody'; `trainledger ls` lists the runs"),
     (["compare", "one", "one"], 2, "the same run is named twice"),
