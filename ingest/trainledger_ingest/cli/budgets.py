@@ -1,5 +1,6 @@
 """`admin budget`: limits of what a month may cost, and how far they are."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from trainledger_schemas.errors import UsageError
 from ..cost.budgets import SCOPES, BudgetState, budget_nano, read_budget_states
 from ..cost.money import currency_code, format_minor, minor_digits, rounded_minor
 from ..reports.times import parse_month
+from ..session import Session
 from .opening import session, utc_now
 from .options import Json
 from .output import cell_text, print_json, print_table
@@ -72,6 +74,7 @@ def remove_budget(
         "nano_a_month": None, "currency": currency_code(currency), "hard": False, "note": note,
     }  # fmt: skip
     with session() as opened:
+        _check_is_set(opened, fields)
         opened.append_admin("budget_set", fields)
     typer.echo(
         f"{fields['scope']} {cell_text(fields['name'])}: no budget in {currency} from {fields['from_month']}"
@@ -100,6 +103,21 @@ def list_budgets(
     print_table(
         columns, (_cells(state) for state in states), right=("budget", "spent", "share", "a day", "forecast")
     )
+
+
+def _check_is_set(opened: Session, fields: Mapping[str, Any]) -> None:
+    if not opened.has_tables_open():
+        return
+    known = opened.query(
+        f"SELECT 1 FROM {opened.views}.budgets WHERE scope = {{scope:String}} AND name = {{name:String}} "
+        "AND currency = {currency:String} LIMIT 1",
+        {name: fields[name] for name in ("scope", "name", "currency")},
+    )
+    if not known.num_rows:
+        raise UsageError(
+            f"no budget in {fields['currency']} was ever set for {fields['scope']} {fields['name']!r}; "
+            "`trainledger admin budget ls` lists them"
+        )
 
 
 def _cells(state: BudgetState) -> list[str]:

@@ -44,7 +44,7 @@ def remove_owner(
     note: Annotated[str | None, typer.Option(help="Why.")] = None,
 ) -> None:
     """From an hour on a user belongs to no team: the declared teams of its runs pay."""
-    hour_us = _append(name, [], start, note)
+    hour_us = _append(name, [], start, note, must_be_set=True)
     typer.echo(f"{cell_text(name)}: no team from {_hour_text(hour_us)} UTC")
 
 
@@ -74,7 +74,9 @@ def list_owners(as_json: Json = False) -> None:
         print_table(("user", "teams", "from (UTC)", "set by", "set at (UTC)"), cells)
 
 
-def _append(name: str, teams: list[str], start: str | None, note: str | None) -> int:
+def _append(
+    name: str, teams: list[str], start: str | None, note: str | None, *, must_be_set: bool = False
+) -> int:
     for text in (name, *teams):
         if not text.strip() or len(text) > NAME_CHARACTERS_MAX:
             raise UsageError(f"{text!r} is no name: 1 to {NAME_CHARACTERS_MAX} characters")
@@ -85,6 +87,12 @@ def _append(name: str, teams: list[str], start: str | None, note: str | None) ->
     hour_us = whole_hour(_micros(moment), start or "") if moment else hour_of(_micros(now))
     fields = {"subject": "user", "name": name, "teams": teams, "from_hour_us": hour_us, "note": note}
     with session() as opened:
+        if must_be_set and opened.has_tables_open():
+            known = f"SELECT 1 FROM {opened.views}.owners WHERE name = {{name:String}} LIMIT 1"
+            if not opened.query(known, {"name": name}).num_rows:
+                raise UsageError(
+                    f"no team was ever set for {name!r}; `trainledger admin owner ls` lists who has one"
+                )
         opened.append_admin("owner_set", fields)
     return hour_us
 

@@ -150,6 +150,16 @@ def test_a_plain_price_over_one_of_an_owned_node_tells_what_ends(
 
 NOT_FOUND: list[tuple[list[str], int, str]] = [
     (["show", "nobody"], 1, "no run has the id or name 'nobody'; `trainledger ls` lists the runs"),
+    (
+        ["admin", "owner", "rm", "nobody"],
+        2,
+        "no team was ever set for 'nobody'; `trainledger admin owner ls` lists who has one",
+    ),
+    (
+        ["admin", "budget", "rm", "--team", "x"],
+        2,
+        "no budget in USD was ever set for team 'x'; `trainledger admin budget ls` lists them",
+    ),
     (["compare", "one", "one"], 2, "the same run is named twice"),
     (["sql", "SELECT 1", "--parquet", "/nowhere/x"], 2, "cannot write /nowhere/x: No such file or directory"),
 ]
