@@ -19,6 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from trainledger_ingest.cost.closed_hours import ClosedHours, DealtNode
 from trainledger_ingest.cost.node_events import HOUR_US, Kind
 from trainledger_ingest.cost.node_hour import SHARES_PER_US, Line, NodeHour
 from trainledger_ingest.cost.prices import Price
@@ -137,6 +138,7 @@ def hours(store: ChdbStore, home: Path) -> dict[str, Any]:
         str(row["id"]) for row in store.rows(f"SELECT toString(run_id) AS id FROM {VIEWS}.runs ORDER BY id")
     ]
     tables = CostTables(store, schema.generation)
+    closing = ClosedHours(store, schema.generation).closing()
     price = Price("00000000-0000-4000-8000-000000000001", "*", 3_500_000_000, "USD", from_hour_us=0)
     begin_us = round(MONTH.timestamp()) * 1_000_000
     for node in range(wanted["nodes"]):
@@ -145,7 +147,7 @@ def hours(store: ChdbStore, home: Path) -> dict[str, Any]:
             for hour in range(wanted["hours"])
         ]
         # The one place where dealt hours are written; what is left out is dealing them from 17 million events.
-        tables._write(dealt, version=1)
+        tables._write(DealtNode(f"node-{node:04d}", dealt, events=(), version=1), closing)
     return {"node_hours": wanted["nodes"] * wanted["hours"]}
 
 

@@ -21,9 +21,10 @@ from .storage.store import Store
 
 __all__ = ["Compress", "IdleWork"]
 
-# How often `up` looks at its log, and how long a one-shot spends on all of it at its end.
+# How often `up` looks at its log, and after how long a one-shot begins nothing more at its end: a full segment takes a
+# second to compress, for which nobody should wait twice.
 INTERVAL_S = 10.0
-ONE_SHOT_S = 1.0
+ONE_SHOT_S = 0.5
 
 Compress = Callable[[str, int], int]
 """Compresses one segment of a topic that ends at or before an offset; how many there were."""
