@@ -224,7 +224,7 @@ version = 1
 [[package]]
 name = "Thing_One"
 version = "1.5"
-source = { registry = "https://pypi.org/simple" }
+source = { registry = "https://registry.example/simple" }
 [[package]]
 name = "other"
 version = "2.0"
