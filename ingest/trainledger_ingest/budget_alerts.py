@@ -19,7 +19,7 @@ from trainledger_schemas.structured_log import say
 
 from .alert_channels import Alert, AlertChannel
 from .cost.budgets import BudgetState, Query, read_budget_states
-from .cost.money import format_minor, minor_digits, rounded_minor
+from .cost.money import minor_text, nano_of
 
 __all__ = ["SHARES", "BudgetAlerts"]
 
@@ -119,18 +119,14 @@ def _key(state: BudgetState, share: int) -> str:
 
 def _alert(state: BudgetState, share: int) -> Alert:
     budget = state.budget
-    spent, limit = (_text(amount, budget.currency) for amount in (state.spent, budget.a_month))
+    spent, limit = (minor_text(nano_of(amount), budget.currency) for amount in (state.spent, budget.a_month))
     kind = "hard budget" if budget.is_hard else "budget"
     text = (
         f"{budget.scope} {budget.name} has used {share} % of its {kind} of {state.month}: {spent} of {limit}"
     )
     if state.forecast is not None:
-        text += f" {budget.currency}, forecast {_text(state.forecast, budget.currency)}"
+        text += f" {budget.currency}, forecast {minor_text(nano_of(state.forecast), budget.currency)}"
     facts = {
         name: str(value) if isinstance(value, Decimal) else value for name, value in state.as_row().items()
     }
     return Alert(_key(state, share), text, facts | {"crossed_percent": share})
-
-
-def _text(amount: Decimal, currency: str) -> str:
-    return format_minor(rounded_minor(int(amount.scaleb(9)), currency), minor_digits(currency))

@@ -1,7 +1,6 @@
 """`admin budget`: limits of what a month may cost, and how far they are."""
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +8,7 @@ import typer
 from trainledger_schemas.errors import UsageError
 
 from ..cost.budgets import SCOPES, BudgetState, budget_nano, read_budget_states
-from ..cost.money import currency_code, format_minor, minor_digits, rounded_minor
+from ..cost.money import currency_code, minor_text, nano_of
 from ..reports.times import parse_month
 from ..session import Session
 from .opening import session, utc_now
@@ -53,7 +52,7 @@ def set_budget(
     with session() as opened:
         opened.append_admin("budget_set", fields)
     kind = "hard budget" if hard else "budget"
-    amount = _text(Decimal(nano).scaleb(-9), currency)
+    amount = minor_text(nano, currency)
     typer.echo(
         f"{fields['scope']} {cell_text(fields['name'])}: {kind} of {amount} {currency} a month "
         f"from {fields['from_month']}"
@@ -123,7 +122,9 @@ def _check_is_set(opened: Session, fields: Mapping[str, Any]) -> None:
 def _cells(state: BudgetState) -> list[str]:
     budget = state.budget
     amounts = (budget.a_month, state.spent, state.burn_per_day, state.forecast)
-    limit, spent, day, forecast = ("-" if a is None else _text(a, budget.currency) for a in amounts)
+    limit, spent, day, forecast = (
+        "-" if a is None else minor_text(nano_of(a), budget.currency) for a in amounts
+    )
     share = f"{state.share * 100:.1f} %"
     kind = "hard" if budget.is_hard else "soft"
     amounts_shown = [limit, spent, share, day, forecast, budget.currency]
@@ -142,7 +143,3 @@ def _fields(
         raise UsageError("a budget is of one of --team, --project and --experiment")
     first, _ = parse_month(start or f"{utc_now():%Y-%m}")
     return {"scope": named[0][0], "name": named[0][1], "from_month": f"{first:%Y-%m}"}
-
-
-def _text(amount: Decimal, currency: str) -> str:
-    return format_minor(rounded_minor(int(amount.scaleb(9)), currency), minor_digits(currency))

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
-from fractions import Fraction
 from typing import Annotated, Any
 
 import typer
 
-from ..cost.money import format_minor, minor_digits, rounded_minor
+from ..cost.money import minor_text, nano_of
 from ..cost.statements import list_periods
 from .opening import session
 from .options import Json
@@ -89,8 +88,5 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 
 def _amounts(amounts: Any) -> str:
     """Amounts by currency as a person reads them, each rounded once."""
-    texts = [
-        f"{format_minor(rounded_minor(int(Fraction(amount) * 10**9), currency), minor_digits(currency))} {currency}"
-        for currency, amount in sorted(amounts)
-    ]
+    texts = [f"{minor_text(nano_of(amount), currency)} {currency}" for currency, amount in sorted(amounts)]
     return ", ".join(texts) or "-"

@@ -7,6 +7,8 @@ reversal are mirror images.
 """
 
 from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from trainledger_schemas.errors import InvariantError, UsageError
@@ -18,6 +20,8 @@ __all__ = [
     "format_minor",
     "largest_remainder",
     "minor_digits",
+    "minor_text",
+    "nano_of",
     "nano_to_text",
     "round_half_up",
     "rounded_minor",
@@ -127,6 +131,17 @@ def format_minor(minor: int, digits: int) -> str:
         return f"{sign}{abs(minor)}"
     whole, fraction = divmod(abs(minor), 10**digits)
     return f"{sign}{whole}.{fraction:0{digits}d}"
+
+
+def minor_text(nano: int, currency: str) -> str:
+    """One amount as people read it, rounded half up to the minor unit of its currency."""
+    return format_minor(rounded_minor(nano, currency), minor_digits(currency))
+
+
+def nano_of(amount: Decimal) -> int:
+    """An amount of the tables (nine decimals) as exact nano."""
+    # Through Fraction: Decimal arithmetic would round to 28 digits.
+    return int(Fraction(amount) * NANO_PER_UNIT)
 
 
 def nano_to_text(nano: int) -> str:

@@ -7,20 +7,17 @@ told beside it: each was or will be booked in a later month.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
-from fractions import Fraction
 from typing import Any
 
 from trainledger_schemas.errors import UsageError
 
 from ..session import Session
-from .money import format_minor, minor_digits, rounded_minor
+from .money import format_minor, minor_digits, minor_text, nano_of
 from .posting import posted_differences
 from .report import GROUPS, CostReport, make_report
 
 __all__ = ["ClosedMonth", "Explanation", "booked_in", "explain_month", "read_closed_month", "read_statement"]
 
-NANO = 10**9
 EXPLAIN_COLUMNS = (
     "cause",
     "event_ref",
@@ -106,7 +103,7 @@ def explain_month(session: Session, month: ClosedMonth) -> Explanation:
         {"p": month.period},
     ).to_pylist()
     stated = {
-        row["money"]: _nano(row["total"])
+        row["money"]: nano_of(row["total"])
         for row in session.query(
             f"SELECT assumeNotNull(currency) AS money, sum(cost) AS total FROM {session.views}.statement_lines "
             "WHERE period = {p:String} AND cost IS NOT NULL GROUP BY money",
@@ -127,7 +124,7 @@ def make_explanation(stated_nano: Mapping[str, int], rows: Iterable[Mapping[str,
             (row for row in kept if row["currency"] == currency),
             key=lambda row: (-abs(row["total"]), row["cause"], row["event_ref"], row["team"] or ""),
         )
-        deltas = [_nano(row["total"]) for row in here]
+        deltas = [nano_of(row["total"]) for row in here]
         posted = posted_differences(before, deltas, digits=digits)
         for row, minor in zip(here, posted, strict=True):
             shown.append(
@@ -136,9 +133,9 @@ def make_explanation(stated_nano: Mapping[str, int], rows: Iterable[Mapping[str,
         sums.append(
             {
                 "currency": currency,
-                "statement": format_minor(rounded_minor(before, currency), digits),
+                "statement": minor_text(before, currency),
                 "differences": format_minor(sum(posted), digits),
-                "newest": format_minor(rounded_minor(before + sum(deltas), currency), digits),
+                "newest": minor_text(before + sum(deltas), currency),
             }
         )
     return Explanation(tuple(shown), tuple(sums))
@@ -151,14 +148,4 @@ def booked_in(session: Session, period: str) -> dict[str, str]:
         "GROUP BY currency HAVING total != 0 ORDER BY currency",
         {"p": period},
     ).to_pylist()
-    return {
-        row["currency"]: format_minor(
-            rounded_minor(_nano(row["total"]), row["currency"]), minor_digits(row["currency"])
-        )
-        for row in rows
-    }
-
-
-def _nano(amount: Decimal) -> int:
-    # Through Fraction: Decimal arithmetic would round to 28 digits.
-    return int(Fraction(amount) * NANO)
+    return {row["currency"]: minor_text(nano_of(row["total"]), row["currency"]) for row in rows}

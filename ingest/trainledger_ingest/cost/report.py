@@ -9,14 +9,12 @@ the group null, one a kind. Currencies are never added up.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from decimal import Decimal
-from fractions import Fraction
 from typing import Any
 
 from trainledger_schemas.errors import UsageError
 
 from ..session import Session
-from .money import cents, format_minor, minor_digits, rounded_minor
+from .money import cents, format_minor, minor_digits, minor_text, nano_of
 
 __all__ = ["GROUPS", "CostReport", "make_report", "period_condition", "read_report"]
 
@@ -33,7 +31,6 @@ GROUPS: Mapping[str, str] = {
 }
 # What has the group, where it is not view cost_lines.
 _SOURCES = {"outcome": "cost_outcomes"}
-NANO = 1_000_000_000
 # The group, and the kind where there is none.
 _Key = tuple[str | None, str]
 
@@ -110,7 +107,7 @@ def make_report(
         by=by,
         rows=tuple(rows),
         totals=totals,
-        bills={bill["money"]: _rounded(bill["total"], bill["money"]) for bill in bills},
+        bills={bill["money"]: minor_text(nano_of(bill["total"]), bill["money"]) for bill in bills},
         unpriced_hours=sum(group.unpriced_hours for group in groups.values()),
         has_presence=bool(groups),
     )
@@ -124,7 +121,7 @@ def _collect(lines: Iterable[Mapping[str, Any]]) -> dict[_Key, _Group]:
         group.kinds.add(kind)
         group.unpriced_hours += float(line["unpriced"])
         if currency is not None:
-            group.nano[currency] = group.nano.get(currency, 0) + _nano(line["total"])
+            group.nano[currency] = group.nano.get(currency, 0) + nano_of(line["total"])
     return groups
 
 
@@ -136,15 +133,6 @@ def _rows(by: str, holder: str | None, group: _Group, amounts: Mapping[str, str]
         row: dict[str, Any] = {by: holder, "kind": next(iter(group.kinds)) if len(group.kinds) == 1 else None}
         yield row | {"cost": cost, "currency": currency, "unpriced_hours": unpriced}
         unpriced = 0.0
-
-
-def _rounded(total: Decimal, currency: str) -> str:
-    return format_minor(rounded_minor(_nano(total), currency), minor_digits(currency))
-
-
-def _nano(amount: Decimal) -> int:
-    # Through Fraction: Decimal arithmetic would round to 28 digits.
-    return int(Fraction(amount) * NANO)
 
 
 def period_condition(start: str | None, end: str | None) -> tuple[str, dict[str, object]]:

@@ -12,8 +12,6 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
-from fractions import Fraction
 from typing import Any
 
 import pyarrow as pa
@@ -26,7 +24,7 @@ from trainledger_schemas.ids import id_text, random_id
 from ..reports.times import parse_month
 from ..storage.migrate import Schema
 from ..storage.store import Store
-from .money import nano_to_text
+from .money import nano_of, nano_to_text
 from .tables import CostTables
 
 __all__ = [
@@ -329,9 +327,4 @@ def _totals(store: Store, schema: Schema, table: str, column: str, statement_id:
         f"WHERE statement_id = {{id:UUID}} AND {column} IS NOT NULL GROUP BY money ORDER BY money",
         {"id": statement_id},
     ).to_pylist()
-    return [{"currency": row["money"], "amount": nano_to_text(_nano(row["total"]))} for row in rows]
-
-
-def _nano(amount: Decimal) -> int:
-    # Through Fraction: Decimal arithmetic would round to 28 digits.
-    return int(Fraction(amount) * 10**9)
+    return [{"currency": row["money"], "amount": nano_to_text(nano_of(row["total"]))} for row in rows]
