@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
 from support.broker import Broker
+from support.code_workshop import Workshop
 from support.gpus import Machine
 
 # Workers are started with it so that all collect the same tests; trainings of the tests have it only where one sets it.
@@ -43,3 +45,9 @@ def machine(built_machine: Machine) -> Machine:
     """A machine without GPUs until the test adds some."""
     built_machine.empty()
     return built_machine
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    """A folder in which code is stored and restored."""
+    return Workshop(tmp_path)

@@ -15,11 +15,6 @@ from trainledger.provenance.used_files import UsedFiles, included_files, named_f
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    return Workshop(tmp_path)
-
-
-@pytest.fixture
 def work(workshop: Workshop) -> GitFolder:
     work = GitFolder(workshop.folder / "work", workshop.environment)
     work.write(".gitignore", b"*.local\ngen/\n")

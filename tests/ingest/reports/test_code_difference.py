@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -11,11 +10,6 @@ from support.nasty_repository import GitFolder
 from trainledger.provenance.code_store import StoredCode
 from trainledger_ingest.reports.code_difference import CodeDifference, compare_code
 from trainledger_ingest.reproduce.restore import read_snapshot
-
-
-@pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    return Workshop(tmp_path)
 
 
 def compared(workshop: Workshop, *stored: StoredCode) -> CodeDifference:

@@ -41,11 +41,6 @@ HOSTILE = """
 """
 
 
-@pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    return Workshop(tmp_path)
-
-
 @pytest.fixture(scope="module")
 def nasty(tmp_path_factory: pytest.TempPathFactory) -> GitFolder:
     """Made once: no capture changes it."""

@@ -21,11 +21,6 @@ from trainledger_ingest.reproduce.run_facts import RunFacts
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    return Workshop(tmp_path)
-
-
-@pytest.fixture
 def work(workshop: Workshop) -> GitFolder:
     """A repository with a commit that its remote has."""
     work = GitFolder(workshop.folder / "work", workshop.environment)

@@ -3,18 +3,11 @@
 import os
 from pathlib import Path
 
-import pytest
-
 from support.code_workshop import Workshop
 from support.nasty_repository import GitFolder, manifest
 from trainledger.provenance.code_store import StoredCode
 
 PASSWORD = "hunter2" + "hunter2"
-
-
-@pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    return Workshop(tmp_path)
 
 
 def store_without_git(workshop: Workshop, folder: Path) -> StoredCode:
