@@ -17,6 +17,7 @@ from typing import TextIO, cast
 from trainledger_schemas.errors import TrainledgerError, UsageError
 
 from . import wrapper
+from .redaction import hide_values_of
 from .spelling import nearest_name
 
 __all__ = ["COMMANDS", "main"]
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in ("-V", "--version", "version"):
         _print(sys.stdout, f"trainledger {_version()}")
         return 0
+    hide_values_of(os.environ)
     try:
         return _dispatch(name, rest)
     except UsageError as error:

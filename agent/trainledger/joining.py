@@ -30,6 +30,7 @@ from .launch import Launch
 from .notices import Notices
 from .parent_run import ParentRun, export_later_run, open_parent_run
 from .placement import Placement, choose_folder
+from .redaction import hide_values_of
 from .settings import RUN_ID, Settings, process_environment
 from .starting import add_passed_run, has_begun, start_run
 
@@ -147,6 +148,7 @@ def take_up(run_id: str, told: Mapping[str, Any]) -> Run:
     for run in _current:
         if run.id == run_id and not told["is_ended"]:
             return run
+    hide_values_of(process_environment())
     settings = Settings.from_env(process_environment())
     is_recorded = told["is_recorded"] and settings.mode != "disabled"
     run = Run(

@@ -1,13 +1,23 @@
-"""Secrets are taken out before anything is written: by the name of a value and by the form of the value.
+"""Secrets are taken out before anything is written: by the name of a value, by its form, and by what it is.
 
-Guarantees: the forms listed below and values under secret names do not reach a journal. It cannot know a
-secret that looks like a plain word under a plain name. Pure functions; texts of any length in linear time.
+Guarantees: the forms listed below, values under secret names, and the values that the environment of the process has
+under secret names do not reach a journal. It cannot know a secret that looks like a plain word under a plain name.
+Texts of any length in linear time. The functions are pure but for `hide_values_of`, which each program calls as it
+begins.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-__all__ = ["REDACTED", "clean_url", "has_secret_form", "is_secret_name", "redact", "redact_argv"]
+__all__ = [
+    "REDACTED",
+    "clean_url",
+    "has_secret_form",
+    "hide_values_of",
+    "is_secret_name",
+    "redact",
+    "redact_argv",
+]
 
 REDACTED = "[redacted]"
 
@@ -80,6 +90,39 @@ _ASSIGNMENT = (
     r"""(?x)(?<![A-Za-z0-9_.-])(?P<name>[A-Za-z0-9_.-]++)(?P<sign>["']?\s{0,4}[=:]\s{0,4})
     (?P<value>"[^"\n]{1,4096}"|'[^'\n]{1,4096}'|[^\s"',;&)}\]]{1,4096})"""
 )
+# A shorter one, or one without a digit, may be a word of the text; a place of a secret is not one.
+_HIDDEN_CHARACTERS_MIN = 10
+_HIDDEN_CHARACTERS_MAX = 4096
+_hidden: tuple[str, ...] = ()
+
+
+def hide_values_of(environment: Mapping[str, str]) -> None:
+    """From now on take the values under secret names of `environment` for secrets, wherever they stand.
+
+    Replaces what was hidden before. A value counts if it has at least ten characters, a digit and a letter among them,
+    no white space, and is not a path.
+    """
+    global _hidden
+    found = {
+        value
+        for name, value in environment.items()
+        if _HIDDEN_CHARACTERS_MIN <= len(value) <= _HIDDEN_CHARACTERS_MAX
+        and any(stem in name.lower() for stem in _NAME_STEMS)
+        and is_secret_name(name)
+        and _is_chosen(value)
+    }
+    # The longest first: one may be a part of another.
+    _hidden = tuple(sorted(found, key=lambda value: (-len(value), value)))
+
+
+def _is_chosen(value: str) -> bool:
+    has_digit = has_letter = False
+    for character in value:
+        if character.isspace():
+            return False
+        has_digit = has_digit or character.isdigit()
+        has_letter = has_letter or character.isalpha()
+    return has_digit and has_letter and not value.startswith(("/", "./", "../", "~"))
 
 
 def is_secret_name(name: str) -> bool:
@@ -100,7 +143,9 @@ def clean_url(url: str) -> str:
 
 
 def has_secret_form(text: str) -> bool:
-    """Whether something in `text` has the form of a token or key, or is an address or a header with one."""
+    """Whether something in `text` is hidden, has the form of a token or key, or is an address or header with one."""
+    if any(value in text for value in _hidden):
+        return True
     # Plain searches first, as in `redact`.
     if _has_mark(text) and re.search(_VALUE_FORMS, text) is not None:
         return True
@@ -112,6 +157,8 @@ def has_secret_form(text: str) -> bool:
 
 def redact(text: str) -> str:
     """`text` with secrets replaced by REDACTED; equal to `text` when there is none."""
+    for value in _hidden:
+        text = text.replace(value, REDACTED)
     # Plain searches first, for what no match can do without: on text without secrets they take a tenth of the time.
     if len(text) >= _FORM_CHARACTERS_MIN and _has_mark(text):
         text = re.sub(_VALUE_FORMS, REDACTED, text)

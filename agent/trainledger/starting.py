@@ -15,7 +15,7 @@ from .launch_place import find_launch, is_first_on_node
 from .notices import Notices
 from .parent_run import export_later_run
 from .placement import Placement, choose_folder
-from .redaction import redact_argv
+from .redaction import hide_values_of, redact_argv
 from .settings import Settings, process_environment
 
 __all__ = ["add_passed_run", "has_begun", "init", "start_run"]
@@ -70,6 +70,7 @@ def start_run(
     from_log: bool = False,
 ) -> Run:
     """What `init` does with checked arguments. `from_log`: no process, no line for what is joined."""
+    hide_values_of(process_environment())
     settings = Settings.from_env(process_environment())
     for warning in settings.warnings:
         notices.once(warning, warning)

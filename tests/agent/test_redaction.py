@@ -1,13 +1,22 @@
 """Secrets by name and by form; plain words stay."""
 
 import re
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trainledger import redaction
-from trainledger.redaction import REDACTED, clean_url, is_secret_name, redact, redact_argv
+from trainledger.redaction import (
+    REDACTED,
+    clean_url,
+    has_secret_form,
+    hide_values_of,
+    is_secret_name,
+    redact,
+    redact_argv,
+)
 
 
 @pytest.mark.parametrize(
@@ -160,3 +169,35 @@ def test_every_secret_name_has_one_of_the_stems(name: str) -> None:
 def test_every_secret_word_has_one_of_the_stems() -> None:
     words = redaction._SECRET_WORDS | {second for _, second in redaction._SECRET_PAIRS} | {"token"}
     assert all(any(stem in word for stem in redaction._NAME_STEMS) for word in words)
+
+
+@pytest.fixture
+def hidden() -> Iterator[Callable[[dict[str, str]], None]]:
+    """Hides the values of an environment, and nothing any more at the end."""
+    yield hide_values_of
+    hide_values_of({})
+
+
+def test_a_value_of_the_environment_under_a_secret_name_is_hidden_wherever_it_stands(
+    hidden: Callable[[dict[str, str]], None],
+) -> None:
+    hidden({"DB_PASSWORD": "horse-battery-7", "MY_API_KEY": "horse-battery-7-long", "HOME": "/home/ann-77-x"})
+    assert redact("tried horse-battery-7-long, then horse-battery-7") == f"tried {REDACTED}, then {REDACTED}"
+    assert redact_argv(["x", "horse-battery-7"]) == ["x", REDACTED]
+    assert has_secret_form("# horse-battery-7") and not has_secret_form("# horse-battery-8")
+    assert redact("in /home/ann-77-x") == "in /home/ann-77-x"
+    hidden({})
+    assert redact("horse-battery-7") == "horse-battery-7"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["short-77", "a-plain-word", "1234567890", "two words 77", "/etc/key-7.pem", "~/keys/id-77", "x7" * 4000],
+)
+def test_what_may_be_a_word_or_a_place_is_not_hidden(
+    hidden: Callable[[dict[str, str]], None], value: str
+) -> None:
+    hidden({"DB_PASSWORD": value})
+    assert redact(f"it is {value} here") == f"it is {value} here" and not has_secret_form(
+        f"it is {value} here"
+    )

@@ -26,6 +26,7 @@ for kind, value in told["on stderr"].items():
 print(json.dumps({"user": "me", "password": told["printed by name"]}))
 print(f"export WANDB_API_KEY={told['printed by name']}")
 print({"client_secret": told["printed by name"]})
+print(os.environ["AWS_SECRET_ACCESS_KEY"])
 first, second = told["printed in two parts"][:9], told["printed in two parts"][9:]
 sys.stdout.write(f"half {first}"); sys.stdout.flush()
 sys.stdout.write(f"{second}\\n"); sys.stdout.flush()
@@ -44,13 +45,14 @@ for kind, value in told["summary"].items():
     run.summary[kind] = value
 for kind, value in told["logged text"].items():
     run.log({f"text/{kind}": f"the answer was {value}!", "loss": 0.5})
+run.log({"text/plain": os.environ["AWS_SECRET_ACCESS_KEY"]})
 run.log({"api_key": told["logged by name"], "messages": [{"role": "x", "token": told["logged by name"]}]})
 run.log({"long": "y" * 39_990 + " " + told["logged across a cut"]})
 run.use_dataset(f"s3://user:{told['dataset address']}@bucket/train?X-Amz-Signature={told['dataset address']}&versionId=7")
 run.use_dataset(f"https://host/{told['dataset path']}/train.csv")
 run.use_dataset("data", name="local")
 run.finish() if len(sys.argv) > 9 else None
-raise RuntimeError(f"cannot sign in: {told['exception']}")
+raise RuntimeError(f"cannot sign in: {told['exception']} {os.environ['AWS_SECRET_ACCESS_KEY']}")
 """
 
 
@@ -121,6 +123,7 @@ class Workshop:
         write("look.ipynb", json.dumps({"cells": [cell]}).encode())
         index = f"--index-url https://me:{make('lock file', 'plain')}1@index/simple\na==1 --hash=sha256:00\n"
         write("requirements.txt", index.encode())
+        write("example.md", f"sign in with {make('variable', 'plain')}\n".encode())
         write("data/train.txt", f"{make('data', 'github')}\n".encode())
         write(f"notes/{make('file name', 'github')}.txt", b"1\n")
 

@@ -19,7 +19,8 @@ from trainledger_schemas.errors import TrainledgerError
 
 from ..beside import TimeUpError, create_journal, detach, limit_time
 from ..journal import JournalWriter
-from ..redaction import redact
+from ..redaction import hide_values_of, redact
+from ..settings import process_environment
 from .artifact import let_go, store_artifact
 from .measure import measure_dataset
 from .path_selection import PathSelection
@@ -52,6 +53,7 @@ def work_and_write(request: DataRequest, *, clock: Clock) -> None:
     """Find what can be found and append the claim to a new journal; raises OSError when that cannot be.
 
     What was held for it is there until the claim is: `finish` may wait for that."""
+    hide_values_of(process_environment())
     blobs = FolderBlobs(request.uid_folder / BLOBS_FOLDER)
     limit_time(TOTAL_BUDGET_S)
     with ExitStack() as held:

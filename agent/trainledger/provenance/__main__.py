@@ -16,6 +16,7 @@ from trainledger_schemas.clock import Clock, SystemClock
 from trainledger_schemas.errors import TrainledgerError
 
 from ..beside import TimeUpError, create_journal, detach, limit_time
+from ..redaction import hide_values_of
 from ..settings import process_environment
 from .claim import Capture
 from .request import Request, parse_request
@@ -46,6 +47,7 @@ def capture_and_write(request: Request, *, clock: Clock) -> None:
 
 
 def _capture_and_write(request: Request, held: ExitStack, *, clock: Clock) -> None:
+    hide_values_of(process_environment())
     capture = Capture(request, environment=process_environment(), clock=clock)
     limit_time(TOTAL_BUDGET_S)
     try:
