@@ -7,7 +7,7 @@ is loaded or started for it: a library is opened only as what is in memory alrea
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from .interruption import is_from_handler
@@ -23,10 +23,14 @@ _VERSION = re.compile(r"\d+(?:\.\d+)+")
 
 
 def read_libraries(maps: str = "/proc/self/maps") -> dict[str, str]:
-    """Name to version, `<name>.path` to the file; threads of BLAS and OpenMP where threadpoolctl is loaded."""
+    """Name to version, `<name>.path` to the file; threads of BLAS and OpenMP where threadpoolctl is loaded.
+
+    Of a name that is loaded several times (numpy and scipy each bring an OpenBLAS) the second is `<name>.2`, in the
+    order of their paths.
+    """
     found: dict[str, str] = {}
     for name, path in _loaded_files(maps).items():
-        version = _asked(name, path) or _told_by_name(path)
+        version = _asked(name.partition(".")[0], path) or _told_by_name(path)
         found[name] = version or "loaded"
         found[f"{name}.path"] = redact(path)
     return found | _threads()
@@ -40,15 +44,21 @@ def _loaded_files(maps: str) -> dict[str, str]:
         return {}
     files: dict[str, str] = {}
     # Each file is mapped several times.
-    for path in {
-        line[line.index(b"/") :] for line in data.split(b"\n") if b"/lib" in line and b".so" in line
-    }:
+    paths = {line[line.index(b"/") :] for line in data.split(b"\n") if b"/lib" in line and b".so" in line}
+    for path in sorted(paths):
         base = path.rpartition(b"/")[2]
         name = base.removeprefix(b"lib").replace(b"-", b".").partition(b".")[0].decode("ascii", "replace")
         name = "openblas" if name.startswith(("openblas", "scipy_openblas")) else name
         if base.startswith(b"lib") and name in _NAMES:
-            files.setdefault(name, os.fsdecode(path))
+            files[_numbered(name, files)] = os.fsdecode(path)
     return dict(sorted(files.items()))
+
+
+def _numbered(name: str, taken: Container[str]) -> str:
+    number = 1
+    while (numbered := name if number == 1 else f"{name}.{number}") in taken:
+        number += 1
+    return numbered
 
 
 def _told_by_name(path: str) -> str | None:
@@ -113,10 +123,11 @@ def _threads() -> dict[str, str]:
     module: Any = sys.modules.get("threadpoolctl")
     try:
         pools = [] if module is None else module.threadpool_info()
-        return {
-            f"{pool['prefix']}.threads": f"{pool['num_threads']} ({pool['internal_api']} {pool.get('version') or ''})"
-            for pool in pools
-        }
+        found: dict[str, str] = {}
+        for pool in sorted(pools, key=lambda pool: str(pool.get("filepath"))):
+            told = f"{pool['num_threads']} ({pool['internal_api']} {pool.get('version') or ''})"
+            found[_numbered(f"{pool['prefix']}.threads", found)] = told
+        return found
     except Exception as error:  # of another version
         if is_from_handler(error):
             raise

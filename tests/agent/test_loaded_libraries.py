@@ -68,6 +68,16 @@ def test_blas_of_numpy_is_seen_with_its_threads() -> None:
     assert any(name.endswith(".threads") for name in found)
 
 
+def test_two_libraries_of_one_name_are_both_told_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    for folder in ("b", "a"):
+        (tmp_path / folder).mkdir()
+    found = libraries_of_process(
+        build(tmp_path / "b", "libnccl.so.2", nccl=22005), build(tmp_path / "a", "libnccl.so.2", nccl=21805)
+    )
+    assert (found["nccl"], found["nccl.2"]) == ("2.18.5", "2.20.5")
+    assert found["nccl.2.path"] == str(tmp_path / "b" / "libnccl.so.2")
+
+
 def test_process_without_any_has_none(tmp_path: Path) -> None:
     assert "nccl" not in libraries_of_process()
     assert read_libraries(str(tmp_path / "none")) == {}
