@@ -34,6 +34,7 @@ __all__ = [
     "Event",
     "Gap",
     "Hardware",
+    "HardwareError",
     "Holder",
     "LeftOutFile",
     "LogChunk",
@@ -122,6 +123,7 @@ EVENT_TOPICS: dict[str, str] = {
     "hardware": TOPIC_NODES,
     "process_usage": TOPIC_NODES,
     "gap": TOPIC_NODES,
+    "hardware_error": TOPIC_NODES,
     "price_set": TOPIC_ADMIN,
     "dead_skipped": TOPIC_ADMIN,
     "reproduction_result": TOPIC_ADMIN,
@@ -637,6 +639,17 @@ class Gap(TypedDict):
     end_us: int
     what: str
     reason: str
+    count: int
+
+
+class HardwareError(TypedDict):
+    """A fault of an accelerator that its driver reported."""
+
+    envelope: Envelope
+    at_us: int
+    device_id: str
+    error: str
+    code: int | None
     count: int
 
 

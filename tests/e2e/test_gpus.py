@@ -64,6 +64,35 @@ def test_two_runs_on_one_gpu_and_an_idle_one_come_out_as_the_driver_measured_the
     assert {len(row["run_ids"]) for row in minutes} == {2}
 
 
+def test_faults_of_gpus_are_rows_each_once_with_what_the_driver_said(
+    machine: Machine, tmp_path: Path
+) -> None:
+    faulty, lost, well = (machine.scenario.gpu(number) for number in range(3))
+    machine.scenario.set(0, ecc=7).write()
+    node = Node(machine)
+    node.turn(12)
+    begin_us = machine.clock.wall_ns() // 1000
+    machine.scenario.set(0, ecc=9, rows=1, rows_failed=1).add("xid 0 94", "xid 0 94", "xid 1 79").write()
+    node.turn(12)
+    machine.scenario.add("code 1 * 15").write()
+    node.turn(22)
+    tables = FilledTables(fresh_store(), tmp_path)
+    tables.alive(begin_us, begin_us + 60 * S)
+    for name, fields in node.events:
+        tables.event(name, int(str(fields.get("at_us", fields.get("end_us")))), **fields)
+    tables.take_in()
+    rows = tables.rows("hardware_errors", rest="ORDER BY device_id, error")
+    assert [(row["device_id"], row["error"], row["code"], row["errors"]) for row in rows] == [
+        (faulty, "ecc_uncorrected", None, 2),
+        (faulty, "row_remap_failed", None, 1),
+        (faulty, "xid", 94, 2),
+        (lost, "lost", None, 1),
+        (lost, "xid", 79, 1),
+    ]
+    assert {row["model"] for row in rows} == {"NVIDIA H100 80GB HBM3"} and well
+    assert len({row["event_ref"] for row in rows}) == 5
+
+
 TRAIN = (
     "import sys, trainledger\n"
     "with trainledger.init(project='p', name='one') as run:\n"

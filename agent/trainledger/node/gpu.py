@@ -10,7 +10,8 @@ was read or written, not how full it is), `mem_used_bytes` (without what the dri
 `mem_clock_mhz`, and where the hardware counts them (Hopper and later), as means since they were read before,
 `sm_active_pct`, `sm_occupancy_pct`, `tensor_active_pct`, `dram_active_pct` and
 `{pcie,nvlink}_{tx,rx}_bytes_per_s`. Counters grow, may begin again at any time, and are not in every reading:
-`energy_mj`, `throttled_{power,thermal,other}_ns`, `ecc_corrected`, `ecc_uncorrected`, `remapped_rows`, `xid_errors`.
+`energy_mj`, `throttled_{power,thermal,other}_ns`, `ecc_corrected`, `ecc_uncorrected`, `remapped_rows`, `xid_errors`;
+`row_remap_pending` and `row_remap_failed` are 1 while that is so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from typing import Protocol
 __all__ = [
     "DEVICE_PREFIX",
     "GpuDevice",
+    "GpuError",
     "GpuPart",
     "GpuProcess",
     "GpuProcesses",
@@ -100,6 +102,16 @@ class GpuProcesses:
     processes: tuple[GpuProcess, ...] | None
 
 
+@dataclass(frozen=True, slots=True)
+class GpuError:
+    """`count` faults of one kind of a device; `code` is the number of an Xid."""
+
+    device_id: str
+    error: str
+    code: int | None = None
+    count: int = 1
+
+
 class GpuReader(Protocol):
     """The GPUs of this node. Calls block as long as the driver does: call them from a thread that may wait."""
 
@@ -111,6 +123,9 @@ class GpuReader(Protocol):
 
     def processes(self) -> Sequence[GpuProcesses]:
         """Who is on each device, with the use since the call before."""
+
+    def errors(self) -> Sequence[GpuError]:
+        """What the driver reported by itself since the call before."""
 
     def close(self) -> None:
         """Let go of the library."""

@@ -33,6 +33,9 @@ LIST_AGE_NS_MAX = 30_000_000_000
 # An H100 without processes shows 0 bytes in use. Displays and daemons may hold some.
 IDLE_BYTES_MAX = 256 << 20
 THROTTLED = ("throttled_power", "throttled_thermal", "throttled_other")
+TOTALS = (
+    "ecc_corrected", "ecc_uncorrected", "remapped_rows", "row_remap_pending", "row_remap_failed", "xid_errors",
+)  # fmt: skip
 THROTTLE_BITS = 0x4 | 0x80 | 0x20 | 0x40 | 0x8 | 0x10
 _RANK = {quality: rank for rank, quality in enumerate(Quality)}
 
@@ -316,6 +319,6 @@ def _add_growth(stats: StatWindow, reading: GpuReading, grown: Mapping[str, tupl
         over_s = max(seconds for _, seconds in parts.values())
         total_s = sum(throttled_ns for throttled_ns, _ in parts.values()) / 1e9
         stats.add(reading.place_id, "throttled_s", min(over_s, total_s))
-    for name in ("ecc_corrected", "ecc_uncorrected", "remapped_rows", "xid_errors"):
+    for name in TOTALS:
         if name in reading.counters:
             stats.add(reading.place_id, name, reading.counters[name])

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from trainledger.node.gpu import GpuDevice, resource_of
+from trainledger.node.gpu import GpuDevice, GpuError, resource_of
 from trainledger.node.gpu_account import Occupant
 from trainledger.node.processes import Holder, owner_name
 
-__all__ = ["add_device_usage", "device_rows", "occupant_rows"]
+__all__ = ["add_device_usage", "device_rows", "error_fields", "occupant_rows"]
 
 
 def device_rows(device: GpuDevice) -> list[dict[str, object]]:
@@ -39,6 +39,17 @@ def device_rows(device: GpuDevice) -> list[dict[str, object]]:
         for part in device.parts
     ]
     return [own, *parts]
+
+
+def error_fields(error: GpuError, at_us: int) -> dict[str, object]:
+    """Fields of a `hardware_error` event."""
+    return {
+        "at_us": at_us,
+        "device_id": error.device_id,
+        "error": error.error,
+        "code": error.code,
+        "count": error.count,
+    }
 
 
 def occupant_rows(occupants: Iterable[Occupant]) -> list[dict[str, object]]:

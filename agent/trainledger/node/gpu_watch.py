@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from trainledger.node.gpu import GpuDevice, GpuProcesses, GpuReader, GpuReading
+from trainledger.node.gpu import GpuDevice, GpuError, GpuProcesses, GpuReader, GpuReading
 from trainledger.node.node_settings import SamplingSettings
 from trainledger.node.nvml import LIBRARY, NvmlGoneError
 from trainledger.node.nvml_reader import open_reader
@@ -39,6 +39,7 @@ class GpuLook:
     devices: tuple[GpuDevice, ...] | None = None
     readings: tuple[GpuReading, ...] = ()
     processes: tuple[GpuProcesses, ...] | None = None
+    errors: tuple[GpuError, ...] = ()
 
 
 class GpuWatch:
@@ -144,4 +145,4 @@ class GpuWatch:
             rest_ns = max(self._settings.scan_interval_s * SECOND_NS, took_ns / self._settings.scan_share_max)
             # A little less than the interval: a round that comes a millisecond early must not wait for the next.
             self._processes_rest_ns = round(0.95 * min(rest_ns, self._settings.window_s * SECOND_NS))
-        return GpuLook(at_ns, devices, readings, processes)
+        return GpuLook(at_ns, devices, readings, processes, tuple(reader.errors()))

@@ -1,4 +1,4 @@
-"""Xid errors: what the driver reports of a GPU's faults, counted by device since the agent began.
+"""Xid errors: what the driver reports of a GPU's faults, with their numbers, counted by device since the agent began.
 
 Asked for without waiting, at 10 us a look; what happened before the agent began is not known. A GPU that refuses to
 register, or a driver that has no events, counts nothing.
@@ -8,6 +8,7 @@ import ctypes
 from collections.abc import Iterable
 from typing import Any
 
+from trainledger.node.gpu import GpuError
 from trainledger.node.nvml import SUCCESS, Nvml
 from trainledger.node.nvml_devices import DeviceHandle
 
@@ -22,7 +23,7 @@ class XidLog:
 
     def __init__(self, nvml: Nvml) -> None:
         self.counts: dict[str, int] = {}
-        self.last: dict[str, int] = {}
+        self._new: dict[tuple[str, int], int] = {}
         self._nvml = nvml
         self._events: Any | None = None
         self._ids: dict[int | None, str] = {}
@@ -53,7 +54,13 @@ class XidLog:
             device_id = self._ids.get(_address(event.device))
             if device_id is not None and event.eventType == XID_EVENT:
                 self.counts[device_id] += 1
-                self.last[device_id] = int(event.eventData)
+                error = (device_id, int(event.eventData))
+                self._new[error] = self._new.get(error, 0) + 1
+
+    def take(self) -> list[GpuError]:
+        """What `read` found since the last call."""
+        new, self._new = self._new, {}
+        return [GpuError(device_id, "xid", code, count) for (device_id, code), count in new.items()]
 
     def close(self) -> None:
         """Stop listening."""

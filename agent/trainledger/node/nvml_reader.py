@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from trainledger.node.gpu import GpuDevice, GpuProcesses, GpuReading
+from trainledger.node.gpu import GpuDevice, GpuError, GpuProcesses, GpuReading
 from trainledger.node.nvml import LIBRARY, Nvml, open_nvml
 from trainledger.node.nvml_devices import DeviceHandle, list_devices
 from trainledger.node.nvml_events import XidLog
@@ -56,6 +56,11 @@ class NvmlReader:
             else self._process_meters[device_id].read()
             for device_id in self._handles
         ]
+
+    def errors(self) -> Sequence[GpuError]:
+        """Xid errors since the call before; see `GpuReader`."""
+        self._xids.read()
+        return self._xids.take()
 
     def close(self) -> None:
         """End the session with the driver."""

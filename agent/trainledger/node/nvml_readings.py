@@ -157,6 +157,8 @@ class DeviceMeter:
         rows = self.nvml.ask(place, "nvmlDeviceGetRemappedRows", handle)
         if rows is not None:
             counters["remapped_rows"] = int(rows[0]) + int(rows[1])
+            counters["row_remap_pending"] = int(bool(rows[2]))
+            counters["row_remap_failed"] = int(bool(rows[3]))
         gauges |= self._gpm.read(self.nvml, place, handle)
 
     def _field_values(self, place: str, handle: Any) -> dict[int, float]:

@@ -1,4 +1,5 @@
-"""Measures the node: each second a sample, each 10 s a `hardware` and a `process_usage` event; `devices` on change.
+"""Measures the node: each second a sample, each 10 s a `hardware` and a `process_usage` event; `devices` on change,
+and `hardware_error` when a GPU has one.
 
 Guarantees: usage windows of a boot never overlap, whatever the wall clock does, and follow one another without
 a hole while the sampler lives; a window is as long as the time that really passed, so a clock that is set
@@ -8,9 +9,10 @@ moment. The sampler only measures; what it returns is for the caller to spool.
 
 from collections.abc import Mapping, Sequence
 
-from trainledger.node.gpu import GpuDevice, GpuProcess
+from trainledger.node.gpu import GpuDevice, GpuError, GpuProcess
 from trainledger.node.gpu_account import GpuAccount, Occupant
-from trainledger.node.gpu_events import add_device_usage, device_rows
+from trainledger.node.gpu_errors import ErrorLog
+from trainledger.node.gpu_events import add_device_usage, device_rows, error_fields
 from trainledger.node.gpu_watch import GpuWatch
 from trainledger.node.host import HostReader, HostSampler, StatWindow
 from trainledger.node.node_settings import SamplingSettings
@@ -48,6 +50,7 @@ class NodeSampler:
         self._stats = StatWindow()
         self._gpus = gpus
         self._account = GpuAccount(self._gpu_holder)
+        self._errors = ErrorLog()
         self._told_devices: tuple[GpuDevice, ...] | None = None
         if gpus is not None:
             gpus.start()
@@ -77,16 +80,20 @@ class NodeSampler:
         return self.new_devices()
 
     def new_devices(self) -> list[NodeEvent]:
-        """A `devices` event when the list of GPUs became known or changed since it was told."""
+        """A `devices` event when the list of GPUs became known or changed since it was told; after it, their errors."""
+        errors: list[GpuError] = []
         if self._gpus is not None:
             for look in self._gpus.take():
                 self._account.add(look, self._stats)
+                errors += self._errors.new_in(look)
+        at_us = self._clock.wall_ns() // 1000
+        events: list[NodeEvent] = [("hardware_error", error_fields(error, at_us)) for error in errors]
         devices = self._account.devices
         if devices is None or devices == self._told_devices:
-            return []
+            return events
         self._told_devices = devices
         rows = [row for device in devices for row in device_rows(device)]
-        return [("devices", {"at_us": self._clock.wall_ns() // 1000, "devices": rows})]
+        return [("devices", {"at_us": at_us, "devices": rows}), *events]
 
     def occupants(self) -> list[Occupant]:
         """Who is on which GPU now."""

@@ -10,7 +10,7 @@ from support.burners import burning
 from support.gpu_node import Node, Stepped, writer
 from support.gpus import Machine
 from support.polling import poll_until
-from trainledger.node.gpu import GpuDevice, GpuProcesses, GpuReading
+from trainledger.node.gpu import GpuDevice, GpuError, GpuProcesses, GpuReading
 from trainledger.node.gpu_watch import RETRY_S, GpuWatch
 from trainledger.node.node_settings import SamplingSettings
 from trainledger.node.nvml_reader import NvmlReader
@@ -145,6 +145,9 @@ class HangingReader:
 
     def processes(self) -> Sequence[GpuProcesses]:
         return [GpuProcesses("GPU-0", ())]
+
+    def errors(self) -> Sequence[GpuError]:
+        return []
 
     def close(self) -> None:
         raise AssertionError("closing a library that hangs would hang too")

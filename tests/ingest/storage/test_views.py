@@ -165,6 +165,10 @@ VIEWS: dict[str, dict[str, str]] = {
         "scope": TEXT, "name": TEXT, "a_month": MAYBE_MONEY, "currency": TEXT, "hard": "Bool", "from_month": TEXT,
         "set_at": AT, "set_by": TEXT, "note": MAYBE_TEXT, "event_ref": TEXT,
     },
+    "hardware_errors": {
+        "at": AT, "node_id": TEXT, "device_id": TEXT, "model": MAYBE_TEXT, "error": TEXT, "code": "Nullable(Int64)",
+        "errors": "UInt64", "event_ref": TEXT,
+    },
     "alerts": {"alert": TEXT, "channel": TEXT, "sent_at": AT},
     "cost_periods": {
         "period": TEXT, "statement_id": "UUID", "closed_at": AT, "closed_by": TEXT,

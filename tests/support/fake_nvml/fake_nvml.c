@@ -5,7 +5,7 @@
 
      driver 580.65.06                          init 0                (return code of nvmlInit)
      gpu D UUID MEMORY_MIB RESERVED_MIB NAME   (a device; the name is the rest of the line)
-     set D util|memutil|used_mib|power_mw|limit_mw|energy_mj|temperature|sm_mhz|mem_mhz|reasons|mig|ecc|rows N
+     set D util|memutil|used_mib|power_mw|limit_mw|energy_mj|temperature|sm_mhz|mem_mhz|reasons|mig|ecc|rows|rows_pending|rows_failed N
      field D ID TYPE VALUE                     (of nvmlDeviceGetFieldValues; fields without a line are not supported)
      mig D UUID GI CI SIZE GSLICES CSLICES MEMORY_MIB USED_MIB
      proc D PID MEMORY_MIB [GI CI]             (a compute process; memory -1: not available)
@@ -37,7 +37,7 @@ enum { OK = 0, UNINITIALIZED = 1, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6,
 typedef unsigned long long u64;
 typedef unsigned int u32;
 typedef struct { char uuid[96], name[96]; u64 memory, reserved; long util, memutil, used, power, limit, temperature,
-                 sm, mem, reasons, mig, ecc, rows; long long energy; } Gpu;
+                 sm, mem, reasons, mig, ecc, rows, rows_pending, rows_failed; long long energy; } Gpu;
 typedef struct { int device; char uuid[96]; u32 gi, ci, size, gslices, cslices; u64 memory, used; } Part;
 typedef struct { int kind, device; u32 pid, gi, ci; long long memory; } Process;
 typedef struct { int device; u32 pid; u64 at; u32 sm, mem; } Use;
@@ -63,7 +63,8 @@ static void set(Gpu *g, const char *name, long long value) {
   else if (!strcmp(name, "temperature")) g->temperature = value; else if (!strcmp(name, "sm_mhz")) g->sm = value;
   else if (!strcmp(name, "mem_mhz")) g->mem = value; else if (!strcmp(name, "reasons")) g->reasons = value;
   else if (!strcmp(name, "mig")) g->mig = value; else if (!strcmp(name, "ecc")) g->ecc = value;
-  else if (!strcmp(name, "rows")) g->rows = value;
+  else if (!strcmp(name, "rows")) g->rows = value; else if (!strcmp(name, "rows_pending")) g->rows_pending = value;
+  else if (!strcmp(name, "rows_failed")) g->rows_failed = value;
   else { fprintf(stderr, "fake_nvml: no such value: %s\n", name); abort(); }
 }
 
@@ -183,7 +184,7 @@ int nvmlDeviceGetTemperature(void *h, u32 sensor, u32 *out) { (void)sensor; DEVI
 typedef struct { u32 version, sensor; int value; } Temperature;
 int nvmlDeviceGetTemperatureV(void *h, Temperature *t) { DEVICE("nvmlDeviceGetTemperatureV"); if (t->version != 0x100000C) return VERSION; t->value = g->temperature; return OK; }
 int nvmlDeviceGetTotalEccErrors(void *h, u32 kind, u32 counter, u64 *out) { (void)counter; DEVICE("nvmlDeviceGetTotalEccErrors"); *out = kind ? g->ecc : 0; return OK; }
-int nvmlDeviceGetRemappedRows(void *h, u32 *c, u32 *u, u32 *pending, u32 *failed) { DEVICE("nvmlDeviceGetRemappedRows"); *c = g->rows; *u = *pending = *failed = 0; return OK; }
+int nvmlDeviceGetRemappedRows(void *h, u32 *c, u32 *u, u32 *pending, u32 *failed) { DEVICE("nvmlDeviceGetRemappedRows"); *c = g->rows; *u = 0; *pending = g->rows_pending; *failed = g->rows_failed; return OK; }
 
 typedef struct { u32 id, scope; long long at, latency; u32 type; int ret; union { double d; u32 u; unsigned long l; u64 ll; } value; } FieldValue;
 int nvmlDeviceGetFieldValues(void *h, int count, FieldValue *values) {

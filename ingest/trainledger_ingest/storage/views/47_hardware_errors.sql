@@ -1,0 +1,27 @@
+-- What a driver reports of its devices: rare, and the same fault may come as several errors (a lost GPU has an Xid too).
+-- One row: an error of a device, or several of one kind that were learned of together.
+CREATE OR REPLACE VIEW {views}.hardware_errors (
+  at DateTime64(6, 'UTC') COMMENT 'when the agent learned of it, UTC; at most ten seconds after the driver',
+  node_id String COMMENT 'the node',
+  device_id String COMMENT 'UUID of the device',
+  model Nullable(String) COMMENT 'name of the device; NULL if not told',
+  error String COMMENT 'xid, ecc_uncorrected, row_remap_pending, row_remap_failed or lost; other words may come',
+  code Nullable(Int64) COMMENT 'number of the Xid, as in the driver''s manual; NULL for other errors',
+  errors UInt64 COMMENT 'how many of them',
+  event_ref String COMMENT 'the event: type, topic/partition/offset'
+) AS
+SELECT e.at AS at, e.node_id AS node_id, e.device_id AS device_id, d.model AS model, e.error AS error, e.code AS code,
+  e.errors AS errors, e.event_ref AS event_ref
+FROM (
+  SELECT at, toString(node_id) AS node_id, JSONExtractString(body, 'device_id') AS device_id,
+    JSONExtractString(body, 'error') AS error, JSONExtract(body, 'code', 'Nullable(Int64)') AS code,
+    JSONExtractUInt(body, 'count') AS errors,
+    concat('hardware_error ', toString(topic), '/', toString(partition), '/', toString(offset)) AS event_ref
+  FROM {generation}.node_events WHERE type = 'hardware_error'
+) AS e
+LEFT ANY JOIN (
+  SELECT toString(node_id) AS node_id, device.1 AS device_id, toNullable(argMax(device.2, at)) AS model
+  FROM {generation}.node_events
+  ARRAY JOIN JSONExtract(body, 'devices', 'Array(Tuple(device_id String, model String))') AS device
+  WHERE type = 'devices' GROUP BY node_id, device_id
+) AS d ON d.node_id = e.node_id AND d.device_id = e.device_id;
