@@ -19,6 +19,8 @@ ONE_MODULE_ONLY = {
     "kafka": {"agent/trainledger/node/kafka_client.py", "ingest/trainledger_ingest/sources/kafka.py"},
     "clickhouse_connect": {"ingest/trainledger_ingest/storage/"},
     "chdb": {"ingest/trainledger_ingest/storage/"},
+    "grpc": {"agent/trainledger/node/kubernetes/unix_calls.py"},
+    "google": {"agent/trainledger/node/kubernetes/messages.py"},
     "pynvml": {"agent/trainledger/node/nvml.py"},
     "boto3": {"schemas/trainledger_schemas/s3_client.py", "ingest/trainledger_ingest/archive.py"},
     "typer": {"ingest/trainledger_ingest/cli/"},

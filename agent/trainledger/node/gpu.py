@@ -46,13 +46,17 @@ class Quality(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GpuPart:
-    """A MIG instance: `size` of the device's `of` memory slices, which is what others can no longer have."""
+    """A MIG instance: `size` of the device's `of` memory slices, which is what others can no longer have.
+
+    `instance`: the number of its GPU instance, `start` its first memory slice; None where the driver does not tell."""
 
     part_id: str
     profile: str
     memory_bytes: int | None
     size: int
     of: int
+    instance: int | None = None
+    start: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,18 +115,23 @@ def _part(
     memory = nvml.ask("", "nvmlDeviceGetMemoryInfo", handle)
     memory_bytes = None if memory is None else int(memory.total)
     instance = nvml.ask("", "nvmlDeviceGetGpuInstanceId", handle)
-    slices = None if instance is None else _placement(nvml, device_id, parent, instance)
+    start, slices = (None, None) if instance is None else _placement(nvml, device_id, parent, instance)
     of = _memory_slices(nvml, device_id, parent)
     if slices is None:
         slices = _slices_by_memory(memory_bytes, total_bytes, of)
-    part = GpuPart(part_id, _profile(attributes, memory_bytes), memory_bytes, min(slices, of), of)
-    return PartHandle(part, handle, NO_INSTANCE if instance is None else int(instance))
+    number = None if instance is None else int(instance)
+    profile = _profile(attributes, memory_bytes)
+    part = GpuPart(part_id, profile, memory_bytes, min(slices, of), of, instance=number, start=start)
+    return PartHandle(part, handle, NO_INSTANCE if number is None else number)
 
 
-def _placement(nvml: Nvml, device_id: str, parent: Any, instance: int) -> int | None:
+def _placement(nvml: Nvml, device_id: str, parent: Any, instance: int) -> tuple[int | None, int | None]:
+    """The first memory slice of a GPU instance, and how many it has."""
     gpu_instance = nvml.ask(device_id, "nvmlDeviceGetGpuInstanceById", parent, instance)
     info = None if gpu_instance is None else nvml.ask(device_id, "nvmlGpuInstanceGetInfo", gpu_instance)
-    return None if info is None or not info.placement.size else int(info.placement.size)
+    if info is None or not info.placement.size:
+        return None, None
+    return int(info.placement.start), int(info.placement.size)
 
 
 def _memory_slices(nvml: Nvml, device_id: str, parent: Any) -> int:
