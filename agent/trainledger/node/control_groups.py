@@ -12,8 +12,10 @@ left its parents is still in it. Pure: `parse` takes the text of /proc/PID/cgrou
 
 Where groups are nested the first of these four counts: a container inside a job of SLURM is that job's, and a pod on a
 node that is itself a container is the pod.
+An agent in a pod has a cgroup namespace of its own and sees other pods from there, often with no `kubepods` above them:
+`/../../kubepods-pod<uid>.slice/...`, `/../../pod<uid>/...`.
 Limits: with a private cgroup namespace /proc/self/cgroup reads `0::/`; an agent in a container must see the host's
-processes and cgroup names (hostPID).
+processes (hostPID).
 """
 
 import re
@@ -27,7 +29,7 @@ __all__ = ["JobGroup", "parse"]
 _SLURM_V1 = re.compile(r"^(.*/slurm(?:_[^/]+)?/uid_(\d+)/job_(\d+))(?=/|$)")
 _SLURM_V2 = re.compile(r"^(.*/(?:[^/]+_)?slurmstepd\.scope/(?:job_(\d+)|(s[0-9A-Z]{13})))(?=/|$)")
 _POD = re.compile(
-    r"^(.*/(?:[^/]*-)?kubepods[^/]*(?:/[^/]+)*?/(?:[^/]*-)?pod"
+    r"^((?:.*?/(?:[^/]*-)?kubepods[^/]*|(?:/\.\.)+)(?:/[^/]+)*?/(?:[^/]*-)?pod"
     r"([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?)(?=/|$)"
 )
 _CONTAINER = re.compile(r"^(.*?/(?:[a-z-]+-)?([0-9a-f]{64})(?:\.scope)?)(?=/|$)")

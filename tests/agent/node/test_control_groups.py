@@ -56,6 +56,21 @@ TEXTS = {
         f"kubelet-kubepods-besteffort-pod{POD.replace('-', '_')}.slice/cri-containerd-{CONTAINER}.scope\n",
         JobKey("kubernetes", POD),
     ),
+    "kubernetes, seen from a pod of the same class": (
+        f"0::/../../kubepods-burstable-pod{POD.replace('-', '_')}.slice/cri-containerd-{CONTAINER}.scope\n",
+        JobKey("kubernetes", POD),
+    ),
+    "kubernetes, seen from a pod, guaranteed": (
+        f"0::/../../../kubepods-pod{POD.replace('-', '_')}.slice/cri-containerd-{CONTAINER}.scope\n",
+        JobKey("kubernetes", POD),
+    ),
+    "kubernetes, seen from a pod, cgroupfs driver": (
+        f"0::/../../pod{POD}/{CONTAINER}\n", JobKey("kubernetes", POD)
+    ),
+    "kubernetes in a pod of kubernetes": (
+        f"0::/kubepods/burstable/pod{POD}/{CONTAINER}/kubepods/besteffort/pod{'ab' * 16}/{CONTAINER}\n",
+        JobKey("kubernetes", POD),
+    ),
     "docker, cgroupfs driver": (f"7:memory:/docker/{CONTAINER}\n0::/\n", JobKey("docker", CONTAINER)),
     "docker, systemd driver": (f"0::/system.slice/docker-{CONTAINER}.scope\n", JobKey("docker", CONTAINER)),
     "podman, rootless": (

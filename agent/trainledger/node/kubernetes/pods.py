@@ -21,6 +21,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 PODS_MAX = 10_000
 # Of version 1, any controller that the kubelet uses will do.
 _HIERARCHIES = (".", "memory", "cpu,cpuacct", "cpu")
+# The last two: a cluster inside containers (kind).
+_TOPS = ("kubepods.slice", "kubepods", "kubelet.slice/kubelet-kubepods.slice", "kubelet/kubepods")
 _QOS = ("", "burstable", "besteffort")
 _POD = re.compile(r"(?:.*-)?pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?")
 
@@ -48,7 +50,7 @@ def pods_of(logs: Path = POD_LOGS) -> list[Pod]:
 def living_pods(cgroups: Path = CGROUPS) -> frozenset[str] | None:
     """The uids of pods that have a control group; None when the kubelet's are not to be seen here. Never raises."""
     for hierarchy in _HIERARCHIES:
-        tops = [cgroups / hierarchy / top for top in ("kubepods.slice", "kubepods")]
+        tops = [cgroups / hierarchy / top for top in _TOPS]
         top = next((top for top in tops if top.is_dir()), None)
         if top is not None:
             return frozenset(_pods_below(top))
@@ -57,7 +59,7 @@ def living_pods(cgroups: Path = CGROUPS) -> frozenset[str] | None:
 
 def _pods_below(top: Path) -> Iterator[str]:
     for qos in _QOS:
-        below = top / (f"kubepods-{qos}.slice" if top.suffix else qos) if qos else top
+        below = top / (f"{top.stem}-{qos}.slice" if top.suffix else qos) if qos else top
         for name in _names(below):
             found = _POD.fullmatch(name)
             if found is not None:

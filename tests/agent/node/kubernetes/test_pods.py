@@ -33,6 +33,11 @@ def test_folder_of_logs_names_the_pod_and_says_whether_it_began(tmp_path: Path) 
         ),
         pytest.param(f"kubepods/pod{UID}", id="cgroupfs, guaranteed"),
         pytest.param(f"kubepods/besteffort/pod{UID}", id="cgroupfs, best effort"),
+        pytest.param(
+            "kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/"
+            f"kubelet-kubepods-burstable-pod{UID.replace('-', '_')}.slice",
+            id="kind",
+        ),
         pytest.param(f"memory/kubepods/burstable/pod{UID}", id="version 1"),
     ],
 )
