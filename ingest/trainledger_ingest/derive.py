@@ -23,12 +23,16 @@ class Derivation:
 
     def refresh(self, dirty: Dirty) -> None:
         """Compute anew what these events can change."""
-        self.runs.refresh(dirty.run_ids)
+        moved = self.runs.refresh(dirty.run_ids)
         hours = dirty.node_hours | self.costs.unbooked() if dirty.periods else dirty.node_hours
+        if moved:
+            hours = hours | self.costs.hours_of(moved)
         self.costs.refresh(hours, prices_changed=dirty.prices)
         self._progress.add(dirty.steps)
 
     def catch_up(self) -> None:
         """Compute anew everything that is older than its events."""
-        self.runs.refresh(self.runs.stale())
-        self.costs.refresh(self.costs.stale(), prices_changed=self.costs.prices_are_stale())
+        moved = self.runs.refresh(self.runs.stale())
+        self.costs.refresh(
+            self.costs.stale() | self.costs.hours_of(moved), prices_changed=self.costs.prices_are_stale()
+        )

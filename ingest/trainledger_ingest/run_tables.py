@@ -156,16 +156,43 @@ class RunTables:
         )
         return [str(row["run_id"]) for row in rows]
 
-    def refresh(self, run_ids: Collection[str]) -> None:
-        """Compute these runs anew from all their events. A repeat is harmless."""
-        wanted = sorted(set(run_ids))
+    def refresh(self, run_ids: Collection[str]) -> dict[str, int]:
+        """Compute these runs anew from all their events. A repeat is harmless.
+
+        Returns the runs of which a process is of another attempt than the tables said before, with the earliest start
+        of such a process, microseconds since 1970: what they held from then on belongs to another attempt."""
+        wanted, moved = sorted(set(run_ids)), dict[str, int]()
         for begin in range(0, len(wanted), RUNS_AT_ONCE_MAX):
             pictures = [
                 judge_run(run_id, events)
                 for run_id, events in self._read_events(wanted[begin : begin + RUNS_AT_ONCE_MAX])
             ]
             if pictures:
+                moved |= self._moved(pictures)
                 self._write(pictures)
+        return moved
+
+    def _moved(self, pictures: Sequence[RunPicture]) -> dict[str, int]:
+        # Most runs have one attempt, which is what is assumed of a process that is not known yet.
+        again = [picture for picture in pictures if any(w.evidence.attempt > 1 for w in picture.writers)]
+        if not again:
+            return {}
+        rows = self._store.rows(
+            f"SELECT toString(writer_id) AS writer_id, attempt FROM {self._generation}.writer_states FINAL "
+            "WHERE run_id IN {ids:Array(UUID)}",
+            {"ids": [picture.run_id for picture in again]},
+        )
+        known = {str(row["writer_id"]): int(str(row["attempt"])) for row in rows}
+        moved: dict[str, int] = {}
+        for picture in again:
+            found = [
+                w.evidence
+                for w in picture.writers
+                if known.get(w.evidence.writer_id, 1) != w.evidence.attempt
+            ]
+            if found:
+                moved[picture.run_id] = min(evidence.start_us or evidence.last_us for evidence in found)
+        return moved
 
     def _read_events(self, run_ids: Sequence[str]) -> Iterable[tuple[str, list[RunEvent]]]:
         table = self._store.query(

@@ -1,11 +1,28 @@
-"""The options of `cost`."""
+"""The options of `cost`, and the period that they name."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-__all__ = ["By", "End", "Explain", "Focus", "FocusVersion", "Month", "Prices", "Start"]
+from trainledger_schemas.errors import UsageError
+
+from ..reports.times import parse_month, parse_time
+from .opening import utc_now
+
+__all__ = [
+    "By",
+    "End",
+    "Explain",
+    "Focus",
+    "FocusVersion",
+    "Month",
+    "Prices",
+    "Start",
+    "asked_period",
+    "hour_text",
+]
 
 By = Annotated[str, typer.Option(help="team, project, experiment, run, user, node, kind, day or outcome.")]
 Start = Annotated[
@@ -25,3 +42,28 @@ Prices = Annotated[
     tuple[Path, Path] | None,
     typer.Option(metavar="OLD.toml NEW.toml", help="The same hours under two price books."),
 ]
+
+
+def asked_period(
+    start: str | None, end: str | None, month: str | None
+) -> tuple[datetime | None, datetime | None]:
+    """The first moment and the one behind the last, UTC; None: open. UsageError otherwise."""
+    if month is not None:
+        if start is not None or end is not None:
+            raise UsageError("--month stands alone: leave out --from and --to")
+        return parse_month(month)
+    now = utc_now()
+    first = parse_time(start, now=now) if start is not None else None
+    last = parse_time(end, now=now) if end is not None else None
+    if first is not None and last is not None and first >= last:
+        raise UsageError(f"--to {end} is not behind --from {start}")
+    if first is not None and last is not None and hour_text(first) == hour_text(last):
+        raise UsageError(
+            f"--from {start} and --to {end} lie in one hour, and cost is by whole UTC hours: --to is the hour behind"
+        )
+    return first, last
+
+
+def hour_text(moment: datetime | None) -> str | None:
+    """The UTC hour of a moment as the tables read it."""
+    return None if moment is None else moment.strftime("%Y-%m-%d %H:00:00")

@@ -17,10 +17,21 @@ from ..cost.node_events import hour_of
 from ..cost.price_book import read_price_book
 from ..cost.prices import Price, PriceBook, matches, nano_rate, price_fields, whole_hour
 from ..cost.report import GROUPS, CostReport, read_report
-from ..reports.times import parse_month, parse_time
+from ..reports.times import parse_time
 from ..session import Session
 from .cost_months import closed_month, export_focus, print_explanation, say_closed
-from .cost_options import By, End, Explain, Focus, FocusVersion, Month, Prices, Start
+from .cost_options import (
+    By,
+    End,
+    Explain,
+    Focus,
+    FocusVersion,
+    Month,
+    Prices,
+    Start,
+    asked_period,
+    hour_text,
+)
 from .cost_prices import print_repricing
 from .opening import session, utc_now
 from .options import Csv, Json, Parquet
@@ -62,8 +73,8 @@ def cost(
         "--explain" if explain else "--focus" if focus else "--prices" if prices else "",
         {"--json": as_json and focus is not None, "--csv": as_csv, "--parquet": parquet is not None},
     )
-    first, last = _period(start, end, month)
-    hours = (_hour_text(first), _hour_text(last))
+    first, last = asked_period(start, end, month)
+    hours = (hour_text(first), hour_text(last))
     with session() as opened:
         closed = closed_month(opened, first, is_month=month is not None)
         if explain:
@@ -278,26 +289,5 @@ def _money_text(amount: Decimal) -> str:
     return f"{whole}.{decimals.rstrip('0'):0<2}"
 
 
-def _period(start: str | None, end: str | None, month: str | None) -> tuple[datetime | None, datetime | None]:
-    if month is not None:
-        if start is not None or end is not None:
-            raise UsageError("--month stands alone: leave out --from and --to")
-        return parse_month(month)
-    now = utc_now()
-    first = parse_time(start, now=now) if start is not None else None
-    last = parse_time(end, now=now) if end is not None else None
-    if first is not None and last is not None and first >= last:
-        raise UsageError(f"--to {end} is not behind --from {start}")
-    if first is not None and last is not None and _hour_text(first) == _hour_text(last):
-        raise UsageError(
-            f"--from {start} and --to {end} lie in one hour, and cost is by whole UTC hours: --to is the hour behind"
-        )
-    return first, last
-
-
 def _micros(moment: datetime) -> int:
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-
-
-def _hour_text(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.strftime("%Y-%m-%d %H:00:00")

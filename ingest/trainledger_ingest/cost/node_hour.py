@@ -46,7 +46,8 @@ class Line(NamedTuple):
     """A part of a node-hour. Shares are millionths of a microsecond of the whole node.
 
     `used_share`: of the held share, what was measured as used; None if nothing was measured; where only a
-    part was measured it is a lower bound. Information: it never changes who pays.
+    part was measured it is a lower bound. `unseen_share`: of the held share, what was not measured; held less used
+    less unseen is what was measured as not used. Information: it never changes who pays.
     """
 
     kind: Kind
@@ -57,6 +58,7 @@ class Line(NamedTuple):
     held_share: int
     used_share: int | None
     evidence: str
+    unseen_share: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +146,12 @@ def _lines(tally: Tally, total: int) -> tuple[Line, ...]:
         if share == 0 and kind not in (Kind.RUN, Kind.UNTRACKED):
             continue
         used: int | None = max(0, share - unused.get(key, 0) - unseen.get(key, 0))
+        blind = min(share - (used or 0), unseen.get(key, 0))
         if kind is Kind.UNKNOWN or (share and key in unmeasured):
-            used = None
+            used, blind = None, share
         elif kind is Kind.IDLE:
-            used = 0
-        lines.append(Line(*key.holder, key.resource, share, used, tally.evidence(key)))
+            used, blind = 0, 0
+        lines.append(Line(*key.holder, key.resource, share, used, tally.evidence(key), blind))
     return tuple(lines)
 
 

@@ -16,7 +16,7 @@ from trainledger_schemas.errors import UsageError
 from ..session import Session
 from .money import cents, format_minor, minor_digits, minor_text, nano_of
 
-__all__ = ["GROUPS", "CostReport", "make_report", "period_condition", "read_report"]
+__all__ = ["GROUPS", "CostReport", "make_report", "period_condition", "read_bills", "read_report"]
 
 GROUPS: Mapping[str, str] = {
     "team": "team",
@@ -71,14 +71,25 @@ def read_report(session: Session, *, by: str, start: str | None, end: str | None
         "GROUP BY holder, line_kind, money",
         parameters,
     ).to_pylist()
-    bills = session.query(
+    bills = _bills(session, start, end)
+    newest = max((row["newest"] for row in bills), default=None)
+    priced = [row for row in bills if row["money"] is not None]
+    return replace(make_report(by, lines, priced), newest_hour=newest)
+
+
+def read_bills(session: Session, start: str | None, end: str | None) -> list[dict[str, Any]]:
+    """The bills of all nodes in [start, end): {money, total, newest}, a row a currency."""
+    return [row for row in _bills(session, start, end) if row["money"] is not None]
+
+
+def _bills(session: Session, start: str | None, end: str | None) -> list[dict[str, Any]]:
+    where, parameters = period_condition(start, end)
+    rows: list[dict[str, Any]] = session.query(
         "SELECT currency AS money, sum(bill) AS total, max(usage_hour) AS newest "
         f"FROM {session.views}.node_hour_bills WHERE {where} GROUP BY money ORDER BY money",
         parameters,
     ).to_pylist()
-    newest = max((row["newest"] for row in bills), default=None)
-    priced = [row for row in bills if row["money"] is not None]
-    return replace(make_report(by, lines, priced), newest_hour=newest)
+    return rows
 
 
 def make_report(

@@ -8,7 +8,7 @@ version; rows of different versions are never shown together.
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -48,6 +48,7 @@ _HOURS = pa.schema(
         ("held", pa.list_(pa.uint64())),
         ("used", pa.list_(pa.uint64())),
         ("evidence", pa.list_(pa.string())),
+        ("unseen", pa.list_(pa.uint64())),
     ]
 )
 _PRICES = pa.schema(
@@ -87,6 +88,25 @@ class CostTables:
     def unbooked(self) -> set[tuple[str, int]]:
         """Hours of closed months whose difference to the books is not told yet, or of older books."""
         return self._closed.stale(self._closed.closing())
+
+    def hours_of(self, since_us: Mapping[str, int]) -> set[tuple[str, int]]:
+        """Node-hours of which these runs held a part from the hour of their time on (microseconds since 1970)."""
+        if not since_us:
+            return set()
+        rows = self._store.rows(
+            f"SELECT node_id, toUnixTimestamp(hour) AS hour, arrayMap(run -> toString(run), run_ids) AS runs "
+            f"FROM {self._generation}.node_hours FINAL WHERE hour >= toDateTime({{from:Int64}}, 'UTC') "
+            "AND hasAny(run_ids, {ids:Array(Nullable(UUID))})",
+            {"from": hour_of(min(since_us.values())) // 1_000_000, "ids": list(since_us)},
+        )
+        found = set()
+        for row in rows:
+            hour_us, runs = int(str(row["hour"])) * 1_000_000, row["runs"]
+            if isinstance(runs, list) and any(
+                hour_of(since_us.get(run, hour_us + HOUR_US)) <= hour_us for run in runs
+            ):
+                found.add((str(row["node_id"]), hour_us))
+        return found
 
     def prices_are_stale(self) -> bool:
         """Whether a price event is newer than the rows dealt last."""
@@ -220,6 +240,7 @@ def _hour_row(hour: NodeHour, version: int) -> dict[str, Any]:
         "held": [line.held_share for line in lines],
         "used": [line.used_share for line in lines],
         "evidence": [line.evidence for line in lines],
+        "unseen": [line.unseen_share for line in lines],
     }
 
 

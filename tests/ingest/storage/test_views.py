@@ -114,6 +114,14 @@ VIEWS: dict[str, dict[str, str]] = {
         "held_hours": "Float64", "used_hours": MAYBE_NUMBER, "share": "Float64", "cost": MAYBE_MONEY,
         "currency": MAYBE_TEXT, "price_id": "Nullable(UUID)", "evidence": TEXT, "revision": "UInt64",
         "device_hours": MAYBE_NUMBER, "declared_team": MAYBE_TEXT, "payer_evidence": MAYBE_TEXT,
+        "unknown_hours": "Float64", "unused_hours": "Float64", "cost_used": MAYBE_MONEY,
+        "cost_unused": MAYBE_MONEY, "cost_unknown": MAYBE_MONEY,
+    },
+    "cost_waste": {
+        "usage_hour": HOUR, "node_id": TEXT, "kind": TEXT, "run_id": "Nullable(UUID)", "attempt": "Nullable(UInt16)",
+        "owner": MAYBE_TEXT, "team": MAYBE_TEXT, "project": MAYBE_TEXT, "experiment": MAYBE_TEXT, "resource": TEXT,
+        "outcome": MAYBE_TEXT, "use": TEXT, "why": TEXT, "is_waste": "Nullable(Bool)", "held_hours": "Float64",
+        "device_hours": MAYBE_NUMBER, "cost": MAYBE_MONEY, "currency": MAYBE_TEXT,
     },
     "cost_daily": {
         "day": DAY, "team": MAYBE_TEXT, "project": MAYBE_TEXT, "experiment": MAYBE_TEXT, "user": MAYBE_TEXT,

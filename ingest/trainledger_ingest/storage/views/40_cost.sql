@@ -36,7 +36,12 @@ CREATE OR REPLACE VIEW {views}.cost_lines (
   revision UInt64 COMMENT 'version of the node-hour; higher is newer',
   device_hours Nullable(Float64) COMMENT 'hours of the device that this line held; NULL for the host',
   declared_team Nullable(String) COMMENT 'the team that the run declared; it pays only if its owner may use it',
-  payer_evidence Nullable(String) COMMENT 'where the paying team is known from; NULL without one'
+  payer_evidence Nullable(String) COMMENT 'where the paying team is known from; NULL without one',
+  unknown_hours Float64 COMMENT 'of the held hours those whose use was not measured',
+  unused_hours Float64 COMMENT 'of the held hours those that were measured as not used',
+  cost_used Nullable(Decimal(38, 9)) COMMENT 'of the cost, money for what was measured as used; the three sum to it exactly',
+  cost_unused Nullable(Decimal(38, 9)) COMMENT 'of the cost, money for what was measured as not used',
+  cost_unknown Nullable(Decimal(38, 9)) COMMENT 'of the cost, money for what was not measured'
 ) AS
 SELECT l.usage_hour AS usage_hour, l.node_id AS node_id, l.kind AS kind, l.run_id AS run_id,
   if(l.kind = 'run', toNullable(l.attempt), NULL) AS attempt, coalesce(l.owner, r.user) AS owner,
@@ -49,22 +54,34 @@ SELECT l.usage_hour AS usage_hour, l.node_id AS node_id, l.kind AS kind, l.run_i
   r.team AS declared_team,
   multiIf(empty(term.4), if(r.team IS NULL, NULL, 'declared team'), r.team IS NULL, concat('owner ', o.name),
     has(term.4, ifNull(r.team, '')), concat('declared team, which owner ', o.name, ' may use'),
-    concat('owner ', o.name, ' may not use the declared team ', r.team)) AS payer_evidence
+    concat('owner ', o.name, ' may not use the declared team ', r.team)) AS payer_evidence,
+  l.unseen / 3.6e15 AS unknown_hours,
+  -- Of whole numbers: a difference of floats would leave a rest.
+  (toInt64(l.held) - toInt64(ifNull(l.used, 0)) - toInt64(l.unseen)) / 3.6e15 AS unused_hours,
+  -- Cut at whole 10^-9 along used, unknown, not used: a part that is nothing gets nothing, and the three sum to the cost.
+  CAST(toDecimal128(if(l.held = 0, 0, intDiv(toInt256(l.cost * 1000000000) * ifNull(l.used, 0), l.held)), 9) / 1000000000
+    AS Nullable(Decimal(38, 9))) AS cost_used,
+  l.cost - cost_used - cost_unknown AS cost_unused,
+  CAST(toDecimal128(if(l.held = 0, toInt256(l.cost * 1000000000),
+    intDiv(toInt256(l.cost * 1000000000) * (ifNull(l.used, 0) + l.unseen), l.held)), 9) / 1000000000
+    AS Nullable(Decimal(38, 9))) - cost_used AS cost_unknown
 FROM (
   SELECT h.hour AS usage_hour, toString(h.node_id) AS node_id, toString(kind) AS kind, run_id, attempt, owner,
-    resource, held, used, evidence, cost, h.presence_us AS presence_us, h.version AS revision,
+    resource, held, used, evidence, cost, h.presence_us AS presence_us, h.version AS revision, unseen,
     if(resource = 'host' OR held_of_device = 0, NULL, h.presence_us / 3.6e9 * held / held_of_device) AS device_hours,
     h.price_id AS price_id, h.currency AS currency
   FROM (
     -- The lines of a device sum to the time it was there, as those of the node do to the node's.
     SELECT *, arrayEnumerateDense(resources) AS places,
       arrayMap(k -> arraySum((x, place) -> if(place = k, x, 0), held, places), range(1, arrayMax(places) + 1)) AS sums,
-      arrayMap(place -> sums[place], places) AS held_of_devices
+      arrayMap(place -> sums[place], places) AS held_of_devices,
+      if(empty(unseen), arrayMap((kind, part, use) -> toUInt64(if(kind = 'idle', 0, part - ifNull(use, 0))), kinds, held, used),
+        unseen) AS unseens
     FROM {generation}.priced_node_hours
   ) AS h
   ARRAY JOIN h.kinds AS kind, h.run_ids AS run_id, h.attempts AS attempt, h.owners AS owner, h.resources AS resource,
     h.held AS held, h.used AS used, h.evidence AS evidence, h.held_of_devices AS held_of_device,
-    h.costs AS cost
+    h.costs AS cost, h.unseens AS unseen
 ) AS l
 LEFT ANY JOIN (
   SELECT toNullable(run_id) AS run_id, toNullable(project) AS project, experiment, team, user
