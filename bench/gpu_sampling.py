@@ -49,7 +49,7 @@ def measure(*, quick: bool = False) -> Iterator[dict[str, Any]]:
             watch.turn()
             looked = time.thread_time()
             sampler.new_devices()
-            allocation.observe([], sampler.occupants())
+            allocation.observe([], *sampler.holdings())
             looked_s, counted_s = looked_s + looked - start, counted_s + time.thread_time() - looked
         percent = 100 * (looked_s + counted_s) / seconds
     yield {

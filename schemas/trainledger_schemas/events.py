@@ -552,6 +552,7 @@ class Holder(TypedDict):
     part_id: str
     part_numerator: int
     part_denominator: int
+    account: str | None
 
 
 class Allocation(TypedDict):
@@ -617,6 +618,7 @@ class Usage(TypedDict):
     cpu_us: int
     memory_peak_bytes: int
     devices: list[DeviceUsage]
+    account: str | None
 
 
 class ProcessUsage(TypedDict):

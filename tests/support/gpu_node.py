@@ -52,7 +52,7 @@ class Node:
             self.clock.advance(1)
             self.watch.turn()
             self.events += self.sampler.tick(self.clock.monotonic_ns(), writers)
-            said = self.allocation.observe(writers, self.sampler.occupants())
+            said = self.allocation.observe(writers, *self.sampler.holdings())
             if said is not None:
                 self.events.append(("allocation", said))
 

@@ -404,7 +404,7 @@ class Timeline:
         while not self._stop.wait(0.2):
             writers = writers_of(self.burners)
             events = list(sampler.tick(clock.monotonic_ns(), writers))
-            said = allocation.observe(writers, sampler.occupants())
+            said = allocation.observe(writers, *sampler.holdings())
             events += [("allocation", said)] if said is not None else []
             self.events += [(time.time_ns() // 1000, name, dict(fields)) for name, fields in events]
         self.events += [

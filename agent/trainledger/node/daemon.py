@@ -315,7 +315,7 @@ class NodeAgent:
             return
         writers = self._collector.live_writers()
         events = list(watch.sampler.tick(now_ns, writers))
-        allocation = watch.allocation.observe(writers, watch.sampler.occupants())
+        allocation = watch.allocation.observe(writers, *watch.sampler.holdings())
         if allocation is not None:
             events.append(("allocation", allocation))
         if watch.presence.is_due(now_ns):
@@ -330,7 +330,7 @@ class NodeAgent:
         events = list(watch.sampler.flush(self._clock.monotonic_ns(), writers))
         # Present up to where it was measured and no further: what lies behind would be billed as unknown.
         at_us = watch.sampler.window_end_us if events else None
-        allocation = watch.allocation.observe(writers, watch.sampler.occupants())
+        allocation = watch.allocation.observe(writers, *watch.sampler.holdings())
         if allocation is not None:
             events.append(("allocation", allocation))
         events.append(("node_present", watch.presence.say(writers, leaving=leaving, at_us=at_us)))

@@ -48,7 +48,8 @@ class Quality(StrEnum):
 class GpuPart:
     """A MIG instance: `size` of the device's `of` memory slices, which is what others can no longer have.
 
-    `instance`: the number of its GPU instance, `start` its first memory slice; None where the driver does not tell."""
+    `instance`: the number of its GPU instance, `start` its first memory slice, `compute_instance` its number in the
+    GPU instance; None where the driver does not tell."""
 
     part_id: str
     profile: str
@@ -57,11 +58,14 @@ class GpuPart:
     of: int
     instance: int | None = None
     start: int | None = None
+    compute_instance: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GpuDevice:
-    """A physical GPU. `problem` says why it is no longer measured (`lost`); `parts` are its MIG instances."""
+    """A physical GPU. `problem` says why it is no longer measured (`lost`); `parts` are its MIG instances.
+
+    `minor`: N of its device file /dev/nvidiaN, None if the driver does not tell."""
 
     device_id: str
     model: str
@@ -71,6 +75,7 @@ class GpuDevice:
     is_mig: bool = False
     parts: tuple[GpuPart, ...] = ()
     problem: str | None = None
+    minor: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

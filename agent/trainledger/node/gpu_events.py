@@ -70,6 +70,7 @@ def occupant_rows(occupants: Iterable[Occupant]) -> list[dict[str, object]]:
                 "part_id": item.place.part_id,
                 "part_numerator": item.part_numerator,
                 "part_denominator": item.part_denominator,
+                "account": holder.account,
             }
         )
     return rows
@@ -92,6 +93,7 @@ def add_device_usage(
                 "owner": None if holder.uid is None else owner_name(holder.uid),
                 "cpu_us": 0,
                 "memory_peak_bytes": 0,
+                "account": holder.account,
             }
             usage.append(row)
         row["devices"] = list(devices)

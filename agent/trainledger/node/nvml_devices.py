@@ -69,6 +69,7 @@ def text(value: Any) -> str | None:
 def _device(nvml: Nvml, device_id: str, handle: Any, driver: str | None) -> DeviceHandle:
     memory = nvml.ask(device_id, "nvmlDeviceGetMemoryInfo", handle)
     pci = nvml.ask(device_id, "nvmlDeviceGetPciInfo", handle)
+    minor = nvml.ask(device_id, "nvmlDeviceGetMinorNumber", handle)
     mode = nvml.ask(device_id, "nvmlDeviceGetMigMode", handle)
     is_mig = mode is not None and mode[0] == 1
     memory_bytes = None if memory is None else int(memory.total)
@@ -81,6 +82,7 @@ def _device(nvml: Nvml, device_id: str, handle: Any, driver: str | None) -> Devi
         driver=driver,
         is_mig=is_mig,
         parts=tuple(item.part for item in parts),
+        minor=None if minor is None else int(minor),
     )
     return DeviceHandle(device, handle, parts)
 
@@ -120,8 +122,17 @@ def _part(
     if slices is None:
         slices = _slices_by_memory(memory_bytes, total_bytes, of)
     number = None if instance is None else int(instance)
-    profile = _profile(attributes, memory_bytes)
-    part = GpuPart(part_id, profile, memory_bytes, min(slices, of), of, instance=number, start=start)
+    compute = nvml.ask("", "nvmlDeviceGetComputeInstanceId", handle)
+    part = GpuPart(
+        part_id,
+        _profile(attributes, memory_bytes),
+        memory_bytes,
+        min(slices, of),
+        of,
+        instance=number,
+        start=start,
+        compute_instance=None if compute is None else int(compute),
+    )
     return PartHandle(part, handle, NO_INSTANCE if number is None else number)
 
 

@@ -3,7 +3,8 @@
 A run's process is a live writer of the collector or a descendant of one; a descendant that has a writer of its
 own belongs to that. A process that its parent left behind (a daemon that forked twice) stays with the writer it
 was seen under. All other processes of people are `untracked`, by owner; what is left of the node's busy time is
-`system`: kernel, daemons, and processes of root that belong to no run.
+`system`: kernel, daemons, and processes of root that belong to no run. What is in a job that reserved something is
+never `system`: it is a run's or the job's user's, and has the job's account.
 
 Guarantees: a microsecond is counted for one holder; a holder's time never shrinks; a run gets no time of a process
 that nobody saw, unless the process that waited for it is the run's. Limits: 10 ms clock ticks; memory is the sum of
@@ -15,10 +16,13 @@ second between two looks.
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from trainledger.node.gpu import GpuDevice
+from trainledger.node.holder import Holder
+from trainledger.node.job_book import JobBook
 from trainledger.node.process_table import ProcessTable, Spent
+from trainledger.node.reservations import JobKey, Reservation
 from trainledger.node.writer_state import owner_name
 
 __all__ = ["Holder", "ProcessSampler", "WriterProcess", "is_person", "owner_name"]
@@ -46,20 +50,6 @@ class WriterProcess(Protocol):
     def start_ticks(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who processes belong to: a run's process tree, an owner without a run, or the system."""
-
-    kind: str
-    run_id: bytes | None = None
-    writer_id: bytes | None = None
-    uid: int | None = None
-
-    def order(self) -> tuple[str, bytes, bytes, int]:
-        """A sort key."""
-        return (self.kind, self.run_id or b"", self.writer_id or b"", -1 if self.uid is None else self.uid)
-
-
 _SYSTEM = Holder("system")
 
 
@@ -73,12 +63,21 @@ def is_person(uid: int, also: Iterable[int] = ()) -> bool:
 class ProcessSampler:
     """Adds up CPU time and peak memory of holders; `take` ends a window."""
 
-    def __init__(self, table: ProcessTable, *, name_of: Callable[[int], str] = owner_name) -> None:
+    def __init__(
+        self,
+        table: ProcessTable,
+        *,
+        name_of: Callable[[int], str] = owner_name,
+        jobs: JobBook | None = None,
+    ) -> None:
+        """`jobs`: None on a machine of which no scheduler is asked."""
         self._table = table
+        self._jobs = jobs
         self._name_of = name_of
         self._tick_us = MICROSECONDS // os.sysconf("SC_CLK_TCK")
         self._page_bytes = os.sysconf("SC_PAGE_SIZE")
         self._holders: dict[tuple[int, int], Holder] = {}
+        self._writers: dict[tuple[int, int], Holder] = {}
         self._owners: dict[tuple[int, int], tuple[int, int]] = {}
         self._writer_uids: set[int] = set()
         self._cpu_ticks: dict[Holder, int] = {}
@@ -86,6 +85,7 @@ class ProcessSampler:
         self._watched: list[int] = []
         self._looked_for: set[tuple[int, bytes]] = set()
         table.look()
+        self._look_at_jobs(())
         self._assign({})
 
     def has_changed(self, writers: Sequence[WriterProcess]) -> bool:
@@ -94,12 +94,13 @@ class ProcessSampler:
         Also when one went: its process may live on, and what it does from now on is not the run's."""
         return {(writer.pid, writer.writer_id) for writer in writers} != self._looked_for
 
-    def look(self, writers: Sequence[WriterProcess]) -> None:
-        """Look at all processes: finds new ones and who belongs to whom."""
+    def look(self, writers: Sequence[WriterProcess], devices: Sequence[GpuDevice] = ()) -> None:
+        """Look at all processes: finds new ones, who belongs to whom, and what jobs reserved of `devices`."""
         before = self._holders
         self._looked_for = {(writer.pid, writer.writer_id) for writer in writers}
         spent = self._table.look()
-        self._assign(_by_process(writers))
+        self._look_at_jobs(devices)
+        self._assign(self._by_process(writers))
         self._count(spent, before)
         self._weigh()
 
@@ -119,19 +120,42 @@ class ProcessSampler:
             return Holder("untracked", uid=self._owners[mark][0])
         return holder
 
+    def reservations(self) -> list[Reservation]:
+        """What jobs hold on this node, as of the last look."""
+        return [] if self._jobs is None else list(self._jobs.reservations)
+
+    def runs_by_job(self) -> dict[JobKey, list[Holder]]:
+        """The runs whose processes are in each job, as of the last look."""
+        found: dict[JobKey, list[Holder]] = {}
+        for mark, holder in self._writers.items():
+            job = self._jobs.job_of(mark) if self._jobs is not None and mark in self._holders else None
+            if job is not None:
+                found.setdefault(job, []).append(holder)
+        return found
+
+    def close(self) -> None:
+        """Let go of what tells of jobs."""
+        if self._jobs is not None:
+            self._jobs.close()
+
     def take(self, busy_us: int) -> list[dict[str, object]]:
         """The usage of the window as fields of a `process_usage` event; `busy_us`: CPU time of the node in it."""
         holders = {holder for holder in self._holders.values() if holder.kind == "run"} | set(self._cpu_ticks)
         holders.discard(_SYSTEM)
         usage = [self._usage(holder, self._cpu_ticks.get(holder, 0) * self._tick_us) for holder in holders]
-        usage.sort(key=lambda item: (str(item["kind"]), str(item["owner"]), item["writer_id"] or b""))
+        usage.sort(key=_usage_order)
         used_us = sum(ticks for holder, ticks in self._cpu_ticks.items() if holder != _SYSTEM) * self._tick_us
         usage.append(self._usage(_SYSTEM, max(0, busy_us - used_us)))
         self._cpu_ticks.clear()
         self._peak_pages.clear()
         return usage
 
+    def _look_at_jobs(self, devices: Sequence[GpuDevice]) -> None:
+        if self._jobs is not None:
+            self._jobs.look(self._table, devices)
+
     def _assign(self, writers: dict[tuple[int, int], Holder]) -> None:
+        self._writers = writers
         self._writer_uids.update(holder.uid for holder in writers.values() if holder.uid)
         live = set(writers.values())
         # A process left behind by its parent: the chain above it no longer leads to the writer it belongs to.
@@ -148,13 +172,27 @@ class ProcessSampler:
             if writers:
                 chain = [(item.pid, item.start_ticks) for item in (reading, *self._table.ancestors(reading))]
                 holder = _first(chain, writers) or _first(chain, left_behind)
-            if holder is None:
-                is_untracked = is_person(uid, self._writer_uids)
-                holder = Holder("untracked", uid=uid) if is_untracked else _SYSTEM
-            assigned[mark] = holder
+            assigned[mark] = holder or self._holder_without_run(mark, uid)
         self._holders = assigned
         self._owners = owners
         self._watched = self._choose_watched()
+
+    def _holder_without_run(self, mark: tuple[int, int], uid: int) -> Holder:
+        reservation = None if self._jobs is None else self._jobs.reservation_of(mark)
+        if reservation is not None and not reservation.only_for_runs:
+            return Holder("untracked", uid=reservation.uid, account=reservation.account)
+        return Holder("untracked", uid=uid) if is_person(uid, self._writer_uids) else _SYSTEM
+
+    def _by_process(self, writers: Sequence[WriterProcess]) -> dict[tuple[int, int], Holder]:
+        """Live writers by process; of two journals of one process, the one that was opened last."""
+        found: dict[tuple[int, int], Holder] = {}
+        for writer in writers:
+            if writer.pid > 0:
+                mark = (writer.pid, writer.start_ticks)
+                reservation = None if self._jobs is None else self._jobs.reservation_of(mark)
+                account = None if reservation is None else reservation.account
+                found[mark] = Holder("run", writer.run_id, writer.writer_id, writer.uid, account)
+        return found
 
     def _choose_watched(self) -> list[int]:
         """Processes of runs, and the parents that will wait for them."""
@@ -185,7 +223,10 @@ class ProcessSampler:
         if dead.kind != "run":
             return dead
         is_somebodys = dead.uid is not None and is_person(dead.uid, self._writer_uids)
-        return Holder("untracked", uid=dead.uid) if is_somebodys else _SYSTEM
+        is_in_job = dead.account is not None
+        return (
+            Holder("untracked", uid=dead.uid, account=dead.account) if is_somebodys or is_in_job else _SYSTEM
+        )
 
     def _weigh(self, *, only_runs: bool = False) -> None:
         sums: dict[Holder, int] = {}
@@ -205,6 +246,7 @@ class ProcessSampler:
             "owner": None if holder.uid is None else self._name_of(holder.uid),
             "cpu_us": cpu_us,
             "memory_peak_bytes": self._peak_pages.get(holder, 0) * self._page_bytes,
+            "account": holder.account,
         }
 
 
@@ -212,10 +254,5 @@ def _first(chain: Iterable[tuple[int, int]], holders: Mapping[tuple[int, int], H
     return next((found for mark in chain if (found := holders.get(mark))), None)
 
 
-def _by_process(writers: Sequence[WriterProcess]) -> dict[tuple[int, int], Holder]:
-    """Live writers by process; of two journals of one process, the one that was opened last."""
-    return {
-        (writer.pid, writer.start_ticks): Holder("run", writer.run_id, writer.writer_id, writer.uid)
-        for writer in writers
-        if writer.pid > 0
-    }
+def _usage_order(item: Mapping[str, object]) -> tuple[str, str, object, str]:
+    return (str(item["kind"]), str(item["owner"]), item["writer_id"] or b"", str(item["account"]))

@@ -3,7 +3,7 @@
     process -> control group -> JobKey (`control_groups`) -> the reservation of that job (a `ReservationSource`)
 
 A reservation holds its devices, cores and memory from its job's begin to its end, whether anybody uses them or not. A
-run that is in the job pays for them; while no run is, whoever the job belongs to does (`claims`).
+run that is in the job pays for them; while no run is, whoever the job belongs to does (`job_claims`).
 
 `slurm_jobs` reads what SLURM reserved, `group_limits` what containers and units of systemd are limited to. What a pod
 reserved is read from the kubelet (package `kubernetes`). A source says what it knows now: a reservation that is no
@@ -53,30 +53,35 @@ class ReservedDevice:
 class Reservation:
     """What one job holds on this node.
 
-    `label` is what people call the job (`slurm job 17`); `evidence` says where the devices are known from; `owner` is
-    the name of the job's user, None where it has none of this node. `millicores`: thousandths of a logical CPU that
-    nobody else gets, None: no cores are reserved. `memory_bytes` is information: memory has no price of its own.
-    `needs_person`: without a run it counts only for a person's processes. A container of the system with a limit is
-    not somebody's work.
+    `label` is what people call the job (`slurm job 17`), `evidence` where it is known from; both stand in the bill.
+    `uid` is the job's user on this node, None where it has none (a pod: its namespace pays). `millicores`: thousandths of a logical
+    CPU that are kept for the job, None: none are. `memory_bytes`: memory that is kept for it, None: none is.
+    `only_for_runs`: it counts only while a run is in the job; without one its processes are whose they would be
+    without a reservation.
     """
 
     job: JobKey
     label: str
     evidence: str
     account: str | None = None
-    owner: str | None = None
+    uid: int | None = None
     devices: tuple[ReservedDevice, ...] = ()
     millicores: int | None = None
     memory_bytes: int | None = None
-    needs_person: bool = False
+    only_for_runs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """What a source may need to know of the node: its GPUs, and the processes that are in jobs (host pids)."""
+    """What a source may need to know of the node.
+
+    `devices`: its GPUs, empty while they are not known. `processes`: the processes of each job as (host pid, start in
+    ticks since boot), oldest first. `groups`: the control groups of the jobs that have processes.
+    """
 
     devices: Sequence[GpuDevice] = ()
-    processes: Mapping[JobKey, Sequence[int]] = field(default_factory=dict)
+    processes: Mapping[JobKey, Sequence[tuple[int, int]]] = field(default_factory=dict)
+    groups: Mapping[JobKey, Mapping[str, str]] = field(default_factory=dict)
 
 
 class ReservationSource(Protocol):

@@ -8,6 +8,7 @@ moment. The sampler only measures; what it returns is for the caller to spool.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from trainledger.node.gpu import GpuDevice, GpuError, GpuProcess
 from trainledger.node.gpu_account import GpuAccount, Occupant
@@ -15,12 +16,14 @@ from trainledger.node.gpu_errors import ErrorLog
 from trainledger.node.gpu_events import add_device_usage, device_rows, error_fields
 from trainledger.node.gpu_watch import GpuWatch
 from trainledger.node.host import HostReader, HostSampler, StatWindow
+from trainledger.node.job_book import open_job_book
+from trainledger.node.job_claims import Claim, HostSize, job_claims
 from trainledger.node.node_settings import SamplingSettings
 from trainledger.node.process_table import ProcessTable
 from trainledger.node.processes import Holder, ProcessSampler, WriterProcess
 from trainledger_schemas.clock import Clock
 
-__all__ = ["Fields", "NodeEvent", "NodeSampler"]
+__all__ = ["Fields", "Holdings", "NodeEvent", "NodeSampler"]
 
 Fields = Mapping[str, object]
 NodeEvent = tuple[str, Fields]
@@ -28,6 +31,13 @@ NodeEvent = tuple[str, Fields]
 SECOND_NS = 1_000_000_000
 # What the two clocks may differ by in a window without a step: NTP slews 500 ppm, reading them takes microseconds.
 SLEW_US_MAX = 50_000
+
+
+class Holdings(NamedTuple):
+    """Who is on which GPU, and who holds what by a reservation."""
+
+    occupants: list[Occupant]
+    claims: list[Claim]
 
 
 class NodeSampler:
@@ -46,7 +56,7 @@ class NodeSampler:
         self._settings = settings
         self.reader = reader or HostReader()
         self._host = HostSampler(self.reader)
-        self._processes = processes or ProcessSampler(ProcessTable())
+        self._processes = processes or ProcessSampler(ProcessTable(), jobs=open_job_book())
         self._stats = StatWindow()
         self._gpus = gpus
         self._account = GpuAccount(self._gpu_holder)
@@ -95,9 +105,15 @@ class NodeSampler:
         rows = [row for device in devices for row in device_rows(device)]
         return [("devices", {"at_us": at_us, "devices": rows}), *events]
 
-    def occupants(self) -> list[Occupant]:
-        """Who is on which GPU now."""
-        return self._account.occupants(self._clock.monotonic_ns())
+    def holdings(self) -> Holdings:
+        """Who is on which GPU now, and what jobs hold."""
+        occupants = self._account.occupants(self._clock.monotonic_ns())
+        reservations = self._processes.reservations()
+        if not reservations:
+            return Holdings(occupants, [])
+        host = HostSize(self.reader.cores, self.reader.memory_total_bytes())
+        runs = self._processes.runs_by_job()
+        return Holdings(occupants, job_claims(reservations, runs, occupants, host))
 
     def flush(self, now_ns: int, writers: Sequence[WriterProcess]) -> list[NodeEvent]:
         """End the window now and return its events; none when no time has passed since the last one."""
@@ -135,8 +151,9 @@ class NodeSampler:
         return self._window_end_us
 
     def close(self) -> None:
-        """Close the files of the host, and stop looking at GPUs."""
+        """Close the files of the host, and stop looking at GPUs and jobs."""
         self.reader.close()
+        self._processes.close()
         if self._gpus is not None:
             self._gpus.close()
 
@@ -149,7 +166,7 @@ class NodeSampler:
 
     def _scan(self, now_ns: int, writers: Sequence[WriterProcess]) -> None:
         begin_ns = self._clock.monotonic_ns()
-        self._processes.look(writers)
+        self._processes.look(writers, self._account.devices or ())
         self._scan_cost_ns = self._clock.monotonic_ns() - begin_ns
         self._scanned_ns = now_ns
 

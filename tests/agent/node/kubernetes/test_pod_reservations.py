@@ -47,7 +47,7 @@ def test_pod_reserves_its_gpu_and_cores_and_its_namespace_pays() -> None:
     told = look(pod, known=(Pod("ml", "train-0", UID, True),), living=frozenset({UID}))
     (found,) = reserve(told, view(), {}).reservations
     assert found.job == JobKey("kubernetes", UID)
-    assert (found.label, found.account, found.owner) == ("pod ml/train-0", "namespace:ml", None)
+    assert (found.label, found.account, found.uid) == ("pod ml/train-0", "namespace:ml", None)
     assert (found.millicores, found.memory_bytes) == (2000, 1 << 30)
     assert found.devices == (ReservedDevice("GPU-a"),)
 
