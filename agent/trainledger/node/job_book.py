@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from trainledger.node.gpu import GpuDevice
+from trainledger.node.kubernetes.source import KubernetesReservations
 from trainledger.node.process_jobs import Mark, ProcessJobs
 from trainledger.node.process_table import ProcessTable
 from trainledger.node.reservations import JobKey, NodeView, Reservation, ReservationSource
 from trainledger.node.slurm_jobs import SlurmJobs
+from trainledger_schemas.clock import Clock
 
 __all__ = ["JobBook", "open_job_book"]
 
@@ -45,6 +47,6 @@ class JobBook:
             source.close()
 
 
-def open_job_book() -> JobBook:
+def open_job_book(clock: Clock) -> JobBook:
     """The book of this machine: every scheduler that the agent understands."""
-    return JobBook(ProcessJobs(), [SlurmJobs()])
+    return JobBook(ProcessJobs(), [SlurmJobs(), KubernetesReservations(clock)])

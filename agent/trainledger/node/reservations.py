@@ -54,8 +54,8 @@ class Reservation:
     """What one job holds on this node.
 
     `label` is what people call the job (`slurm job 17`), `evidence` where it is known from; both stand in the bill.
-    `uid` is the job's user on this node, None where it has none (a pod: its namespace pays). `millicores`: thousandths of a logical
-    CPU that are kept for the job, None: none are. `memory_bytes`: memory that is kept for it, None: none is.
+    `uid` is the job's user on this node, None where it has none (a pod: its namespace pays). `millicores`: thousandths
+    of a logical CPU that are kept for the job, None: none are. `memory_bytes`: memory kept for it, None: none is.
     `only_for_runs`: it counts only while a run is in the job; without one its processes are whose they would be
     without a reservation.
     """

@@ -56,7 +56,7 @@ class NodeSampler:
         self._settings = settings
         self.reader = reader or HostReader()
         self._host = HostSampler(self.reader)
-        self._processes = processes or ProcessSampler(ProcessTable(), jobs=open_job_book())
+        self._processes = processes or ProcessSampler(ProcessTable(), jobs=open_job_book(clock))
         self._stats = StatWindow()
         self._gpus = gpus
         self._account = GpuAccount(self._gpu_holder)

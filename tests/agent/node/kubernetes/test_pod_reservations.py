@@ -34,7 +34,9 @@ def look(
 
 
 def view(processes: Mapping[str, int] | None = None) -> NodeView:
-    return NodeView(DEVICES, {JobKey("kubernetes", uid): [pid] for uid, pid in (processes or {}).items()})
+    return NodeView(
+        DEVICES, {JobKey("kubernetes", uid): [(pid, 1)] for uid, pid in (processes or {}).items()}
+    )
 
 
 def parts_of(told: KubeletLook, node: NodeView | None = None) -> list[list[ReservedDevice]]:
