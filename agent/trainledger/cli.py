@@ -38,6 +38,7 @@ COMMANDS = {
     "cost": ("what was spent, by team, project, run and more; equals the node bills", "embedded"),
     "price": ("set, load and list prices of nodes", "embedded"),
     "reproduce": ("restore the code of a run and repeat it; --plan only shows how", "embedded"),
+    "gpus": ("who holds which GPU now, and whether it is used; --by for hours over time", "embedded"),
     "waste": ("how much of the bill was wasted, and why", "embedded"),
     "doctor": ("check this installation and print the settings in effect", "embedded"),
     "agent": ("the node's daemon: journals to spool and Kafka", "agent"),

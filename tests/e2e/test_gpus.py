@@ -124,6 +124,13 @@ def test_up_measures_gpus_and_deals_their_price_to_the_run_on_them(machine: Mach
             )
             assert usage["gpu_busy_s"] == pytest.approx(0.8 * usage["gpu_observed_s"], rel=0.01)
             assert (usage["gpu_quality"], usage["gpu_mem_peak_bytes"]) == ("exclusive", 900 << 20)
+            (held,) = poll_until(
+                lambda: [row for row in installation.json("gpus") if row["state"] == "in use"],
+                deadline_s=60,
+                pause_s=0.5,
+            )
+            assert (held["device_id"], held["holders"]) == (shared, [usage["run_id"]])
+            assert held["util_pct"] > 0 and held["is_live"]
             train.communicate("\n", timeout=30)
         finally:
             train.kill()

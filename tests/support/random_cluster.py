@@ -44,11 +44,14 @@ class RandomCluster:
 
     tables: FilledTables
     seed: int
+    begin_us: int = BEGIN_US
     runs: list[RandomRun] = field(default_factory=list)
     # (run, writer, device, start_us, end_us, fields of the event)
     device_uses: list[tuple[RandomRun, int, str, int, int, dict[str, Any]]] = field(default_factory=list)
     # (node, start_us, end_us, device, fields of the event)
     whole_uses: list[tuple[str, int, int, str, dict[str, Any]]] = field(default_factory=list)
+    # (node, at_us, holders of the event)
+    allocations: list[tuple[str, int, list[dict[str, Any]]]] = field(default_factory=list)
     # (node, device, name, start_us, mean, samples)
     samples: list[tuple[str, str, str, int, float, int]] = field(default_factory=list)
 
@@ -57,9 +60,9 @@ class RandomCluster:
         self._start_runs()
         for node in GPUS:
             self._live(node)
-        self.tables.price(1, BEGIN_US, nano=self.chance.randrange(1, 40 * 10**9), pattern="node-1")
+        self.tables.price(1, self.begin_us, nano=self.chance.randrange(1, 40 * 10**9), pattern="node-1")
         if self.chance.random() < 0.7:
-            self.tables.price(2, BEGIN_US, nano=3_333_333_333, pattern="node-2", currency="EUR")
+            self.tables.price(2, self.begin_us, nano=3_333_333_333, pattern="node-2", currency="EUR")
         self._end_runs()
         self.tables.take_in()
 
@@ -77,14 +80,14 @@ class RandomCluster:
             self.runs.append(run)
             for place, writer in enumerate(run.writers):
                 self.tables.started(
-                    number, writer, BEGIN_US + place * HOUR_US, node=run.node, team=run.team, project=run.project,
+                    number, writer, self.begin_us + place * HOUR_US, node=run.node, team=run.team, project=run.project,
                     user=run.user, joined="new" if place == 0 else "resume",
                 )  # fmt: skip
 
     def _end_runs(self) -> None:
         for run in self.runs:
             for place, writer in enumerate(run.writers):
-                at_us = BEGIN_US + (place + 1) * HOUR_US
+                at_us = self.begin_us + (place + 1) * HOUR_US
                 status = run.status if writer == run.writers[-1] else "failed"
                 if status == "crashed":
                     self.tables.event(
@@ -99,22 +102,22 @@ class RandomCluster:
             {"device_id": gpu, "model": MODEL, "memory_bytes": GPU_BYTES, "mig_profile": None}
             for gpu in GPUS[node]
         ]
-        self.tables.event("devices", BEGIN_US, node=node, at_us=BEGIN_US, devices=devices)
+        self.tables.event("devices", self.begin_us, node=node, at_us=self.begin_us, devices=devices)
         hole = self.chance.randrange(5, 100)
         held: dict[str, list[tuple[RandomRun, int]]] = {}
         for minute in range(HOURS * 60):
-            start_us = BEGIN_US + minute * MINUTE_US
+            start_us = self.begin_us + minute * MINUTE_US
             if minute % 5 == 0:
                 held = self._allocate(node, start_us)
             if not hole <= minute < hole + 4:
                 self.tables.present(start_us, node=node)
                 if self.chance.random() < 0.9:
                     self._use(node, start_us, held)
-        self.tables.present(BEGIN_US + HOURS * HOUR_US, node=node)
+        self.tables.present(self.begin_us + HOURS * HOUR_US, node=node)
 
     def _here(self, node: str, at_us: int) -> list[tuple[RandomRun, int]]:
         """(run, writer) of the attempts that run then."""
-        place = (at_us - BEGIN_US) // HOUR_US
+        place = (at_us - self.begin_us) // HOUR_US
         return [
             (run, run.writers[place]) for run in self.runs if run.node == node and place < len(run.writers)
         ]
@@ -136,6 +139,7 @@ class RandomCluster:
                     {"resource": f"device:{gpu}", "kind": "untracked", "run_id": None, "writer_id": None,
                      "owner": "eve", "numerator": 0, "denominator": 0, "evidence": "process list"}
                 )  # fmt: skip
+        self.allocations.append((node, at_us, holders))
         self.tables.event("allocation", at_us, node=node, at_us=at_us, key_frame=False, holders=holders)
         return held
 

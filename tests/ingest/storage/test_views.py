@@ -123,6 +123,16 @@ VIEWS: dict[str, dict[str, str]] = {
         "outcome": MAYBE_TEXT, "use": TEXT, "why": TEXT, "is_waste": "Nullable(Bool)", "held_hours": "Float64",
         "device_hours": MAYBE_NUMBER, "cost": MAYBE_MONEY, "currency": MAYBE_TEXT,
     },
+    "gpus": {
+        "node_id": TEXT, "device_id": TEXT, "model": MAYBE_TEXT, "mig_profile": MAYBE_TEXT, "state": TEXT,
+        "holders": "Array(String)", "run_ids": "Array(UUID)", "is_claimed": "Bool", "held_since": f"Nullable({AT})",
+        "util_pct": MAYBE_NUMBER, "observed_s": "Float64", "idle_s": MAYBE_NUMBER, "mem_used_bytes": MAYBE_NUMBER,
+        "mem_total_bytes": MAYBE_NUMBER, "as_of": AT, "is_live": "Bool",
+    },
+    "gpu_hours": {
+        "usage_hour": HOUR, "node_id": TEXT, "device_id": TEXT, "kind": TEXT, "team": MAYBE_TEXT, "project": MAYBE_TEXT,
+        "held_hours": "Float64", "used_hours": MAYBE_NUMBER, "unused_hours": MAYBE_NUMBER, "unknown_hours": "Float64",
+    },
     "cost_daily": {
         "day": DAY, "team": MAYBE_TEXT, "project": MAYBE_TEXT, "experiment": MAYBE_TEXT, "user": MAYBE_TEXT,
         "kind": TEXT, "runs": "UInt64", "gpu_hours_held": "Float64", "gpu_hours_used": MAYBE_NUMBER,
