@@ -1,6 +1,7 @@
 """`gpus`: who holds which GPU now and whether it is used, and the hours of GPUs over time."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -68,19 +69,24 @@ def gpus(
             )
         )
     elif by is None:
-        print_table(
-            _NOW,
-            (gpu_cells(row, labels, now=utc_now()) for row in table_rows(table)),
-            right=("for", "use 10 min", "idle for", "memory"),
-            optional=("model", "memory"),
-        )
+        _print_now(table_rows(table), labels)
     else:
-        cells = (
-            [
-                cell_text(row[by]),
-                *("unknown" if row[name] is None else f"{row[name]:.2f}" for name in _HOURS),
-            ]
-            for row in table_rows(table)
-        )
-        columns = (by, "held", "used", "not used", "not measured", "nobody's", "not seen")
-        print_table(columns, cells, right=columns[1:], title="hours of GPUs")
+        _print_hours(table_rows(table), by)
+
+
+def _print_now(rows: list[dict[str, Any]], labels: Mapping[str, str]) -> None:
+    print_table(
+        _NOW,
+        (gpu_cells(row, labels, now=utc_now()) for row in rows),
+        right=("for", "use 10 min", "idle for", "memory"),
+        optional=("model", "memory"),
+    )
+
+
+def _print_hours(rows: list[dict[str, Any]], by: str) -> None:
+    cells = (
+        [cell_text(row[by]), *("unknown" if row[name] is None else f"{row[name]:.2f}" for name in _HOURS)]
+        for row in rows
+    )
+    columns = (by, "held", "used", "not used", "not measured", "nobody's", "not seen")
+    print_table(columns, cells, right=columns[1:], title="hours of GPUs")
