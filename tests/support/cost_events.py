@@ -10,9 +10,9 @@ from trainledger_ingest.cost.node_events import (
     Allocation,
     AllocationHolder,
     Device,
+    DevicePlace,
     Devices,
     DeviceUse,
-    DeviceUtilisation,
     Gap,
     Holder,
     Kind,
@@ -95,10 +95,16 @@ class Script:
         self.events.append(Gap(start_us=at(start_s), end_us=at(end_s), reason="test", **self._stamp(end_s)))
         return self
 
-    def use(self, start_s: float, end_s: float, *used: DeviceUtilisation) -> "Script":
-        """Measured use of devices."""
+    def use(self, start_s: float, end_s: float, **busy_ppm: int) -> "Script":
+        """Measured use of devices, in millionths of the window, by uuid."""
         self.events.append(
-            DeviceUse(start_us=at(start_s), end_us=at(end_s), devices=used, **self._stamp(end_s))
+            DeviceUse(
+                start_us=at(start_s),
+                end_us=at(end_s),
+                places=tuple(DevicePlace(uuid) for uuid in busy_ppm),
+                busy_ppm=tuple(busy_ppm.values()),
+                **self._stamp(end_s),
+            )
         )
         return self
 
@@ -155,16 +161,45 @@ def _holders(draw: st.DrawFn) -> tuple[AllocationHolder, ...]:
         st.lists(
             st.tuples(
                 st.sampled_from(("host", *(f"device:{gpu}" for gpu in GPUS), "device:gone")),
-                st.sampled_from(HOLDERS),
+                st.sampled_from((*HOLDERS, Holder(Kind.UNKNOWN))),
                 fractions,
             ),
             max_size=6,
         )
     )
     return tuple(
-        AllocationHolder(resource=resource, holder=holder, numerator=n, denominator=d, evidence="e")
+        AllocationHolder(
+            resource=resource,
+            holder=holder,
+            numerator=n,
+            denominator=d,
+            evidence="e",
+            **(draw(_slices) if resource != "host" else {}),
+        )
         for resource, holder, (n, d) in items
+        if resource != "host" or holder.kind is not Kind.UNKNOWN
     )
+
+
+# Mostly the whole device, as most nodes have no slices.
+_slices: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    (
+        {},
+        {},
+        {},
+        {"part_id": "mig-1", "part_numerator": 4, "part_denominator": 8},
+        {"part_id": "mig-2", "part_numerator": 3, "part_denominator": 8},
+        {"part_id": "mig-3", "part_numerator": 2, "part_denominator": 4},
+    )
+)
+_PLACES = (*(DevicePlace(gpu) for gpu in GPUS), DevicePlace("gpu-0", "mig-1"), DevicePlace("gpu-1", "mig-2"))
+
+
+@st.composite
+def _use(draw: st.DrawFn) -> dict[str, Any]:
+    """How busy some places were; now and then one is told twice."""
+    busy = draw(st.lists(st.tuples(st.sampled_from(_PLACES), st.integers(0, 1_000_000)), max_size=4))
+    return {"places": tuple(place for place, _ in busy), "busy_ppm": tuple(ppm for _, ppm in busy)}
 
 
 @st.composite
@@ -198,6 +233,10 @@ def histories(draw: st.DrawFn) -> list[NodeEvent]:
                     **stamp(start_us + length_us, boot_id),
                 )
             )
+        for start_us in _times(draw, 6) if draw(st.booleans()) else ():
+            end_us = start_us + draw(st.sampled_from((1, 3_333_333, 10_000_000, 61_000_000)))
+            stamps = stamp(end_us, boot_id)
+            events.append(DeviceUse(start_us=start_us, end_us=end_us, **draw(_use()), **stamps))
         for wall_us in _times(draw, 4) if draw(st.booleans()) else ():
             events.append(Allocation(holders=draw(_holders()), **stamp(wall_us, boot_id)))
         for wall_us in _times(draw, 2)[1:] if draw(st.booleans()) else ():

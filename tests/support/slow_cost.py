@@ -14,6 +14,7 @@ from trainledger_ingest.cost.node_events import (
     AllocationHolder,
     Device,
     Devices,
+    DeviceUse,
     Gap,
     Holder,
     NodeEvent,
@@ -34,6 +35,35 @@ class SlowHour:
     observed_us: int = 0
     exact: dict[Key, Fraction] = field(default_factory=dict)
     shares: dict[Key, int] = field(default_factory=dict)
+    used: dict[Key, int | None] = field(default_factory=dict)
+    unseen: dict[Key, int] = field(default_factory=dict)
+    _unused: dict[Key, Fraction] = field(default_factory=dict)
+    _unseen: dict[Key, Fraction] = field(default_factory=dict)
+
+    def settle(self) -> None:
+        """Whole shares, and of each what was measured as used: None where nothing was."""
+        total = self.presence_us * 10**6
+        if sum(self.exact.values()) != total:
+            raise ArithmeticError("the slow rules do not add up")
+        self.shares = _deal(total, self.exact)
+        for key, share in self.shares.items():
+            unused, unseen = self._unused.get(key, Fraction(0)), self._unseen.get(key, Fraction(0))
+            used = max(0, share - math.floor(unused) - math.floor(unseen))
+            self.used[key], self.unseen[key] = used, min(share - used, math.floor(unseen))
+            if key[1] == "unknown" or (share and unseen >= self.exact[key]):
+                self.used[key], self.unseen[key] = None, share
+            elif key[1] == "idle":
+                self.used[key], self.unseen[key] = 0, 0
+
+    def add(self, key: Key, shares: Fraction, busy: Fraction | None) -> None:
+        """Shares of one moment, of which `busy` (None: nobody measured) were used."""
+        self.exact[key] = self.exact.get(key, Fraction(0)) + shares
+        sums = self._unseen if busy is None else self._unused
+        sums[key] = sums.get(key, Fraction(0)) + (shares if busy is None else shares * (1 - busy))
+
+
+# What somebody holds at one moment: a fraction of the node, and which part of that is used (None: not measured).
+Part = tuple[Key, Fraction, Fraction | None]
 
 
 def slow_node_hour(events: list[NodeEvent], hour_us: int, policy: CostPolicy) -> SlowHour:
@@ -49,12 +79,9 @@ def slow_node_hour(events: list[NodeEvent], hour_us: int, policy: CostPolicy) ->
         result.presence_us += length_us
         if boot is not None:
             result.observed_us += length_us
-        for key, fraction in history.held(start_us, boot).items():
-            result.exact[key] = result.exact.get(key, Fraction(0)) + fraction * length_us * 10**6
-    total = result.presence_us * 10**6
-    if sum(result.exact.values()) != total:
-        raise ArithmeticError("the slow rules do not add up")
-    result.shares = _deal(total, result.exact)
+        for key, fraction, busy in history.held(start_us, boot):
+            result.add(key, fraction * length_us * 10**6, busy)
+    result.settle()
     return result
 
 
@@ -118,7 +145,7 @@ class _History:
             cuts |= {start, end}
         for event in self.events:
             cuts.add(event.wall_us)
-            if isinstance(event, Gap | ProcessUsage):
+            if isinstance(event, Gap | ProcessUsage | DeviceUse):
                 cuts |= {event.start_us, event.end_us}
             if isinstance(event, Allocation):
                 cuts.add(event.wall_us + self.policy.allocation_age_us_max)
@@ -146,7 +173,7 @@ class _History:
         ]
         return min(watching)[2] if watching else None
 
-    def held(self, at: int, boot: str | None) -> dict[Key, Fraction]:
+    def held(self, at: int, boot: str | None) -> list[Part]:
         """Fractions of the node at one moment; they sum to 1."""
         devices = self._devices(at, boot)
         host = Fraction(1)
@@ -154,20 +181,34 @@ class _History:
             ppm = 100_000 if self.policy.host_share_ppm is None else self.policy.host_share_ppm
             host = Fraction(ppm, 10**6)
         allocation = self._allocation(at, boot)
-        parts: list[tuple[Key, Fraction]] = []
-        parts += [(key, host * part) for key, part in self._host(at, boot, allocation)]
+        parts = [(key, host * part, busy) for key, part, busy in self._host(at, boot, allocation)]
         weights = {device.uuid: self._weight(device) for device in devices}
         for device in devices:
             pool = (1 - host) * weights[device.uuid] / sum(weights.values())
             resource = f"device:{device.uuid}"
             if boot is None or allocation is None:
-                parts.append(((resource, "unknown", None, None, None), pool))
+                parts.append(((resource, "unknown", None, None, None), pool, None))
                 continue
-            parts += [(key, pool * part) for key, part in _device(resource, allocation)]
-        summed: dict[Key, Fraction] = {}
-        for key, part in parts:
-            summed[key] = summed.get(key, Fraction(0)) + part
-        return summed
+            for key, part, slice_name in _device(resource, allocation):
+                is_idle = key[1] == "idle"
+                busy = Fraction(0) if is_idle else self._busy(at, boot, device.uuid, slice_name)
+                parts.append((key, pool * part, busy))
+        return parts
+
+    def _busy(self, at: int, boot: str, uuid: str, slice_name: str) -> Fraction | None:
+        """How busy a device or slice was measured to be, by the first window that has it."""
+        found = [
+            (event.start_us, event.end_us, event.producer_id, event.seq, place)
+            for event in self.events
+            if isinstance(event, DeviceUse) and event.boot_id == boot and event.start_us <= at < event.end_us
+            for place, name in enumerate(event.places)
+            if name == (uuid, slice_name)
+        ]
+        if not found:
+            return None
+        *_, number, place = min(found)
+        (busy,) = [e.busy_ppm[place] for e in self.events if isinstance(e, DeviceUse) and e.seq == number]
+        return Fraction(busy, 10**6)
 
     def _weight(self, device: Device) -> int:
         return dict(self.policy.device_weights).get(device.model, device.weight)
@@ -188,17 +229,18 @@ class _History:
             return None
         return last.holders
 
-    def _host(
-        self, at: int, boot: str | None, allocation: tuple[AllocationHolder, ...] | None
-    ) -> list[tuple[Key, Fraction]]:
+    def _host(self, at: int, boot: str | None, allocation: tuple[AllocationHolder, ...] | None) -> list[Part]:
         unknown: Key = ("host", "unknown", None, None, None)
         if boot is None:
-            return [(unknown, Fraction(1))]
+            return [(unknown, Fraction(1), None)]
         claims = [item for item in allocation or () if item.resource == "host" and item.denominator]
-        reserved = [(item.holder, Fraction(item.numerator, item.denominator)) for item in claims]
-        over = max(Fraction(1), sum((part for _, part in reserved), Fraction(0)))
-        parts = [(_key("host", holder), part / over) for holder, part in reserved]
-        free = 1 - sum((part for _, part in parts), Fraction(0))
+        reserved: dict[Key, Fraction] = {}
+        for item in claims:
+            key = _key("host", item.holder)
+            reserved[key] = reserved.get(key, Fraction(0)) + Fraction(item.numerator, item.denominator)
+        over = max(Fraction(1), sum(reserved.values(), Fraction(0)))
+        reserved = {key: part / over for key, part in reserved.items()}
+        free = 1 - sum(reserved.values(), Fraction(0))
         windows = [
             event
             for event in self.events
@@ -207,46 +249,90 @@ class _History:
             and event.start_us <= at < event.end_us
         ]
         if not windows:
-            return [*parts, (unknown, free)]
+            return [*((key, part, None) for key, part in reserved.items()), (unknown, free, None)]
         window = min(windows, key=lambda event: (event.start_us, event.end_us, event.producer_id, event.seq))
         capacity = window.cores * (window.end_us - window.start_us)
-        inside = {_who(holder) for holder, _ in reserved}
+        # CPU time of a claimant is for what it reserved last; nobody reserves twice, but attempts might.
+        owner = {_who(item.holder): _key("host", item.holder) for item in claims}
         used: dict[Key, Fraction] = {}
+        inside = dict.fromkeys(reserved, Fraction(0))
         for holder, cpu_us in window.usage:
-            if _who(holder) not in inside:
+            if _who(holder) in owner:
+                inside[owner[_who(holder)]] += Fraction(cpu_us, capacity)
+            else:
                 used[_key("host", holder)] = used.get(_key("host", holder), Fraction(0)) + cpu_us
         room = math.floor(capacity * free)
         if sum(used.values()) > room:
             used = {key: Fraction(value) for key, value in _deal(room, used).items()}
-        measured = [(key, value / capacity) for key, value in used.items()]
-        idle = free - sum((part for _, part in measured), Fraction(0))
-        return [*parts, *measured, (("host", "idle", None, None, None), idle)]
+        idle = free - sum(used.values(), Fraction(0)) / capacity
+        return [
+            *(
+                (key, part, min(Fraction(1), inside[key] / part) if part else Fraction(0))
+                for key, part in reserved.items()
+            ),
+            *((key, value / capacity, Fraction(1)) for key, value in used.items()),
+            (("host", "idle", None, None, None), idle, Fraction(0)),
+        ]
 
 
-def _device(resource: str, allocation: tuple[AllocationHolder, ...]) -> list[tuple[Key, Fraction]]:
-    """Fractions of one device (whole devices and plain claims: slices have tests of their own)."""
+def _device(resource: str, allocation: tuple[AllocationHolder, ...]) -> list[tuple[Key, Fraction, str]]:
+    """Fractions of one device and the slice that each is on. What nobody holds is idle, and unknown where it is
+    said that nobody can tell who is there: then presence says nothing, and claims hold."""
     here = [item for item in allocation if item.resource == resource]
+    is_strange = any(item.holder.kind == "unknown" for item in here)
     claims = [item for item in here if item.denominator]
-    parts: list[tuple[Key, Fraction]] = []
-    if claims:
-        each: dict[tuple[str, str | None], Fraction] = {}
-        for item in claims:
-            each[_who(item.holder)] = each.get(_who(item.holder), Fraction(0)) + Fraction(
-                item.numerator, item.denominator
-            )
-        whole = max(Fraction(1), sum((min(Fraction(1), part) for part in each.values()), Fraction(0)))
-        for item in claims:
-            part = Fraction(item.numerator, item.denominator) / max(Fraction(1), each[_who(item.holder)])
-            parts.append((_key(resource, item.holder), part / whole))
-        intruders = {
-            item.holder for item in here if _who(item.holder) not in each and item.holder.kind != "system"
-        }
-        parts += [(_key(resource, holder), Fraction(0)) for holder in intruders]
-    else:
-        there = {item.holder for item in here if item.holder.kind != "system"}
-        people = {_who(holder) for holder in there}
-        for holder in there:
-            twins = sum(1 for other in there if _who(other) == _who(holder))
-            parts.append((_key(resource, holder), Fraction(1, len(people) * twins)))
-    idle = 1 - sum((part for _, part in parts), Fraction(0))
-    return [*parts, ((resource, "idle", None, None, None), idle)]
+    there = [item for item in here if not item.denominator and item.holder.kind not in ("system", "unknown")]
+    parts = _claimed(resource, claims)
+    free = 1 - sum((part for _, part, _ in parts), Fraction(0))
+    if not is_strange:
+        parts += _present(resource, claims, there, free)
+    rest = 1 - sum((part for _, part, _ in parts), Fraction(0))
+    return [*parts, ((resource, "unknown" if is_strange else "idle", None, None, None), rest, "")]
+
+
+def _claimed(resource: str, claims: list[AllocationHolder]) -> list[tuple[Key, Fraction, str]]:
+    """Claims: of one claimant no more than the device, of all together no more than the device."""
+    sizes = [
+        Fraction(item.part_numerator * item.numerator, item.part_denominator * item.denominator)
+        for item in claims
+    ]
+    each: dict[tuple[str, str | None], Fraction] = {}
+    for item, size in zip(claims, sizes, strict=True):
+        each[_who(item.holder)] = each.get(_who(item.holder), Fraction(0)) + size
+    over = max(Fraction(1), sum((min(Fraction(1), size) for size in each.values()), Fraction(0)))
+    return [
+        (
+            _key(resource, item.holder),
+            size / max(Fraction(1), each[_who(item.holder)]) / over,
+            item.part_id,
+        )
+        for item, size in zip(claims, sizes, strict=True)
+    ]
+
+
+def _present(
+    resource: str, claims: list[AllocationHolder], there: list[AllocationHolder], free: Fraction
+) -> list[tuple[Key, Fraction, str]]:
+    """Who is there without a claim: on a slice that nobody claimed, or on a device without claims and slices, the
+    claimants share it equally; on what others claimed they pay nothing."""
+    claimed = {item.part_id for item in claims}
+    is_sliced = any(item.part_id for item in [*claims, *there])
+    slices = list(dict.fromkeys(item.part_id for item in there))
+    shared: dict[str, Fraction] = {}
+    for name in slices:
+        first = next(item for item in there if item.part_id == name)
+        if name not in claimed and (name or not (claims or is_sliced)):
+            shared[name] = Fraction(first.part_numerator, first.part_denominator)
+    wanted = sum(shared.values(), Fraction(0))
+    parts: list[tuple[Key, Fraction, str]] = []
+    for name in slices:
+        holders = list(dict.fromkeys(item.holder for item in there if item.part_id == name))
+        people = {_who(holder) for holder in holders}
+        for holder in holders:
+            if name in shared:
+                twins = sum(1 for other in holders if _who(other) == _who(holder))
+                part = shared[name] / len(people) / twins * min(Fraction(1), free / wanted)
+                parts.append((_key(resource, holder), part, name))
+            elif _who(holder) not in {_who(item.holder) for item in claims}:
+                parts.append((_key(resource, holder), Fraction(0), name))
+    return parts

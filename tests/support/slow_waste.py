@@ -116,7 +116,10 @@ def _uses(events: list[NodeEvent], hour_us: int) -> tuple[dict[Key, Fraction], d
         if boot is None:
             continue
         allocation = history._allocation(start_us, boot)
-        for key, fraction in history.held(start_us, boot).items():
+        held: dict[Key, Fraction] = defaultdict(Fraction)
+        for key, part, _ in history.held(start_us, boot):
+            held[key] += part
+        for key, fraction in held.items():
             resource, kind = key[:2]
             if kind in ("idle", "unknown") or not fraction:
                 continue
@@ -142,9 +145,9 @@ def _uses(events: list[NodeEvent], hour_us: int) -> tuple[dict[Key, Fraction], d
 def _busy(uses: Iterable[DeviceUse], resource: str, at_us: int) -> Fraction | None:
     for event in uses:
         if event.start_us <= at_us < event.end_us:
-            for item in event.devices:
-                if f"device:{item.uuid}" == resource:
-                    return Fraction(item.busy_ppm, 10**6)
+            for place, busy_ppm in zip(event.places, event.busy_ppm, strict=True):
+                if f"device:{place.uuid}" == resource:
+                    return Fraction(busy_ppm, 10**6)
     return None
 
 

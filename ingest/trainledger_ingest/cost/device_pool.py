@@ -9,10 +9,10 @@ What is left is idle. Without any word on who holds what, the device is unknown;
 which it is said that nobody can tell who is on it (a holder of kind unknown).
 """
 
-from bisect import bisect_right
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from typing import NamedTuple
 
 from trainledger_ingest.cost.frames import Frame
 from trainledger_ingest.cost.host_pool import claimant
@@ -26,113 +26,164 @@ from trainledger_ingest.cost.node_events import (
 )
 from trainledger_ingest.cost.share_sum import LineKey
 from trainledger_ingest.cost.tally import Tally
+from trainledger_ingest.cost.use_windows import find_use_windows
 
-__all__ = ["DevicePool", "DeviceShare", "share_device"]
+__all__ = ["DevicePool", "DeviceShare", "DeviceShares", "share_device"]
 
 _WHOLE_PPM = 1_000_000
+_NO_USE = (0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceShare:
-    """One holder's fraction of a device, and on which slice of it (empty: the device)."""
+class DeviceShare(NamedTuple):
+    """One holder's part of a device, and on which slice of it (empty: the device)."""
 
     holder: Holder
-    fraction: Fraction
+    numerator: int
     evidence: str
     part_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class _UseWindow:
-    start_us: int
-    end_us: int
-    busy_ppm: int
+class DeviceShares:
+    """Parts of one device over one denominator; together they are at most the device, the rest is idle."""
+
+    shares: tuple[DeviceShare, ...]
+    denominator: int
+
+    @property
+    def idle(self) -> int:
+        """What nobody holds, over the same denominator."""
+        return self.denominator - sum(share.numerator for share in self.shares)
 
 
-def share_device(holders: Sequence[AllocationHolder]) -> list[DeviceShare]:
-    """Who holds which fraction of one device; the fractions sum to at most 1, the rest is idle."""
-    claims = [item for item in holders if item.is_claim]
-    shares = _claim_shares(claims)
-    free = 1 - sum((share.fraction for share in shares), Fraction(0))
-    claimed_parts = {item.part_id for item in claims}
-    parts: dict[str, list[AllocationHolder]] = {}
+class _Part(NamedTuple):
+    """A part `numerator / denominator` of a device for whoever is on it: a holder, or all of a slice."""
+
+    item: AllocationHolder
+    numerator: int
+    denominator: int
+    evidence: str
+
+
+def share_device(holders: Sequence[AllocationHolder]) -> DeviceShares:
+    """Who holds which part of one device, exactly."""
+    if len(holders) <= 1:
+        return _alone(holders)
+    claims = [item for item in holders if item.denominator]
+    parts = _claim_parts(claims)
+    by_slice: dict[str, list[AllocationHolder]] = {}
     for item in holders:
-        if not item.is_claim and item.holder.kind not in (Kind.SYSTEM, Kind.UNKNOWN):
-            parts.setdefault(item.part_id, []).append(item)
-    has_slices = any(part_id for part_id in [*parts, *claimed_parts])
-    open_parts = {
-        part_id: _part(group[0])
-        for part_id, group in parts.items()
-        if part_id not in claimed_parts and (part_id or not (claims or has_slices))
-    }
-    wanted = sum(open_parts.values(), Fraction(0))
-    scale = Fraction(1) if wanted <= free else free / wanted
-    for part_id, group in sorted(parts.items()):
-        if part_id in open_parts:
-            shares += _equal_shares(group, open_parts[part_id] * scale)
-        else:
-            shares += _intruders(group, claims)
-    return shares
+        if not item.denominator and item.holder.kind not in (Kind.SYSTEM, Kind.UNKNOWN):
+            by_slice.setdefault(item.part_id, []).append(item)
+    if by_slice:
+        claimed = {item.part_id for item in claims}
+        has_slices = any(by_slice) or any(claimed)
+        is_open = {
+            name: name not in claimed and bool(name or not (claims or has_slices)) for name in by_slice
+        }
+        room = _open_room([group[0] for name, group in by_slice.items() if is_open[name]], parts)
+        for name, group in sorted(by_slice.items()):
+            parts += _equal_parts(group, room) if is_open[name] else _intruders(group, claims)
+    denominator = math.lcm(*(part.denominator for part in parts))
+    shares = (
+        DeviceShare(
+            part.item.holder,
+            part.numerator * (denominator // part.denominator),
+            part.evidence,
+            part.item.part_id,
+        )
+        for part in parts
+    )
+    return DeviceShares(tuple(shares), denominator)
 
 
-def _claim_shares(claims: Sequence[AllocationHolder]) -> list[DeviceShare]:
-    """Claims as fractions that sum to at most 1; one claimant never weighs more than the whole device.
+def _alone(holders: Sequence[AllocationHolder]) -> DeviceShares:
+    """At most one holder, as a rule: what it claims, or else the device or slice that it is on."""
+    if not holders or (not holders[0].denominator and holders[0].holder.kind in (Kind.SYSTEM, Kind.UNKNOWN)):
+        return DeviceShares((), 1)
+    (item,) = holders
+    part, whole = item.part_numerator, item.part_denominator
+    if item.denominator:
+        part, whole = part * item.numerator, whole * item.denominator
+    return DeviceShares((DeviceShare(item.holder, part, item.evidence, item.part_id),), whole)
+
+
+def _claim_parts(claims: Sequence[AllocationHolder]) -> list[_Part]:
+    """Claims as parts that sum to at most 1; one claimant never weighs more than the whole device.
 
     Each rank of a run may report the same whole-device claim: that makes the run no larger.
     """
-    fractions = [_part(item) * Fraction(item.numerator, item.denominator) for item in claims]
-    by_claimant: dict[tuple[Kind, str | None], Fraction] = {}
-    for item, fraction in zip(claims, fractions, strict=True):
+    if not claims:
+        return []
+    whole = math.lcm(*(item.part_denominator * item.denominator for item in claims))
+    sizes = [
+        item.part_numerator * item.numerator * (whole // (item.part_denominator * item.denominator))
+        for item in claims
+    ]
+    by_claimant: dict[tuple[Kind, str | None], int] = {}
+    for item, size in zip(claims, sizes, strict=True):
         key = claimant(item.holder)
-        by_claimant[key] = by_claimant.get(key, Fraction(0)) + fraction
-    whole = max(Fraction(1), sum((min(Fraction(1), total) for total in by_claimant.values()), Fraction(0)))
+        by_claimant[key] = by_claimant.get(key, 0) + size
+    # The device is as large as the claims on it, where they are more than the device.
+    claimed = max(whole, sum(min(whole, total) for total in by_claimant.values()))
     return [
-        DeviceShare(
-            item.holder,
-            fraction / max(Fraction(1), by_claimant[claimant(item.holder)]) / whole,
-            item.evidence,
-            item.part_id,
-        )
-        for item, fraction in zip(claims, fractions, strict=True)
+        _Part(item, size * whole, max(whole, by_claimant[claimant(item.holder)]) * claimed, item.evidence)
+        for item, size in zip(claims, sizes, strict=True)
     ]
 
 
-def _part(item: AllocationHolder) -> Fraction:
-    return Fraction(item.part_numerator, item.part_denominator)
+def _open_room(slices: Sequence[AllocationHolder], claims: Sequence[_Part]) -> tuple[int, int]:
+    """The factor by which slices that nobody claimed shrink where claims leave too little: at most 1."""
+    if not slices or not claims:
+        # Slices of a device that a list names are parts of it; told twice as large they still shrink to it.
+        free, denominator = 1, 1
+    else:
+        denominator = math.lcm(*(part.denominator for part in claims))
+        free = denominator - sum(part.numerator * (denominator // part.denominator) for part in claims)
+    pieces = math.lcm(*(item.part_denominator for item in slices))
+    wanted = sum(item.part_numerator * (pieces // item.part_denominator) for item in slices)
+    if wanted * denominator <= free * pieces:
+        return 1, 1
+    return free * pieces, denominator * wanted
 
 
-def _equal_shares(group: Sequence[AllocationHolder], part: Fraction) -> list[DeviceShare]:
+def _equal_parts(group: Sequence[AllocationHolder], room: tuple[int, int]) -> list[_Part]:
     by_claimant: dict[tuple[Kind, str | None], dict[Holder, AllocationHolder]] = {}
     for item in group:
         by_claimant.setdefault(claimant(item.holder), {}).setdefault(item.holder, item)
+    numerator = group[0].part_numerator * room[0]
+    denominator = group[0].part_denominator * room[1] * len(by_claimant)
     return [
-        DeviceShare(holder, part / len(by_claimant) / len(members), item.evidence, item.part_id)
+        _Part(item, numerator, denominator * len(members), item.evidence)
         for members in by_claimant.values()
-        for holder, item in members.items()
+        for item in members.values()
     ]
 
 
-def _intruders(group: Sequence[AllocationHolder], claims: Sequence[AllocationHolder]) -> list[DeviceShare]:
+def _intruders(group: Sequence[AllocationHolder], claims: Sequence[AllocationHolder]) -> list[_Part]:
     rightful = {claimant(item.holder) for item in claims}
-    return [
-        DeviceShare(item.holder, Fraction(0), "intruder", item.part_id)
-        for item in group
-        if claimant(item.holder) not in rightful
-    ]
+    return [_Part(item, 0, 1, "intruder") for item in group if claimant(item.holder) not in rightful]
 
 
 class DevicePool:
     """Deals the device part of frames into a tally."""
 
-    def __init__(self, uses: Sequence[DeviceUse], tally: Tally) -> None:
-        self._uses = _trim_uses(uses)
+    def __init__(self, uses: Iterable[DeviceUse], tally: Tally) -> None:
+        self._uses = find_use_windows(uses)
         self._tally = tally
 
     def deal(self, frame: Frame, pool_ppm: int) -> None:
         """Deal the device pool of one watched frame."""
+        if frame.holders is None:
+            self.deal_unknown(frame, pool_ppm, "no allocation")
+            return
+        by_resource: dict[str, list[AllocationHolder]] = {}
+        for item in frame.holders:
+            by_resource.setdefault(item.resource, []).append(item)
         weights = sum(device.weight for device in frame.devices)
         for device in frame.devices:
-            self._deal_device(frame, device, per_us=Fraction(pool_ppm * device.weight, weights))
+            holders = by_resource.get(device_resource(device.uuid), [])
+            self._deal_device(frame, device, holders, rate=(pool_ppm * device.weight, weights))
 
     def deal_unknown(self, frame: Frame, pool_ppm: int, evidence: str) -> None:
         """Give the whole device pool of a frame to `unknown`."""
@@ -142,57 +193,26 @@ class DevicePool:
             self._tally.held.add(key, pool_ppm * device.weight * frame.duration_us, weights)
             self._tally.note(key, evidence)
 
-    def _deal_device(self, frame: Frame, device: Device, *, per_us: Fraction) -> None:
-        resource = device_resource(device.uuid)
-        if frame.holders is None:
-            key = LineKey(Holder(Kind.UNKNOWN), resource)
-            self._add("held", key, per_us * frame.duration_us)
-            self._tally.note(key, "no allocation")
-            return
-        holders = [item for item in frame.holders if item.resource == resource]
+    def _deal_device(
+        self, frame: Frame, device: Device, holders: Sequence[AllocationHolder], *, rate: tuple[int, int]
+    ) -> None:
+        """`rate`: the device's part of a microsecond of the node, in millionths, as numerator and denominator."""
+        tally, resource = self._tally, device_resource(device.uuid)
         strange = [item for item in holders if item.holder.kind is Kind.UNKNOWN]
         # Of an unobserved device presence says nothing either: only claims stand.
-        shares = share_device([item for item in holders if item.is_claim] if strange else holders)
-        idle = Fraction(1)
-        for share in shares:
+        sharing = share_device([item for item in holders if item.is_claim] if strange else holders)
+        denominator = rate[1] * sharing.denominator
+        for share in sharing.shares:
             key = LineKey(share.holder, resource)
-            rate = per_us * share.fraction
-            self._add("held", key, rate * frame.duration_us)
-            self._tally.note(key, share.evidence)
-            idle -= share.fraction
-            seen_us, busy = self._measured((frame.boot_id or "", device.uuid, share.part_id), frame)
-            self._add("unseen", key, rate * (frame.duration_us - seen_us))
-            self._add("unused", key, rate * Fraction(seen_us * _WHOLE_PPM - busy, _WHOLE_PPM))
-        if idle:
+            numerator = rate[0] * share.numerator
+            tally.held.add(key, numerator * frame.duration_us, denominator)
+            tally.note(key, share.evidence)
+            windows = self._uses.get((frame.boot_id or "", device.uuid, share.part_id))
+            seen_us, busy = windows.measured(frame.start_us, frame.end_us) if windows else _NO_USE
+            tally.unseen.add(key, numerator * (frame.duration_us - seen_us), denominator)
+            tally.unused.add(key, numerator * (seen_us * _WHOLE_PPM - busy), denominator * _WHOLE_PPM)
+        if idle := sharing.idle:
             rest = LineKey(Holder(Kind.UNKNOWN if strange else Kind.IDLE), resource)
-            self._add("held", rest, per_us * idle * frame.duration_us)
+            tally.held.add(rest, rate[0] * idle * frame.duration_us, denominator)
             for item in strange:
-                self._tally.note(rest, item.evidence)
-
-    def _add(self, column: str, key: LineKey, amount: Fraction) -> None:
-        sums = {"held": self._tally.held, "unused": self._tally.unused, "unseen": self._tally.unseen}[column]
-        sums.add(key, amount.numerator, amount.denominator)
-
-    def _measured(self, place: tuple[str, str, str], frame: Frame) -> tuple[int, int]:
-        """Microseconds with a measurement inside the frame, and the sum of microseconds x busy millionths."""
-        windows = self._uses.get(place, [])
-        seen_us = busy = 0
-        first = bisect_right([window.end_us for window in windows], frame.start_us)
-        for window in windows[first:]:
-            if window.start_us >= frame.end_us:
-                break
-            inside_us = min(window.end_us, frame.end_us) - max(window.start_us, frame.start_us)
-            seen_us += inside_us
-            busy += inside_us * window.busy_ppm
-        return seen_us, busy
-
-
-def _trim_uses(uses: Sequence[DeviceUse]) -> dict[tuple[str, str, str], list[_UseWindow]]:
-    by_place: dict[tuple[str, str, str], list[_UseWindow]] = {}
-    for event in sorted(uses, key=lambda item: (item.start_us, item.end_us, item.producer_id, item.seq)):
-        for item in event.devices:
-            windows = by_place.setdefault((event.boot_id, item.uuid, item.part_id), [])
-            start_us = max(event.start_us, windows[-1].end_us) if windows else event.start_us
-            if start_us < event.end_us:
-                windows.append(_UseWindow(start_us, event.end_us, item.busy_ppm))
-    return by_place
+                tally.note(rest, item.evidence)

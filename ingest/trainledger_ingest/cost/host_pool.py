@@ -8,9 +8,12 @@ unknown; the reserved part stays with whoever reserved it.
 """
 
 import math
-from bisect import bisect_right
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from operator import attrgetter, le
 
 from trainledger_ingest.cost.frames import Frame
 from trainledger_ingest.cost.money import largest_remainder
@@ -18,19 +21,27 @@ from trainledger_ingest.cost.node_events import HOST, AllocationHolder, Holder, 
 from trainledger_ingest.cost.share_sum import LineKey, sort_key
 from trainledger_ingest.cost.tally import Tally
 
-__all__ = ["HostPool", "UsageWindow", "trim_windows"]
+__all__ = ["HostPool", "UsageWindows", "trim_windows"]
 
 _IDLE = LineKey(Holder(Kind.IDLE), HOST)
 _UNKNOWN = LineKey(Holder(Kind.UNKNOWN), HOST)
 
 
-@dataclass(frozen=True, slots=True)
-class UsageWindow:
-    """A usage event and the part of its window that no earlier one covers."""
+@dataclass(slots=True)
+class UsageWindows:
+    """Usage events of one boot and the part of each window that no earlier one covers: sorted, disjoint."""
 
-    start_us: int
-    end_us: int
-    event: ProcessUsage
+    starts_us: list[int]
+    ends_us: list[int]
+    events: list[ProcessUsage]
+
+    def inside(self, frame: Frame) -> tuple[list[int], list[int], list[ProcessUsage]]:
+        """The windows that meet a frame, cut to it: starts, ends, events."""
+        first, behind = bisect_right(self.ends_us, frame.start_us), bisect_left(self.starts_us, frame.end_us)
+        starts_us, ends_us = self.starts_us[first:behind], self.ends_us[first:behind]
+        if starts_us:
+            starts_us[0], ends_us[-1] = max(starts_us[0], frame.start_us), min(ends_us[-1], frame.end_us)
+        return starts_us, ends_us, self.events[first:behind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +56,36 @@ class _Reservations:
         return self.denominator - sum(self.parts.values())
 
 
-def trim_windows(events: Sequence[ProcessUsage]) -> dict[str, list[UsageWindow]]:
+_NO_WINDOWS = UsageWindows([], [], [])
+
+
+def trim_windows(events: Iterable[ProcessUsage]) -> dict[str, UsageWindows]:
     """Usage windows by boot, sorted, each cut to begin where the one before ends: no time is used twice."""
-    by_boot: dict[str, list[UsageWindow]] = {}
-    for event in sorted(events, key=lambda item: (item.start_us, item.end_us, item.producer_id, item.seq)):
-        windows = by_boot.setdefault(event.boot_id, [])
-        start_us = max(event.start_us, windows[-1].end_us) if windows else event.start_us
+    by_boot: defaultdict[str, list[ProcessUsage]] = defaultdict(list)
+    for event in events:
+        by_boot[event.boot_id].append(event)
+    return {boot_id: _trimmed(group) for boot_id, group in by_boot.items()}
+
+
+def _trimmed(events: list[ProcessUsage]) -> UsageWindows:
+    starts_us, ends_us = [event.start_us for event in events], [event.end_us for event in events]
+    if all(map(le, ends_us, islice(starts_us, 1, None))):  # as an agent makes them
+        return UsageWindows(starts_us, ends_us, events)
+    windows = UsageWindows([], [], [])
+    for event in sorted(events, key=attrgetter("start_us", "end_us", "producer_id", "seq")):
+        start_us = max(event.start_us, windows.ends_us[-1]) if windows.ends_us else event.start_us
         if start_us < event.end_us:
-            windows.append(UsageWindow(start_us, event.end_us, event))
-    return by_boot
+            windows.starts_us.append(start_us)
+            windows.ends_us.append(event.end_us)
+            windows.events.append(event)
+    return windows
 
 
 class HostPool:
     """Deals the host part of frames into a tally."""
 
-    def __init__(self, windows: dict[str, list[UsageWindow]], tally: Tally) -> None:
+    def __init__(self, windows: dict[str, UsageWindows], tally: Tally) -> None:
         self._windows = windows
-        self._ends = {boot: [window.end_us for window in items] for boot, items in windows.items()}
         self._tally = tally
 
     def deal(self, frame: Frame, host_ppm: int) -> None:
@@ -72,47 +96,67 @@ class HostPool:
                 self._tally.note(LineKey(item.holder, HOST), item.evidence)
         for key, part in reserved.parts.items():
             self._tally.held.add(key, host_ppm * frame.duration_us * part, reserved.denominator)
-        cursor_us = frame.start_us
-        boot = frame.boot_id or ""
-        windows = self._windows.get(boot, [])
-        for window in windows[bisect_right(self._ends.get(boot, []), frame.start_us) :]:
-            if window.start_us >= frame.end_us:
-                break
-            start_us, end_us = max(window.start_us, frame.start_us), min(window.end_us, frame.end_us)
-            self._deal_unwatched(start_us - cursor_us, host_ppm, reserved)
+        windows = self._windows.get(frame.boot_id or "", _NO_WINDOWS)
+        starts_us, ends_us, events = windows.inside(frame)
+        unwatched_us = frame.duration_us - (sum(ends_us) - sum(starts_us))
+        if unwatched_us:
+            self._deal_unwatched(unwatched_us, host_ppm, reserved)
+        whole: list[ProcessUsage] = []
+        for start_us, end_us, event in zip(starts_us, ends_us, events, strict=True):
             if reserved.parts:
-                self._deal_beside(window.event, end_us - start_us, host_ppm=host_ppm, reserved=reserved)
+                self._deal_beside(event, end_us - start_us, host_ppm=host_ppm, reserved=reserved)
+            elif start_us == event.start_us and end_us == event.end_us:
+                whole.append(event)
             else:
-                self._deal_window(window.event, end_us - start_us, host_ppm)
-            cursor_us = end_us
-        self._deal_unwatched(frame.end_us - cursor_us, host_ppm, reserved)
+                self._deal_part(event, end_us - start_us, host_ppm)
+        self._deal_whole(whole, host_ppm)
 
     def _deal_unwatched(self, duration_us: int, host_ppm: int, reserved: _Reservations) -> None:
-        if duration_us <= 0:
-            return
         for key, part in reserved.parts.items():
             self._tally.unseen.add(key, host_ppm * duration_us * part, reserved.denominator)
         if reserved.free:
             self._tally.held.add(_UNKNOWN, host_ppm * duration_us * reserved.free, reserved.denominator)
             self._tally.note(_UNKNOWN, "no usage window")
 
-    def _deal_window(self, event: ProcessUsage, duration_us: int, host_ppm: int) -> None:
-        """A window without reservations: the common case, one dict update a holder."""
-        length_us = event.end_us - event.start_us
-        capacity_us = event.cores * length_us
-        if duration_us == length_us:  # the window's length cancels out, and denominators stay few
-            factor, denominator = host_ppm, event.cores
-        else:
-            factor, denominator = host_ppm * duration_us, capacity_us
-        usage = event.usage
-        used_us = sum(cpu_us for _, cpu_us in usage)
+    def _deal_whole(self, events: Iterable[ProcessUsage], host_ppm: int) -> None:
+        """Windows without reservations, not cut: their length cancels out. As a rule; one dict update a holder."""
+        used_by_cores: dict[int, dict[Holder, int]] = {}
+        idle_by_cores: dict[int, int] = {}
+        for event in events:
+            cores, usage = event.cores, event.usage
+            capacity_us = cores * (event.end_us - event.start_us)
+            used_us = sum([cpu_us for _, cpu_us in usage])
+            if used_us > capacity_us:
+                usage, used_us = _scaled(usage, capacity_us), capacity_us
+            sums = used_by_cores.get(cores)
+            if sums is None:
+                sums = used_by_cores[cores] = defaultdict(int)
+            for holder, cpu_us in usage:
+                sums[holder] += cpu_us
+            idle_by_cores[cores] = idle_by_cores.get(cores, 0) + capacity_us - used_us
+        for cores, sums in used_by_cores.items():
+            self._add_used(sums, host_ppm, cores)
+            if idle_by_cores[cores]:
+                self._tally.held.add(_IDLE, host_ppm * idle_by_cores[cores], cores)
+
+    def _deal_part(self, event: ProcessUsage, duration_us: int, host_ppm: int) -> None:
+        """A part of a window without reservations: a frame ends within it."""
+        capacity_us = event.cores * (event.end_us - event.start_us)
+        usage, used_us = event.usage, sum(cpu_us for _, cpu_us in event.usage)
         if used_us > capacity_us:
             usage, used_us = _scaled(usage, capacity_us), capacity_us
-        terms = self._tally.host_terms(denominator)
+        sums: dict[Holder, int] = defaultdict(int)
         for holder, cpu_us in usage:
-            terms[holder] = terms.get(holder, 0) + factor * cpu_us
+            sums[holder] += cpu_us
+        self._add_used(sums, host_ppm * duration_us, capacity_us)
         if used_us < capacity_us:
-            self._tally.held.add(_IDLE, factor * (capacity_us - used_us), denominator)
+            self._tally.held.add(_IDLE, host_ppm * duration_us * (capacity_us - used_us), capacity_us)
+
+    def _add_used(self, sums: dict[Holder, int], factor: int, denominator: int) -> None:
+        for holder, cpu_us in sums.items():
+            key = LineKey(holder, HOST)
+            self._tally.held.add(key, factor * cpu_us, denominator)
+            self._tally.note(key, "cpu time")
 
     def _deal_beside(
         self, event: ProcessUsage, duration_us: int, *, host_ppm: int, reserved: _Reservations

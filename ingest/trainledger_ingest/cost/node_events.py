@@ -5,7 +5,7 @@ Times are microseconds since 1970 UTC, ranges half-open. Values that make no sen
 is built (ValueError), so that the arithmetic behind it never meets them.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -16,8 +16,8 @@ __all__ = [
     "Allocation",
     "AllocationHolder",
     "Device",
+    "DevicePlace",
     "DeviceUse",
-    "DeviceUtilisation",
     "Devices",
     "Gap",
     "Holder",
@@ -165,30 +165,31 @@ class Gap(_Event):
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceUtilisation:
-    """How busy a device (`part_id` empty) or one slice of it was, in millionths of the window."""
+class DevicePlace(NamedTuple):
+    """A device (`part_id` empty), or one slice of it."""
 
     uuid: str
-    busy_ppm: int
     part_id: str = ""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.busy_ppm <= 1_000_000:
-            raise ValueError(f"device {self.uuid} busy {self.busy_ppm} ppm; the range is 0 to 1000000")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceUse(_Event):
-    """Measured use of devices inside `[start_us, end_us)`: information, it never changes who pays."""
+    """How busy each place was inside `[start_us, end_us)`, in millionths of it, parallel to `places`.
+
+    Information: it never changes who pays. In columns, because a node-hour has hundreds that name the same places."""
 
     start_us: int
     end_us: int
-    devices: tuple[DeviceUtilisation, ...] = field(default=())
+    places: tuple[DevicePlace, ...] = ()
+    busy_ppm: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.end_us <= self.start_us:
             raise ValueError(f"device use window [{self.start_us}, {self.end_us}) is empty")
+        if len(self.places) != len(self.busy_ppm):
+            raise ValueError(f"{len(self.busy_ppm)} numbers for {len(self.places)} devices")
+        if self.busy_ppm and not 0 <= min(self.busy_ppm) <= max(self.busy_ppm) <= 1_000_000:
+            raise ValueError(f"devices busy {self.busy_ppm} ppm; the range is 0 to 1000000")
 
 
 NodeEvent = NodePresent | ProcessUsage | Allocation | Devices | Gap | DeviceUse

@@ -13,9 +13,9 @@ from .node_events import (
     Allocation,
     AllocationHolder,
     Device,
+    DevicePlace,
     Devices,
     DeviceUse,
-    DeviceUtilisation,
     Gap,
     Holder,
     Kind,
@@ -88,20 +88,20 @@ def _usage(body: Mapping[str, Any], attempts: Mapping[str, int], stamp: Mapping[
     usage = tuple((_holder(item, attempts), int(item["cpu_us"])) for item in body["usage"])
     events: list[NodeEvent] = [ProcessUsage(cores=body["cores"], usage=usage, **window, **stamp)]
     length_us = body["end_us"] - body["start_us"]
-    devices = tuple(
-        DeviceUtilisation(
-            uuid=item["device_id"],
-            part_id=item["part_id"],
-            busy_ppm=min(WHOLE_PPM, int(item["busy_us"]) * WHOLE_PPM // int(item["observed_us"])),
-        )
+    devices = [
+        item
         for item in body.get("devices", ())
         # Less than half of a window says too little about it.
         if item["busy_us"] is not None and 2 * int(item["observed_us"]) >= length_us
-    )
+    ]
     if devices:
+        places = tuple(DevicePlace(item["device_id"], item["part_id"]) for item in devices)
+        busy_ppm = tuple(
+            min(WHOLE_PPM, int(item["busy_us"]) * WHOLE_PPM // int(item["observed_us"])) for item in devices
+        )
         # An event is known by producer and number: the second fact of one record needs a name of its own.
         own = {**stamp, "producer_id": f"{stamp['producer_id']}/devices"}
-        events.append(DeviceUse(devices=devices, **window, **own))
+        events.append(DeviceUse(places=places, busy_ppm=busy_ppm, **window, **own))
     return events
 
 

@@ -8,9 +8,10 @@ The same set of events gives the same lines in whatever order and however often 
 not ended is dealt up to the last node event and dealt again as events arrive.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from trainledger_ingest.cost.device_pool import DevicePool
 from trainledger_ingest.cost.frames import Frame, cut_frames
@@ -39,7 +40,6 @@ from trainledger_schemas.errors import InvariantError
 __all__ = ["SHARES_PER_US", "Line", "NodeHour", "deal_node_hour"]
 
 SHARES_PER_US = 1_000_000
-_Event = TypeVar("_Event")
 
 
 class Line(NamedTuple):
@@ -93,18 +93,18 @@ def deal_node_hour(stream: NodeStream, hour_us: int, policy: CostPolicy) -> Node
     """
     if hour_us % HOUR_US:
         raise InvariantError(f"{hour_us} us is not the start of a UTC hour")
-    events = normalise([*stream.carry, *stream.events])
+    events = _by_type(normalise([*stream.carry, *stream.events]))
     presence = find_presence(
-        _of_type(events, NodePresent),
-        _of_type(events, Gap),
+        events[NodePresent],
+        events[Gap],
         window=Interval(hour_us, hour_us + HOUR_US),
         rule=policy.presence,
         until_us=stream.until_us,
     )
     frames = cut_frames(
         presence,
-        _of_type(events, Allocation),
-        devices=[_weighted(item, policy) for item in _of_type(events, Devices)],
+        events[Allocation],
+        devices=[_weighted(item, policy) for item in events[Devices]],
         allocation_age_us_max=policy.allocation_age_us_max,
     )
     tally = _deal_frames(frames, events, policy)
@@ -118,10 +118,10 @@ def deal_node_hour(stream: NodeStream, hour_us: int, policy: CostPolicy) -> Node
     )
 
 
-def _deal_frames(frames: Sequence[Frame], events: Sequence[NodeEvent], policy: CostPolicy) -> Tally:
+def _deal_frames(frames: Sequence[Frame], events: Mapping[type, list[Any]], policy: CostPolicy) -> Tally:
     tally = Tally()
-    host = HostPool(trim_windows(_of_type(events, ProcessUsage)), tally)
-    devices = DevicePool(_of_type(events, DeviceUse), tally)
+    host = HostPool(trim_windows(events[ProcessUsage]), tally)
+    devices = DevicePool(events[DeviceUse], tally)
     for frame in frames:
         host_ppm = policy.host_ppm(has_devices=bool(frame.devices))
         if frame.boot_id is None:
@@ -132,7 +132,6 @@ def _deal_frames(frames: Sequence[Frame], events: Sequence[NodeEvent], policy: C
         else:
             host.deal(frame, host_ppm)
             devices.deal(frame, WHOLE_PPM - host_ppm)
-    tally.settle()
     return tally
 
 
@@ -166,5 +165,9 @@ def _weighted(item: Devices, policy: CostPolicy) -> Devices:
     )
 
 
-def _of_type(events: Sequence[NodeEvent], wanted: type[_Event]) -> list[_Event]:
-    return [event for event in events if isinstance(event, wanted)]
+def _by_type(events: Iterable[NodeEvent]) -> Mapping[type, list[Any]]:
+    """Events of each type, in their order; an empty list where there are none."""
+    found: defaultdict[type, list[Any]] = defaultdict(list)
+    for event in events:
+        found[type(event)].append(event)
+    return found

@@ -9,6 +9,7 @@ to deal again when events arrive, however late and in whatever order.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import attrgetter
 
 from trainledger_ingest.cost.node_events import (
     HOUR_US,
@@ -27,6 +28,8 @@ from trainledger_schemas.errors import InvariantError
 
 __all__ = ["HOURS_TOUCHED_MAX", "NodeStream", "cut_stream", "hours_touched", "normalise"]
 
+_IDENTITY = attrgetter("producer_id", "seq")
+_IN_ORDER = attrgetter("wall_us", "producer_id", "seq")
 # Ten years. More from one batch is a clock gone wild, and dealing it would never end.
 HOURS_TOUCHED_MAX = 87_660
 
@@ -48,10 +51,13 @@ class NodeStream:
 
 def normalise(events: Iterable[NodeEvent]) -> list[NodeEvent]:
     """Each event once, ordered by wall time, then producer and number."""
+    given = list(events)
+    if len(set(map(_IDENTITY, given))) == len(given):  # as a rule; the other way takes twice as long
+        return sorted(given, key=_IN_ORDER)
     unique: dict[tuple[str, int], NodeEvent] = {}
-    for event in events:
+    for event in given:
         unique.setdefault((event.producer_id, event.seq), event)
-    return sorted(unique.values(), key=lambda event: (event.wall_us, event.producer_id, event.seq))
+    return sorted(unique.values(), key=_IN_ORDER)
 
 
 def cut_stream(node_id: str, events: Iterable[NodeEvent], hour_us: int, *, policy: CostPolicy) -> NodeStream:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
+from operator import attrgetter
 from typing import NamedTuple
 
 from trainledger_ingest.cost.node_events import Gap, NodePresent
@@ -35,6 +36,7 @@ __all__ = [
 GAP_US_MAX = 90_000_000
 # Above what NTP slews between two node events (500 ppm of 90 s is 45 ms), far below what a person sets.
 CLOCK_STEP_US = 2_000_000
+_BOOT_ORDER = attrgetter("boot_us", "wall_us", "producer_id", "seq")
 
 
 class Interval(NamedTuple):
@@ -99,9 +101,11 @@ def find_presence(
     `until_us`: up to when an owned node counts as owned already (the time of asking); None: its last event.
     """
     boots = _by_boot(events)
-    spans = [
-        (span, boot_id) for boot_id, group in boots.items() for span in boot_spans(group, mode=rule.mode)
-    ]
+    by_boot = {boot_id: boot_spans(group, mode=rule.mode) for boot_id, group in boots.items()}
+    if _are_apart(by_boot.values()):
+        # Else it counts which boot's span began first; apart, a span is as good as its pieces, and there are few.
+        by_boot = {boot_id: _joined(spans) for boot_id, spans in by_boot.items()}
+    spans = [(span, boot_id) for boot_id, found in by_boot.items() for span in found]
     live = _disjoint(
         sorted(
             LiveInterval(max(span.start_us, window.start_us), min(span.end_us, window.end_us), boot_id)
@@ -187,8 +191,27 @@ def _by_boot(events: Iterable[NodePresent]) -> dict[str, list[NodePresent]]:
     for event in events:
         boots.setdefault(event.boot_id, []).append(event)
     for group in boots.values():
-        group.sort(key=lambda event: (event.boot_us, event.wall_us, event.producer_id, event.seq))
+        group.sort(key=_BOOT_ORDER)
     return boots
+
+
+def _are_apart(boots: Iterable[Sequence[Span]]) -> bool:
+    """Whether no boot covers time between the first and the last moment of another."""
+    extents = sorted(
+        (min(span.start_us for span in spans), max(span.end_us for span in spans)) for spans in boots if spans
+    )
+    return all(before[1] <= after[0] for before, after in pairwise(extents))
+
+
+def _joined(spans: Iterable[Span]) -> list[Span]:
+    """Spans that follow each other without a break, made one."""
+    joined: list[Span] = []
+    for span in spans:
+        if joined and joined[-1].end_us == span.start_us and joined[-1].is_gap == span.is_gap:
+            joined[-1] = Span(joined[-1].start_us, span.end_us, span.is_gap)
+        else:
+            joined.append(span)
+    return joined
 
 
 def _disjoint(intervals: Sequence[LiveInterval]) -> list[LiveInterval]:

@@ -10,7 +10,6 @@ from trainledger_ingest.cost.node_events import (
     HOUR_US,
     AllocationHolder,
     Device,
-    DeviceUtilisation,
     Holder,
     Kind,
 )
@@ -229,7 +228,7 @@ def test_an_allocation_of_the_boot_before_says_nothing_about_this_one() -> None:
 def test_measured_use_of_a_device_is_told_beside_what_is_held_and_moves_no_money() -> None:
     script = gpu_node(claim("device:g0", A))
     plain = deal(script)
-    script.use(0, 50, DeviceUtilisation("g0", 600_000)).use(50, 100, DeviceUtilisation("g0", 0))
+    script.use(0, 50, g0=600_000).use(50, 100, g0=0)
     dealt = deal(script)
     assert [line.held_share for line in dealt.lines] == [line.held_share for line in plain.lines]
     (of_a,) = [line for line in dealt.lines if line.run_id == "a"]

@@ -44,6 +44,14 @@ def test_the_lines_equal_those_of_the_slow_oracle_share_by_share(
     assert {key: share for key, share in shares.items() if share} == {
         key: share for key, share in expected.shares.items() if share
     }
+    used = {
+        (line.resource, str(line.kind), line.run_id, line.attempt, line.owner): (
+            line.used_share,
+            line.unseen_share,
+        )
+        for line in dealt.lines
+    }
+    assert used == {key: (expected.used[key], expected.unseen[key]) for key in used}
 
 
 @slow
