@@ -78,7 +78,7 @@ class Collector:
         self._clock = clock
         self._settings = settings
         self._identity = identity
-        self._images = ContainerImages(clock, settings.container_sockets)
+        self._images = ContainerImages(clock, settings.container_sockets, cri_sockets=settings.cri_sockets)
         self._cursors = JournalCursors(spool.folder)
         self._folders = OpenJournals(self._node_folder, held_max=settings.held_max)
         self._readers: OrderedDict[bytes, JournalReader] = OrderedDict()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trainledger_schemas.errors import SettingsError
 
-from .container_images import SOCKETS
+from .container_images import CRI_SOCKETS, SOCKETS
 
 __all__ = ["CollectorSettings"]
 
@@ -21,7 +21,8 @@ class CollectorSettings:
     empty_age_s_max     60 to 1e6, default 3600: a folder without a segment is removed when it is this old.
     held_max            0 to 100,000, default 128: folders of live writers kept open, with four descriptors
                         each: half of the 1,024 that a process usually may have.
-    container_sockets   where container runtimes are asked for images.
+    container_sockets   where container runtimes are asked for images by Docker's API.
+    cri_sockets         where they are asked by that of Kubernetes, when none of the others knows the container.
     """
 
     journal_bytes_max: int = 8 << 20
@@ -31,6 +32,7 @@ class CollectorSettings:
     empty_age_s_max: float = 3600.0
     held_max: int = 128
     container_sockets: tuple[Path, ...] = SOCKETS
+    cri_sockets: tuple[Path, ...] = CRI_SOCKETS
 
     def __post_init__(self) -> None:
         for name, low, high in (

@@ -1,4 +1,5 @@
-"""Which image a process's container was made from, as its runtime says by Docker's API, which Podman serves too.
+"""Which image a process's container was made from, as its runtime says: by Docker's API, which Podman serves too, else
+by that of Kubernetes (`kubernetes.runtime_images`).
 
     pid -> container id, from its control group, else from what is mounted in it
         -> GET /containers/<id>/json: the image's own id and its name
@@ -6,7 +7,8 @@
 
 Guarantees: each container is asked about once; a runtime that does not answer costs ASK_S_MAX once in RETRY_S. The id
 of an image alone is no digest: no registry can be asked for it, so an image that was never pushed or pulled has none.
-Limits: the sockets in SOCKETS, where this process may connect; containers whose id is 64 hexadecimal digits.
+Limits: the sockets in SOCKETS and CRI_SOCKETS, where this process may connect; containers whose id is 64 hexadecimal
+digits.
 """
 
 import http.client
@@ -14,16 +16,25 @@ import json
 import re
 import socket
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainledger_schemas.clock import Clock
 
-__all__ = ["SOCKETS", "ContainerImages", "Image", "container_of"]
+__all__ = ["CRI_SOCKETS", "SOCKETS", "ContainerImages", "Image", "container_of", "digest_of"]
 
 SOCKETS = (Path("/var/run/docker.sock"), Path("/run/podman/podman.sock"))
+# containerd, CRI-O, k3s and RKE2, k0s, MicroK8s, Docker below Kubernetes.
+CRI_SOCKETS = (
+    Path("/run/containerd/containerd.sock"),
+    Path("/run/crio/crio.sock"),
+    Path("/run/k3s/containerd/containerd.sock"),
+    Path("/run/k0s/containerd.sock"),
+    Path("/var/snap/microk8s/common/run/containerd.sock"),
+    Path("/run/cri-dockerd.sock"),
+)
 ASK_S_MAX = 1.0
 RETRY_S = 300
 ANSWER_BYTES_MAX = 4 << 20
@@ -42,15 +53,24 @@ class Image(NamedTuple):
     name: str | None
 
 
+_Asker = Callable[[Path, str], Image | None]
+
+
 class ContainerImages:
     """Asks the runtimes of this machine, and remembers their answers."""
 
     def __init__(
-        self, clock: Clock, sockets: Sequence[Path] = SOCKETS, *, proc: Path = Path("/proc")
+        self,
+        clock: Clock,
+        sockets: Sequence[Path] = SOCKETS,
+        *,
+        cri_sockets: Sequence[Path] = (),
+        proc: Path = Path("/proc"),
     ) -> None:
         self._proc = proc
         self._clock = clock
-        self._sockets = tuple(sockets)
+        askers = [*((path, _ask) for path in sockets), *((path, _ask_by_cri) for path in cri_sockets)]
+        self._askers: tuple[tuple[Path, _Asker], ...] = tuple(askers)
         self._known: OrderedDict[str, Image] = OrderedDict()
         self._ask_from_ns: dict[Path, int] = {}
 
@@ -69,12 +89,13 @@ class ContainerImages:
         return self._known[container]
 
     def _ask_all(self, container: str) -> Image | None:
-        for path in self._sockets:
+        for path, ask in self._askers:
             if self._clock.monotonic_ns() < self._ask_from_ns.get(path, 0) or not path.exists():
                 continue
             try:
-                image = _ask(path, container)
-            except (OSError, ValueError, http.client.HTTPException):  # may not be asked, or hangs, or is none
+                image = ask(path, container)
+            except (OSError, ValueError, http.client.HTTPException, ImportError):
+                # May not be asked, or hangs, or is none; or gRPC is not installed.
                 self._ask_from_ns[path] = self._clock.monotonic_ns() + RETRY_S * 10**9
                 continue
             if image is not None:
@@ -101,10 +122,17 @@ def _ask(path: Path, container: str) -> Image | None:
         _get(path, f"/images/{image}/json") if isinstance(image, str) and _DIGEST.fullmatch(image) else None
     )
     digests = details.get("RepoDigests") if isinstance(details, dict) else None
-    return Image(_digest_of(digests, name), name)
+    return Image(digest_of(digests, name), name)
 
 
-def _digest_of(digests: Any, name: str | None) -> str | None:
+def _ask_by_cri(path: Path, container: str) -> Image | None:
+    # Not at the top: gRPC costs 60 ms and 15 MB, on nodes with such a runtime alone.
+    from .kubernetes.runtime_images import ask_runtime
+
+    return ask_runtime(path, container)
+
+
+def digest_of(digests: Any, name: str | None) -> str | None:
     """Of several registries' digests that of the one the container was started from."""
     found = sorted(str(digest).rpartition("@") for digest in digests or () if "@sha256:" in str(digest))
     own = (name or "").partition("@")[0]

@@ -34,10 +34,9 @@ Dynamic: claim_name 2 string, claim_namespace 3 string, *claim_resources 4 Claim
 ClaimResource: driver_name 2 string, pool_name 3 string, device_name 4 string
 """,
     "runtime.v1": """
-ListContainersRequest: filter 1 ContainerFilter
-ContainerFilter: id 1 string
-ListContainersResponse: *containers 1 Container
-Container: id 1 string, image 4 ImageSpec, image_ref 5 string, image_id 10 string
+ContainerStatusRequest: container_id 1 string
+ContainerStatusResponse: status 1 ContainerStatus
+ContainerStatus: id 1 string, image 8 ImageSpec, image_ref 9 string, image_id 17 string
 ImageSpec: image 1 string, user_specified_image 18 string
 ImageStatusRequest: image 1 ImageSpec
 ImageStatusResponse: image 1 Image
