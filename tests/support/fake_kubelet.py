@@ -11,8 +11,8 @@ from typing import Any
 
 import grpc
 
-from trainledger.node.kubernetes.kubelet_watch import KubeletPlaces
 from trainledger.node.kubernetes.messages import message_class
+from trainledger.node.kubernetes.places import KubeletPlaces
 
 __all__ = ["FakeKubelet", "RpcServer", "short_folder"]
 

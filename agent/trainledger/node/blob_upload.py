@@ -14,7 +14,7 @@ neither here nor there is counted in `missing` of the event, with a reason.
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -265,10 +265,16 @@ def runs_log(
 
 
 def make_uploader(
-    log: RunsLog, spool: Spool, node_folder: Path, *, settings: BlobSettings, clock: Clock
+    log: RunsLog,
+    spool: Spool,
+    node_folder: Path,
+    *,
+    settings: BlobSettings,
+    clock: Clock,
+    also: Callable[[], Sequence[Path]] = tuple,
 ) -> BlobUploader:
-    """An uploader of the blobs beside the journals of a node folder; not started."""
-    return BlobUploader(spool, UserBlobs(node_folder), settings=settings, log=log, clock=clock)
+    """An uploader of the blobs beside the journals of a node folder, and of `also` (see UserBlobs); not started."""
+    return BlobUploader(spool, UserBlobs(node_folder, also), settings=settings, log=log, clock=clock)
 
 
 def store_named(named: Named, local: UserBlobs, store: SharedBlobs) -> StoredReport:

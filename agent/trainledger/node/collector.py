@@ -62,7 +62,7 @@ class _Pass:
 
 
 class Collector:
-    """Reads one node folder into one spool. The caller holds the folder's reader lock."""
+    """Reads one node folder into one spool, whose `cursors` it may share. The caller holds the folder's reader lock."""
 
     def __init__(
         self,
@@ -72,6 +72,7 @@ class Collector:
         clock: Clock,
         settings: CollectorSettings,
         identity: NodeIdentity,
+        cursors: JournalCursors | None = None,
     ) -> None:
         self._node_folder = node_folder.resolve()
         self._spool = spool
@@ -79,7 +80,7 @@ class Collector:
         self._settings = settings
         self._identity = identity
         self._images = ContainerImages(clock, settings.container_sockets, cri_sockets=settings.cri_sockets)
-        self._cursors = JournalCursors(spool.folder)
+        self._cursors = cursors or JournalCursors(spool.folder)
         self._folders = OpenJournals(self._node_folder, held_max=settings.held_max)
         self._readers: OrderedDict[bytes, JournalReader] = OrderedDict()
         self._live: dict[bytes, LiveWriter] = {}

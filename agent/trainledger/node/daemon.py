@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING
 
 from trainledger.node.allocation import AllocationLog
 from trainledger.node.blob_upload import BlobUploader, make_uploader, runs_log
-from trainledger.node.collector import Collector, CollectorSettings, CollectReport
+from trainledger.node.collector import CollectReport
 from trainledger.node.foreign_spool import mark_given_away
 from trainledger.node.gpu_watch import GpuWatch
 from trainledger.node.identity import NodeIdentity, load_identity
+from trainledger.node.kubernetes.pod_journals import PodJournals, open_journals
 from trainledger.node.node_settings import AgentSettings, KafkaSettings
 from trainledger.node.presence import Presence
 from trainledger.node.reader_lock import ReaderKind, ReaderLock, acquire
@@ -82,7 +83,7 @@ class NodeAgent:
         self,
         *,
         spool: Spool,
-        collector: Collector,
+        collector: PodJournals,
         watch: _Watch | None,
         clock: Clock,
         settings: AgentSettings,
@@ -163,9 +164,8 @@ class NodeAgent:
         settings: AgentSettings,
         clock: Clock,
     ) -> "NodeAgent":
-        collector = Collector(
-            node_folder, spool, clock=clock, settings=CollectorSettings(), identity=identity
-        )
+        pods = settings.kubelet.pods if kind == "agent" else None
+        collector = open_journals(node_folder, spool, clock=clock, identity=identity, pods=pods)
         stays = kind != "one-shot"
         agent = cls(
             spool=spool,
@@ -187,7 +187,8 @@ class NodeAgent:
         if settings.blobs is not None:
             published = None if settings.kafka is None else agent._published_end
             log = runs_log(spool, published, agent._read_claims)
-            agent.uploader = make_uploader(log, spool, node_folder, settings=settings.blobs, clock=clock)
+            also, blobs = collector.folders, settings.blobs
+            agent.uploader = make_uploader(log, spool, node_folder, settings=blobs, clock=clock, also=also)
             if stays:
                 agent.uploader.start()
         return agent

@@ -31,6 +31,8 @@ def node_settings(environ: Mapping[str, str]) -> list[EffectiveSetting]:
     rows = [row for row in rows if row.name != "sdk.warnings"]  # findings, not settings
     agent = AgentSettings.from_env(environ)
     rows += effective_settings("agent", agent, environ=environ, variables=_AGENT_VARIABLES)
+    told = {"folder": "TRAINLEDGER_KUBELET"}
+    rows += effective_settings("agent.kubelet", agent.kubelet, environ=environ, variables=told)
     rows += effective_settings("agent.sampling", agent.sampling, environ=environ, variables={})
     rows += effective_settings("agent.spool", agent.spool, environ=environ, variables={})
     if agent.blobs is not None:

@@ -9,6 +9,7 @@ for the SDK and here for the agent; no other module of the agent asks it.
 | TRAINLEDGER_KAFKA | see `kafka_address` | none | where the spool is published; unset: embedded |
 | TRAINLEDGER_BLOBS | see `blob_address` | none | where blobs are sent; unset: they lie beside the journals alone |
 | TRAINLEDGER_BLOBS_LOCAL_MIB | MiB, 0 to 1,073,741,824 | none | see BlobSettings |
+| TRAINLEDGER_KUBELET | folder | /var/lib/kubelet | the kubelet's `--root-dir`: its socket, the volumes of pods |
 | TRAINLEDGER_HOME, TRAINLEDGER_DIR | folders | as in `trainledger.settings` | spool and journals |
 """
 
@@ -17,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from trainledger.node.kubernetes.places import KubeletPlaces
 from trainledger.placement import NODE_FOLDER
 from trainledger.settings import Settings
 from trainledger_schemas.blob_address import BlobAddress, parse_blob_address
@@ -167,6 +169,7 @@ class AgentSettings:
                         installed, else the user's. The same rule as where the SDK writes.
     sampling, spool, kafka     see above; kafka None: the spool is not published.
     blobs               see above; None: blobs lie beside the journals alone.
+    kubelet             where the kubelet of this node keeps its files, if there is one; TRAINLEDGER_KUBELET.
     loop_interval_s     0.05 to 1, default 0.2: how often the loop wakes; spooled data is fsynced within it.
     poll_interval_s     0.1 to 10, default 1: how often journals are read. Shorter makes more, smaller events.
     lock_wait_s         0 to 600, default 30: how long to wait for a one-shot command to leave the folder.
@@ -180,6 +183,7 @@ class AgentSettings:
     spool: SpoolSettings = field(default_factory=SpoolSettings)
     kafka: KafkaSettings | None = None
     blobs: BlobSettings | None = None
+    kubelet: KubeletPlaces = field(default_factory=KubeletPlaces)
     loop_interval_s: float = 0.2
     poll_interval_s: float = 1.0
     lock_wait_s: float = 30.0
@@ -205,6 +209,9 @@ class AgentSettings:
             node_folder=shared.dir or (NODE_FOLDER if NODE_FOLDER.is_dir() else users_own),
             kafka=parse_kafka(shared.kafka) if shared.kafka else None,
             blobs=_blobs(shared),
+            kubelet=KubeletPlaces(
+                Path(environ.get("TRAINLEDGER_KUBELET", "").strip() or KubeletPlaces().folder)
+            ),
         )
 
 

@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -33,10 +33,11 @@ class LocalCopy(NamedTuple):
 
 
 class UserBlobs:
-    """Reads, and removes what is kept elsewhere."""
+    """Reads, and removes what is kept elsewhere. `also`: folders of journals that are lost with their pods; read only."""
 
-    def __init__(self, node_folder: Path) -> None:
+    def __init__(self, node_folder: Path, also: Callable[[], Sequence[Path]] = tuple) -> None:
         self._node_folder = node_folder
+        self._also = also
 
     def users(self) -> list[int]:
         """The users that have blobs here."""
@@ -50,12 +51,13 @@ class UserBlobs:
     def path_to(self, sha256: str) -> Iterator[Path | None]:
         """A path by which a blob can be read meanwhile, whoever changes names; None where nobody has it."""
         with ExitStack() as opened:
-            for uid in self.users():
-                fd = self._open(uid, sha256)
-                if fd is not None:
-                    opened.callback(os.close, fd)
-                    yield Path(f"/proc/self/fd/{fd}")
-                    return
+            for blobs in (self, *map(UserBlobs, self._also())):
+                for uid in blobs.users():
+                    fd = blobs._open(uid, sha256)
+                    if fd is not None:
+                        opened.callback(os.close, fd)
+                        yield Path(f"/proc/self/fd/{fd}")
+                        return
             yield None
 
     def read(self, sha256: str) -> bytes:

@@ -17,7 +17,6 @@ from trainledger.node.gpu import GpuDevice
 
 __all__ = ["GpuNames", "Place", "read_minors", "replica_counts", "shared_base"]
 
-DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
 _GOOGLE = re.compile(r"nvidia(\d+)(?:/gi(\d+))?")
 _DYNAMIC = re.compile(r"gpu-(\d+)(?:-mig-.+-\d+-(\d+))?")
 _MINOR = re.compile(r"^Device Minor:\s*(\d+)\s*$", re.MULTILINE)
@@ -91,7 +90,7 @@ def pci_address(bus_id: str) -> str:
     return f"{domain[-4:]}:{rest}"
 
 
-def read_minors(folder: Path = DRIVER_FOLDER) -> dict[str, int]:
+def read_minors(folder: Path) -> dict[str, int]:
     """Minor number (of /dev/nvidiaN) by PCI address, as NVIDIA's driver tells it; empty where there is none."""
     minors: dict[str, int] = {}
     try:

@@ -8,38 +8,22 @@ import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainledger.node.kubernetes.device_names import DRIVER_FOLDER, read_minors
-from trainledger.node.kubernetes.pods import CGROUPS, POD_LOGS, Pod, living_pods, pods_of
+from trainledger.node.kubernetes.device_names import read_minors
+from trainledger.node.kubernetes.places import KubeletPlaces
+from trainledger.node.kubernetes.pods import Pod, living_pods, pods_of
 from trainledger_schemas.clock import Clock
 from trainledger_schemas.structured_log import Repeats, say
 
 if TYPE_CHECKING:
     from trainledger.node.kubernetes.pod_resources import NodeResources
 
-__all__ = ["KUBELET_FOLDER", "KubeletLook", "KubeletPlaces", "KubeletWatch"]
+__all__ = ["KubeletLook", "KubeletWatch"]
 
-KUBELET_FOLDER = Path("/var/lib/kubelet")
 INTERVAL_S = 5.0
 CLOSE_WAIT_S = 1.0
 REPEAT_S = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class KubeletPlaces:
-    """Where the kubelet keeps its files; the defaults are those of nearly every distribution."""
-
-    folder: Path = KUBELET_FOLDER
-    logs: Path = POD_LOGS
-    cgroups: Path = CGROUPS
-    gpus: Path = DRIVER_FOLDER
-
-    @property
-    def socket(self) -> Path:
-        """The socket of the podresources service."""
-        return self.folder / "pod-resources" / "kubelet.sock"
 
 
 @dataclass(frozen=True, slots=True)

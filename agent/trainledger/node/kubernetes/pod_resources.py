@@ -16,9 +16,8 @@ from typing import Any
 from trainledger.node.kubernetes.messages import message_class
 from trainledger.node.kubernetes.unix_calls import CallError, call
 
-__all__ = ["KUBELET_SOCKET", "DynamicDevice", "HeldDevice", "NodeResources", "PodHolding", "read_resources"]
+__all__ = ["DynamicDevice", "HeldDevice", "NodeResources", "PodHolding", "read_resources"]
 
-KUBELET_SOCKET = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
 ASK_S_MAX = 5.0
 _SERVICE = "v1.PodResourcesLister"
 
@@ -63,7 +62,7 @@ class NodeResources:
     allocatable: frozenset[HeldDevice] = frozenset()
 
 
-def read_resources(socket: Path = KUBELET_SOCKET) -> NodeResources:
+def read_resources(socket: Path) -> NodeResources:
     """Ask the kubelet. Blocks up to twice ASK_S_MAX; raises CallError."""
     request = message_class("v1", "ListPodResourcesRequest")()
     answer = ("v1", "ListPodResourcesResponse")

@@ -14,10 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["CGROUPS", "POD_LOGS", "Pod", "living_pods", "pods_of"]
+__all__ = ["Pod", "living_pods", "pods_of"]
 
-POD_LOGS = Path("/var/log/pods")
-CGROUPS = Path("/sys/fs/cgroup")
 PODS_MAX = 10_000
 # Of version 1, any controller that the kubelet uses will do.
 _HIERARCHIES = (".", "memory", "cpu,cpuacct", "cpu")
@@ -36,7 +34,7 @@ class Pod(NamedTuple):
     began: bool
 
 
-def pods_of(logs: Path = POD_LOGS) -> list[Pod]:
+def pods_of(logs: Path) -> list[Pod]:
     """The pods that have a folder for logs; of one name the newest last. Never raises: no folder, no pods."""
     found: list[tuple[int, Pod]] = []
     for folder in list(_names(logs))[:PODS_MAX]:
@@ -47,7 +45,7 @@ def pods_of(logs: Path = POD_LOGS) -> list[Pod]:
     return [pod for _, pod in sorted(found)]
 
 
-def living_pods(cgroups: Path = CGROUPS) -> frozenset[str] | None:
+def living_pods(cgroups: Path) -> frozenset[str] | None:
     """The uids of pods that have a control group; None when the kubelet's are not to be seen here. Never raises."""
     for hierarchy in _HIERARCHIES:
         tops = [cgroups / hierarchy / top for top in _TOPS]

@@ -7,7 +7,8 @@ devices; it is read again when the kubelet is back.
 import logging
 from collections.abc import Sequence
 
-from trainledger.node.kubernetes.kubelet_watch import KubeletPlaces, KubeletWatch
+from trainledger.node.kubernetes.kubelet_watch import KubeletWatch
+from trainledger.node.kubernetes.places import KubeletPlaces
 from trainledger.node.kubernetes.pod_reservations import count_replicas, reserve
 from trainledger.node.reservations import NodeView, Reservation
 from trainledger_schemas.clock import Clock
