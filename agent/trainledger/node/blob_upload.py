@@ -14,7 +14,7 @@ neither here nor there is counted in `missing` of the event, with a reason.
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -267,14 +267,13 @@ def runs_log(
 def make_uploader(
     log: RunsLog,
     spool: Spool,
-    node_folder: Path,
+    local: UserBlobs,
     *,
     settings: BlobSettings,
     clock: Clock,
-    also: Callable[[], Sequence[Path]] = tuple,
 ) -> BlobUploader:
-    """An uploader of the blobs beside the journals of a node folder, and of `also` (see UserBlobs); not started."""
-    return BlobUploader(spool, UserBlobs(node_folder, also), settings=settings, log=log, clock=clock)
+    """An uploader of the blobs beside the journals of a node; not started."""
+    return BlobUploader(spool, local, settings=settings, log=log, clock=clock)
 
 
 def store_named(named: Named, local: UserBlobs, store: SharedBlobs) -> StoredReport:

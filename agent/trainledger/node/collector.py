@@ -74,14 +74,14 @@ class Collector:
         identity: NodeIdentity,
         cursors: JournalCursors | None = None,
     ) -> None:
-        self._node_folder = node_folder.resolve()
+        self.node_folder = node_folder.resolve()
         self._spool = spool
         self._clock = clock
         self._settings = settings
         self._identity = identity
         self._images = ContainerImages(clock, settings.container_sockets, cri_sockets=settings.cri_sockets)
         self._cursors = cursors or JournalCursors(spool.folder)
-        self._folders = OpenJournals(self._node_folder, held_max=settings.held_max)
+        self._folders = OpenJournals(self.node_folder, held_max=settings.held_max)
         self._readers: OrderedDict[bytes, JournalReader] = OrderedDict()
         self._live: dict[bytes, LiveWriter] = {}
         self._segments_from: dict[bytes, int] = {}
@@ -128,7 +128,7 @@ class Collector:
 
     def _round(self, current: _Pass) -> list[JournalPlace]:
         """Give each journal its turn; the journals that were found."""
-        found, current.report.refused = find_journals(self._node_folder)
+        found, current.report.refused = find_journals(self.node_folder)
         held = self._folders.removed(set(found))
         self._folders.keep_only({*found, *held})
         self._register(found)
@@ -164,10 +164,10 @@ class Collector:
         """Note folders that are missing, and ask for the processes of those of which nothing is held."""
         listed = {place.journal_id for place in found}
         readable = {place.journal_id for place in held}
-        for journal_id, process in removed_journals(self._cursors.entries, self._node_folder, listed):
+        for journal_id, process in removed_journals(self._cursors.entries, self.node_folder, listed):
             if journal_id not in self._told_removed:
                 self._told_removed.add(journal_id)
-                current.report.removed.append(removed_folder(self._node_folder, process.uid, journal_id))
+                current.report.removed.append(removed_folder(self.node_folder, process.uid, journal_id))
             if journal_id in readable:
                 continue
             current.visited.add(journal_id)
@@ -183,9 +183,9 @@ class Collector:
         entries = self._cursors.entries
         new = [place.journal_id for place in found if place.journal_id not in entries]
         if new:
-            note_reader(self._node_folder, self._identity.producer_id)
+            note_reader(self.node_folder, self._identity.producer_id)
             for journal_id in new:
-                entries[journal_id] = JournalCursor(str(self._node_folder))
+                entries[journal_id] = JournalCursor(str(self.node_folder))
             # A pass that failed may have left positions that are spooled and not on disk.
             self._spool.sync()
             self._cursors.save()
@@ -374,7 +374,7 @@ class Collector:
             journal_id
             for journal_id, cursor in self._cursors.entries.items()
             if (cursor.finished or not cursor.seen)
-            and cursor.folder == str(self._node_folder)
+            and cursor.folder == str(self.node_folder)
             and journal_id not in found
         ]
         for journal_id in gone:

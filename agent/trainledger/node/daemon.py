@@ -14,21 +14,18 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainledger.node.allocation import AllocationLog
 from trainledger.node.blob_upload import BlobUploader, make_uploader, runs_log
 from trainledger.node.collector import CollectReport
 from trainledger.node.foreign_spool import mark_given_away
-from trainledger.node.gpu_watch import GpuWatch
 from trainledger.node.identity import NodeIdentity, load_identity
 from trainledger.node.kubernetes.pod_journals import PodJournals, open_journals
 from trainledger.node.node_settings import AgentSettings, KafkaSettings
-from trainledger.node.presence import Presence
+from trainledger.node.node_watch import NodeWatch
 from trainledger.node.reader_lock import ReaderKind, ReaderLock, acquire
-from trainledger.node.sampler import NodeEvent, NodeSampler
+from trainledger.node.sampler import NodeEvent
 from trainledger.node.spool import Spool
 from trainledger_schemas.clock import Clock, SystemClock
 from trainledger_schemas.errors import FatalError, RetryableError
@@ -60,22 +57,6 @@ class AgentStatus:
     unpublished: int
 
 
-class _Watch:
-    # What an agent that stays has and a one-shot has not: it measures the node and says that it is there.
-
-    def __init__(self, *, identity: NodeIdentity, clock: Clock, settings: AgentSettings) -> None:
-        sampling = settings.sampling
-        self.sampler = NodeSampler(clock, sampling, gpus=GpuWatch(clock, sampling))
-        self.presence = Presence(
-            identity=identity,
-            clock=clock,
-            reader=self.sampler.reader,
-            agent_version=_version(),
-            interval_s=sampling.presence_interval_s,
-        )
-        self.allocation = AllocationLog(clock=clock, key_frame_s=sampling.key_frame_s)
-
-
 class NodeAgent:
     """One agent on one spool and one journal folder; made by `open`, ended by `close`."""
 
@@ -84,7 +65,7 @@ class NodeAgent:
         *,
         spool: Spool,
         collector: PodJournals,
-        watch: _Watch | None,
+        watch: NodeWatch | None,
         clock: Clock,
         settings: AgentSettings,
         identity: NodeIdentity,
@@ -170,7 +151,7 @@ class NodeAgent:
         agent = cls(
             spool=spool,
             collector=collector,
-            watch=_Watch(identity=identity, clock=clock, settings=settings) if stays else None,
+            watch=NodeWatch(identity=identity, clock=clock, settings=settings) if stays else None,
             clock=clock,
             settings=settings,
             identity=identity,
@@ -187,8 +168,9 @@ class NodeAgent:
         if settings.blobs is not None:
             published = None if settings.kafka is None else agent._published_end
             log = runs_log(spool, published, agent._read_claims)
-            also, blobs = collector.folders, settings.blobs
-            agent.uploader = make_uploader(log, spool, node_folder, settings=blobs, clock=clock, also=also)
+            agent.uploader = make_uploader(
+                log, spool, collector.blobs(), settings=settings.blobs, clock=clock
+            )
             if stays:
                 agent.uploader.start()
         return agent
@@ -392,10 +374,3 @@ def _make_publisher(spool: Spool, settings: KafkaSettings, clock: Clock) -> "Pub
     from trainledger.node.publisher import Publisher
 
     return Publisher(spool.folder, settings, synced_end=spool.synced_end, clock=clock)
-
-
-def _version() -> str:
-    try:
-        return version("trainledger")
-    except PackageNotFoundError:
-        return "unknown"

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from trainledger.node.gpu import GpuDevice
+from trainledger.node.kubernetes.places import KubeletPlaces
 from trainledger.node.kubernetes.source import KubernetesReservations
 from trainledger.node.process_jobs import Mark, ProcessJobs
 from trainledger.node.process_table import ProcessTable
@@ -47,6 +48,6 @@ class JobBook:
             source.close()
 
 
-def open_job_book(clock: Clock) -> JobBook:
+def open_job_book(clock: Clock, kubelet: KubeletPlaces | None = None) -> JobBook:
     """The book of this machine: every scheduler that the agent understands."""
-    return JobBook(ProcessJobs(), [SlurmJobs(), KubernetesReservations(clock)])
+    return JobBook(ProcessJobs(), [SlurmJobs(), KubernetesReservations(clock, kubelet)])

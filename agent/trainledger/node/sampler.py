@@ -18,6 +18,7 @@ from trainledger.node.gpu_watch import GpuWatch
 from trainledger.node.host import HostReader, HostSampler, StatWindow
 from trainledger.node.job_book import open_job_book
 from trainledger.node.job_claims import Claim, HostSize, job_claims
+from trainledger.node.kubernetes.places import KubeletPlaces
 from trainledger.node.node_settings import SamplingSettings
 from trainledger.node.process_table import ProcessTable
 from trainledger.node.processes import Holder, ProcessSampler, WriterProcess
@@ -51,12 +52,13 @@ class NodeSampler:
         reader: HostReader | None = None,
         processes: ProcessSampler | None = None,
         gpus: GpuWatch | None = None,
+        kubelet: KubeletPlaces | None = None,
     ) -> None:
         self._clock = clock
         self._settings = settings
         self.reader = reader or HostReader()
         self._host = HostSampler(self.reader)
-        self._processes = processes or ProcessSampler(ProcessTable(), jobs=open_job_book(clock))
+        self._processes = processes or ProcessSampler(ProcessTable(), jobs=open_job_book(clock, kubelet))
         self._stats = StatWindow()
         self._gpus = gpus
         self._account = GpuAccount(self._gpu_holder)

@@ -33,7 +33,7 @@ class LocalCopy(NamedTuple):
 
 
 class UserBlobs:
-    """Reads, and removes what is kept elsewhere. `also`: folders of journals that are lost with their pods; read only."""
+    """Reads, and removes what is kept elsewhere. `also`: folders that are lost with their pods; only read."""
 
     def __init__(self, node_folder: Path, also: Callable[[], Sequence[Path]] = tuple) -> None:
         self._node_folder = node_folder

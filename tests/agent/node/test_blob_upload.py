@@ -299,13 +299,13 @@ def test_a_one_shot_sends_what_is_pending_and_gives_up_where_nobody_answers(node
     ref = node.blobs.put(b"bytes")
     node.logged(ref.sha256)
     log = runs_log(node.spool, None, lambda: None)
-    sender = make_uploader(log, node.spool, node.folder / "journals", settings=node.settings, clock=CLOCK)
+    sender = make_uploader(log, node.spool, node.local, settings=node.settings, clock=CLOCK)
     node.uploaders.append(sender)
     assert sender.finish(node.spool.synced_end(TOPIC_RUNS), 30) and node.names() == {ref.sha256}
     sender.stop(10)
     node.logged(ref.sha256)
     away = BlobSettings(parse_blob_address("s3://blobs?endpoint=http://127.0.0.1:1"), retry_s_max=1)
-    lost = make_uploader(log, node.spool, node.folder / "journals", settings=away, clock=CLOCK)
+    lost = make_uploader(log, node.spool, node.local, settings=away, clock=CLOCK)
     node.uploaders.append(lost)
     assert not lost.finish(node.spool.synced_end(TOPIC_RUNS), 3) and "127.0.0.1:1" in lost.trouble
 

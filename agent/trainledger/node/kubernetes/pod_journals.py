@@ -22,6 +22,7 @@ from trainledger.node.cursor import JournalCursors
 from trainledger.node.identity import NodeIdentity
 from trainledger.node.reader_lock import ReaderLock, acquire
 from trainledger.node.spool import Spool
+from trainledger.node.user_blobs import UserBlobs
 from trainledger_schemas.clock import Clock
 from trainledger_schemas.errors import HomeLockedError
 from trainledger_schemas.structured_log import Repeats, say
@@ -109,6 +110,10 @@ class PodJournals:
     def folders(self) -> list[Path]:
         """The volumes that are read now; from any thread."""
         return sorted(self._pods)
+
+    def blobs(self) -> UserBlobs:
+        """The blobs beside all these journals."""
+        return UserBlobs(self._main.node_folder, self.folders)
 
     def close(self) -> None:
         """As `Collector.close`, and let the volumes go."""

@@ -1,0 +1,36 @@
+"""What an agent that stays has and a one-shot has not: it measures the node and says that it is there."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from trainledger.node.allocation import AllocationLog
+from trainledger.node.gpu_watch import GpuWatch
+from trainledger.node.identity import NodeIdentity
+from trainledger.node.node_settings import AgentSettings
+from trainledger.node.presence import Presence
+from trainledger.node.sampler import NodeSampler
+from trainledger_schemas.clock import Clock
+
+__all__ = ["NodeWatch"]
+
+
+class NodeWatch:
+    """The parts that make events of the node; measuring begins here, and a thread that looks at the GPUs."""
+
+    def __init__(self, *, identity: NodeIdentity, clock: Clock, settings: AgentSettings) -> None:
+        sampling = settings.sampling
+        self.sampler = NodeSampler(clock, sampling, gpus=GpuWatch(clock, sampling), kubelet=settings.kubelet)
+        self.presence = Presence(
+            identity=identity,
+            clock=clock,
+            reader=self.sampler.reader,
+            agent_version=_version(),
+            interval_s=sampling.presence_interval_s,
+        )
+        self.allocation = AllocationLog(clock=clock, key_frame_s=sampling.key_frame_s)
+
+
+def _version() -> str:
+    try:
+        return version("trainledger")
+    except PackageNotFoundError:
+        return "unknown"
