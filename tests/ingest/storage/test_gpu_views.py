@@ -177,3 +177,46 @@ def test_mig_instances_hold_their_slices_and_the_rest_of_the_device_is_idle(tabl
         ("run", id_of(1)): Decimal("2.700000000"),
         ("idle", None): Decimal("2.700000000"),
     }
+
+
+def granules(tables: FilledTables, query: str) -> dict[str, float]:
+    """Which share of each table a query has to read, after all indexes, by the engine's own plan."""
+    shares: dict[str, float] = {}
+    table = ""
+    for row in tables.store.rows(f"EXPLAIN indexes = 1 {query}"):
+        (line,) = (str(value).strip(" │├└─") for value in row.values())
+        if line.startswith("ReadFromMergeTree"):
+            table = line.split(".")[-1].rstrip(")")
+        elif line.startswith("Granules:") and table:
+            chosen, of = line.removeprefix("Granules:").strip().split("/")
+            # Each index line says what is left of what the one before it left; the first holds all.
+            shares[table] = shares.get(table, 1.0) * int(chosen) / int(of)
+    return shares
+
+
+def test_an_hour_of_gpu_minutes_reads_that_hour_of_its_tables(tables: FilledTables) -> None:
+    begin = "toDateTime64('2026-01-01 00:00:00', 6, 'UTC')"
+    place = "202601, 'node-1'"
+    # Two devices for ten days, a window each ten seconds; a run a day.
+    span = f"{begin} + intDiv(number, 2) * 10, {begin} + intDiv(number, 2) * 10 + 10"
+    device = "concat('GPU-', toString(number % 2))"
+    at = "'t', 0, number, 0 FROM numbers(2 * 8640 * 10)"
+    run = "toUUID(concat('00000000-0000-0000-0000-00000000000', toString(intDiv(number, 2 * 8640))))"
+    generation = tables.schema.generation
+    tables.store.command(
+        f"INSERT INTO {generation}.hardware_stats (month, node_id, device, name, start_at, end_at, minimum, mean, "
+        f"maximum, last, samples, topic, partition, offset, idx) SELECT {place}, {device}, 'power_w', {span}, "
+        f"1, 1, 1, 1, 10, {at}"
+    )
+    tables.store.command(
+        f"INSERT INTO {generation}.run_gpu_windows (month, run_id, writer_id, node_id, device_id, part_id, start_at, "
+        f"end_at, observed_us, quality, topic, partition, offset, idx) SELECT 202601, {run}, {run}, "
+        f"'node-1', {device}, '', {span}, 1, 'exclusive', {at}"
+    )
+    hour = "minute >= '2026-01-01 12:00:00' AND minute < '2026-01-01 13:00:00'"
+    query = f"SELECT * FROM {tables.schema.views_database}.gpu_minutes WHERE {hour}"
+    shares = granules(tables, query)
+    assert shares["hardware_stats"] < 0.3 and shares["run_gpu_windows"] < 0.3, shares
+    assert len(tables.store.rows(query)) == 2 * 60
+    of_one = granules(tables, f"{query} AND node_id = 'node-1' AND device_id = 'GPU-1'")
+    assert of_one["hardware_stats"] < shares["hardware_stats"] and of_one["run_gpu_windows"] < 0.3, of_one

@@ -183,6 +183,7 @@ FROM (
   GROUP BY run_id, attempt, rank, u.node_id, u.start_at
 ) GROUP BY run_id, attempt, rank;
 
+-- Filter by minute (of a run: between its started_at and ended_at), and only those hours of the tables are read.
 -- A device's name and model are in the `devices` events: of each id, whatever was said last.
 -- One row: a device and a minute.
 CREATE OR REPLACE VIEW {views}.gpu_minutes (
