@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from support.burners import WriterStandIn, start_ticks_of
 from support.gpus import Machine
 from trainledger.node.allocation import AllocationLog
+from trainledger.node.gpu_vendors import Vendor
 from trainledger.node.gpu_watch import GpuWatch
 from trainledger.node.node_settings import SamplingSettings
 from trainledger.node.nvml_reader import open_reader
@@ -22,10 +24,15 @@ ENVELOPE = {
 
 
 class Stepped(GpuWatch):
-    """A watch whose rounds the test turns itself, once a second of its clock."""
+    """A watch whose rounds the test turns itself, once a second of its clock; `skipped`: devices that do not answer."""
+
+    skipped: AbstractSet[str] = frozenset()
 
     def start(self) -> None:
         pass
+
+    def _ready(self) -> list[Any]:
+        return [device for device_id, device in self._devices.items() if device_id not in self.skipped]
 
 
 class Node:
@@ -37,14 +44,15 @@ class Node:
         settings = SamplingSettings()
         machine.reader()  # puts the library and the scenario in place
         library = str(machine.library)
-        self.watch = Stepped(self.clock, settings, opener=lambda clock: open_reader(clock, library=library))
-        self.sampler = NodeSampler(self.clock, settings, gpus=self.watch)
+        vendor = Vendor("nvidia", lambda: True, lambda clock: open_reader(clock, library=library))
+        self.watch = Stepped(self.clock, settings, vendor=vendor)
+        self.sampler = NodeSampler(self.clock, settings, gpus=[self.watch])
         self.allocation = AllocationLog(clock=self.clock, key_frame_s=300)
         self.events: list[tuple[str, Any]] = []
 
     def flush(self, writers: Sequence[WriterStandIn] = ()) -> None:
         """End the window, as when the agent leaves."""
-        self.events += self.sampler.flush(self.clock.monotonic_ns(), writers)
+        self.events += self.sampler.flush(self.clock.monotonic_ns(), writers, leaving=True)
 
     def turn(self, seconds: int, writers: Sequence[WriterStandIn] = ()) -> None:
         """Let seconds pass, each with a look at the GPUs and a round of the agent."""

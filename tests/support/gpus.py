@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from support.fake_nvml_library import Scenario, build, load_into_pynvml
+from trainledger.node.gpu import GpuProcesses, GpuReading
+from trainledger.node.gpu_vendors import Vendor
 from trainledger.node.nvml_reader import NvmlReader, open_reader
 from trainledger_schemas.clock import Clock, ManualClock
 
@@ -28,3 +30,17 @@ class Machine:
         reader = open_reader(clock or self.clock, library=str(self.library))
         assert isinstance(reader, NvmlReader), reader
         return reader
+
+    def vendor(self) -> Vendor:
+        """How the agent finds this machine's GPUs."""
+        return Vendor("nvidia", self.library.exists, self.reader)
+
+
+def sample_all(reader: NvmlReader) -> list[GpuReading]:
+    """One look at each device of the reader's last list, in its order."""
+    return [reading for device_id in list(reader._handles) for reading in reader.sample(device_id)]
+
+
+def list_all(reader: NvmlReader) -> list[GpuProcesses]:
+    """The processes of each device of the reader's last list."""
+    return [reader.processes(device_id) for device_id in list(reader._handles)]

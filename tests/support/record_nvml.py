@@ -399,7 +399,7 @@ class Timeline:
     def _node(self) -> None:
         """The agent's own sampler with its thread, as in production, on a second session of the library."""
         clock, settings = SystemClock(), SamplingSettings()
-        sampler = NodeSampler(clock, settings, gpus=GpuWatch(clock, settings))
+        sampler = NodeSampler(clock, settings, gpus=[GpuWatch(clock, settings)])
         allocation = AllocationLog(clock=clock, key_frame_s=300)
         while not self._stop.wait(0.2):
             writers = writers_of(self.burners)

@@ -310,7 +310,7 @@ class NodeAgent:
         if watch is None:
             return
         writers = self._collector.live_writers()
-        events = list(watch.sampler.flush(self._clock.monotonic_ns(), writers))
+        events = list(watch.sampler.flush(self._clock.monotonic_ns(), writers, leaving=leaving))
         # Present up to where it was measured and no further: what lies behind would be billed as unknown.
         at_us = watch.sampler.window_end_us if events else None
         allocation = watch.allocation.observe(writers, *watch.sampler.holdings())

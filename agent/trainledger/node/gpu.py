@@ -7,11 +7,12 @@ Names of measurements (`GpuReading`), unit last. Gauges hold at the moment: `gpu
 sample period with a kernel running: one busy multiprocessor makes 100), `mem_util_pct` (share of time memory
 was read or written, not how full it is), `mem_used_bytes` (without what the driver reserves, where it tells),
 `mem_total_bytes`, `power_w`, `power_limit_w`, `temperature_c`, `mem_temperature_c`, `sm_clock_mhz`,
-`mem_clock_mhz`, and where the hardware counts them (Hopper and later), as means since they were read before,
-`sm_active_pct`, `sm_occupancy_pct`, `tensor_active_pct`, `dram_active_pct` and
-`{pcie,nvlink}_{tx,rx}_bytes_per_s`. Counters grow, may begin again at any time, and are not in every reading:
-`energy_mj`, `throttled_{power,thermal,other}_ns`, `ecc_corrected`, `ecc_uncorrected`, `remapped_rows`, `xid_errors`;
-`row_remap_pending` and `row_remap_failed` are 1 while that is so.
+`mem_clock_mhz`, `pcie_link_gen`, `pcie_link_lanes` (as negotiated now), and where the hardware counts them (Hopper and
+later), as means since they were read before, `sm_active_pct`, `sm_occupancy_pct`, `tensor_active_pct`,
+`tensor_half_active_pct`, `fp{64,32,16}_active_pct`, `dram_active_pct` and `{pcie,nvlink}_{tx,rx}_bytes_per_s`.
+Counters grow, may begin again at any time, and are not in every reading: `energy_mj`,
+`throttled_{power,thermal,other}_ns`, `nvlink_{tx,rx}_bytes`, `ecc_corrected`, `ecc_uncorrected`, `remapped_rows`,
+`pcie_replays`, `xid_errors`; `row_remap_pending` and `row_remap_failed` are 1 while that is so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,10 +20,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from trainledger_schemas.errors import TrainledgerError
+
 __all__ = [
     "DEVICE_PREFIX",
     "GpuDevice",
     "GpuError",
+    "GpuGoneError",
     "GpuPart",
     "GpuProcess",
     "GpuProcesses",
@@ -93,7 +97,8 @@ class GpuReading:
 class GpuProcess:
     """A process with a context on a device or part; `busy_pct`: its share of the device's time since before.
 
-    `is_compute` False: it only draws, as a display server does.
+    `is_compute` False: it only draws, as a display server does. `is_gone`: it ended since the list before, and is here
+    for what it used until then.
     """
 
     pid: int
@@ -101,6 +106,7 @@ class GpuProcess:
     memory_bytes: int | None = None
     busy_pct: float | None = None
     is_compute: bool = True
+    is_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,17 +127,25 @@ class GpuError:
     count: int = 1
 
 
+class GpuGoneError(TrainledgerError):
+    """The library says that it is not initialised: all handles are dead; open it anew."""
+
+
 class GpuReader(Protocol):
-    """The GPUs of this node. Calls block as long as the driver does: call them from a thread that may wait."""
+    """The GPUs of one vendor on this node. Calls block as long as the driver does: for threads that may wait.
+
+    `devices` and `errors` belong to one thread, `sample` and `processes` of a device to one thread too, another or the
+    same; devices may be read at the same time. A device that is not in the last list gives nothing. Raises
+    GpuGoneError when the library must be opened anew, and nothing else."""
 
     def devices(self) -> Sequence[GpuDevice]:
         """All GPUs with their MIG layout now; lost ones stay in the list with their problem."""
 
-    def sample(self) -> Sequence[GpuReading]:
-        """One reading a device and a MIG instance."""
+    def sample(self, device_id: str) -> Sequence[GpuReading]:
+        """One reading of the device and of each MIG instance."""
 
-    def processes(self) -> Sequence[GpuProcesses]:
-        """Who is on each device, with the use since the call before."""
+    def processes(self, device_id: str) -> GpuProcesses:
+        """Who is on the device, with the use since the call before."""
 
     def errors(self) -> Sequence[GpuError]:
         """What the driver reported by itself since the call before."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from trainledger.node.gpu import GpuDevice, GpuError, resource_of
-from trainledger.node.gpu_account import Occupant
+from trainledger.node.gpu_occupancy import Occupant
 from trainledger.node.processes import Holder, owner_name
 
 __all__ = ["add_device_usage", "device_rows", "error_fields", "occupant_rows"]

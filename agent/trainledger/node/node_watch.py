@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from trainledger.node.allocation import AllocationLog
-from trainledger.node.gpu_watch import GpuWatch
+from trainledger.node.gpu_watch import watch_all
 from trainledger.node.identity import NodeIdentity
 from trainledger.node.node_settings import AgentSettings
 from trainledger.node.presence import Presence
@@ -14,11 +14,11 @@ __all__ = ["NodeWatch"]
 
 
 class NodeWatch:
-    """The parts that make events of the node; measuring begins here, and a thread that looks at the GPUs."""
+    """The parts that make events of the node; measuring begins here, and threads that look at the GPUs."""
 
     def __init__(self, *, identity: NodeIdentity, clock: Clock, settings: AgentSettings) -> None:
         sampling = settings.sampling
-        self.sampler = NodeSampler(clock, sampling, gpus=GpuWatch(clock, sampling), kubelet=settings.kubelet)
+        self.sampler = NodeSampler(clock, sampling, gpus=watch_all(clock, sampling), kubelet=settings.kubelet)
         self.presence = Presence(
             identity=identity,
             clock=clock,

@@ -1,7 +1,7 @@
 """NVIDIA's management library, opened once and called with care. The one module that imports `pynvml`.
 
 Guarantees: a node without the library costs one failed `dlopen` a try and imports nothing; no call raises but
-`NvmlGoneError` (the library must be opened anew); a call that the driver refuses (not supported, no permission,
+`GpuGoneError` (the library must be opened anew); a call that the driver refuses (not supported, no permission,
 no such symbol) is not repeated for ten minutes, so that one that begins to work is found again; a device that
 the driver calls lost is remembered and not asked any more. Any other error is for this once: the next round asks
 again. Calls block as long as the driver does, so they belong on a thread that may wait.
@@ -14,10 +14,10 @@ import ctypes
 from importlib import import_module
 from typing import Any
 
+from trainledger.node.gpu import GpuGoneError
 from trainledger_schemas.clock import Clock
-from trainledger_schemas.errors import TrainledgerError
 
-__all__ = ["LIBRARY", "NOT_FOUND", "NO_DRIVER", "REFUSED", "SUCCESS", "Nvml", "NvmlGoneError", "open_nvml"]
+__all__ = ["LIBRARY", "NOT_FOUND", "NO_DRIVER", "REFUSED", "SUCCESS", "Nvml", "open_nvml"]
 
 LIBRARY = "libnvidia-ml.so.1"
 NO_DRIVER = "no NVIDIA driver"
@@ -37,10 +37,6 @@ ARGUMENT_VERSION_MISMATCH = 25
 # A lost device falls off the bus, one that needs a reset answers nothing more: both until the next driver load.
 _LOST = {GPU_IS_LOST, RESET_REQUIRED}
 REFUSED = {INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND, ARGUMENT_VERSION_MISMATCH}
-
-
-class NvmlGoneError(TrainledgerError):
-    """The library says that it is not initialised: all handles are dead; open it anew."""
 
 
 class Nvml:
@@ -66,7 +62,7 @@ class Nvml:
         if until_ns is not None:
             if self._clock.monotonic_ns() < until_ns:
                 return NOT_SUPPORTED, None
-            del self._refused_until_ns[key]
+            self._refused_until_ns.pop(key, None)
         called = getattr(self.module, function, None)
         if called is None:  # an older nvidia-ml-py
             return self._failed(key, FUNCTION_NOT_FOUND), None
@@ -80,6 +76,10 @@ class Nvml:
         """Wall time, microseconds since 1970: what the driver stamps its samples with."""
         return self._clock.wall_ns() // 1000
 
+    def monotonic_ns(self) -> int:
+        """For how long something took."""
+        return self._clock.monotonic_ns()
+
     def is_lost(self, place: str) -> bool:
         """Whether the driver said that the device is gone; it stays so until the driver is loaded anew."""
         return place in self.lost
@@ -87,7 +87,7 @@ class Nvml:
     def forget(self, place: str) -> None:
         """Ask a place everything again: its layout changed."""
         self._refused_until_ns = {
-            key: until for key, until in self._refused_until_ns.items() if key[0] != place
+            key: until for key, until in list(self._refused_until_ns.items()) if key[0] != place
         }
 
     def close(self) -> None:
@@ -99,7 +99,7 @@ class Nvml:
 
     def _failed(self, key: tuple[str, str], code: int) -> int:
         if code == UNINITIALIZED:
-            raise NvmlGoneError(f"{key[1]}: NVML is not initialised")
+            raise GpuGoneError(f"{key[1]}: NVML is not initialised")
         if not key[0]:
             return code
         if code in _LOST:

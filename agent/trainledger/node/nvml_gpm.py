@@ -17,7 +17,11 @@ METRICS = {
     2: ("sm_active_pct", 1),
     3: ("sm_occupancy_pct", 1),
     5: ("tensor_active_pct", 1),
+    7: ("tensor_half_active_pct", 1),
     10: ("dram_active_pct", 1),
+    11: ("fp64_active_pct", 1),
+    12: ("fp32_active_pct", 1),
+    13: ("fp16_active_pct", 1),
     20: ("pcie_tx_bytes_per_s", MIB),
     21: ("pcie_rx_bytes_per_s", MIB),
     61: ("nvlink_tx_bytes_per_s", MIB),
@@ -32,13 +36,15 @@ class GpmMeter:
     def __init__(self) -> None:
         self._samples: list[Any] = []
         self._has_before = False
+        self.counts = False
 
     def read(
         self, nvml: Nvml, place: str, handle: Any, *, gpu_instance: int | None = None
     ) -> dict[str, float]:
         """Means since the call before by name; empty at the first call and where nothing is counted."""
         support = nvml.ask(place, "nvmlGpmQueryDeviceSupport", handle)
-        if support is None or not support.isSupportedDevice:
+        self.counts = support is not None and bool(support.isSupportedDevice)
+        if not self.counts:
             return {}
         while len(self._samples) < 2:
             sample = nvml.ask(place, "nvmlGpmSampleAlloc")

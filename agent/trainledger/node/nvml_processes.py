@@ -39,6 +39,7 @@ class ProcessMeter:
     # The driver's own stamp up to which the use is known, and when the device was looked at last (wall time).
     _newest_us: int = 0
     _looked_us: int = 0
+    _before: frozenset[int] = frozenset()
 
     def read(self) -> GpuProcesses:
         """The processes now, and their use since the call before."""
@@ -50,13 +51,18 @@ class ProcessMeter:
         listed = self._list(device_id, self.place.handle)
         if listed is None or self.nvml.is_lost(device_id):
             return GpuProcesses(device_id, None)
-        busy = self._busy_since(device_id, self.place.handle) if len(listed) > 1 else None
-        if len(listed) < 2:
+        now = frozenset(process.pid for process in listed)
+        gone, self._before = self._before - now, now
+        # Also when all but one have ended: what each used until then is still to be told apart.
+        was_shared = len(now) + len(gone) > 1
+        busy = self._busy_since(device_id, self.place.handle) if was_shared else None
+        if len(now) < 2:
             self._newest_us = 0
         self._looked_us = self.nvml.wall_us()
         if busy is None:
             return GpuProcesses(device_id, tuple(listed))
-        return GpuProcesses(device_id, tuple(_with_busy(listed, busy)))
+        ended = [GpuProcess(pid, is_gone=True) for pid in sorted(gone) if pid in busy]
+        return GpuProcesses(device_id, tuple(_with_busy([*listed, *ended], busy)))
 
     def _of_parts(self) -> tuple[GpuProcess, ...] | None:
         found: list[GpuProcess] = []

@@ -14,22 +14,24 @@ __all__ = ["NvmlReader", "open_reader"]
 
 
 class NvmlReader:
-    """See `GpuReader`; raises NvmlGoneError when the library must be opened anew, and nothing else."""
+    """See `GpuReader`."""
 
     def __init__(self, nvml: Nvml) -> None:
         self._nvml = nvml
         self._handles: dict[str, DeviceHandle] = {}
         self._meters: dict[str, DeviceMeter] = {}
         self._process_meters: dict[str, ProcessMeter] = {}
+        # Meters of a layout that is gone: closed by the thread that reads the device, which may be inside one now.
+        self._retired: dict[str, list[DeviceMeter]] = {}
         self._xids = XidLog(nvml)
 
     def devices(self) -> Sequence[GpuDevice]:
         """All GPUs now; see `GpuReader`."""
         handles = {item.device.device_id: item for item in list_devices(self._nvml, self._handles)}
-        for device_id, meter in list(self._meters.items()):
+        for device_id in list(self._meters):
             if handles.get(device_id) is None or handles[device_id].device != self._handles[device_id].device:
-                meter.close()
-                del self._meters[device_id], self._process_meters[device_id]
+                self._retired.setdefault(device_id, []).append(self._meters.pop(device_id))
+                del self._process_meters[device_id]
                 self._nvml.forget(device_id)
         for turn, (device_id, handle) in enumerate(handles.items()):
             # The same device and layout still has new handles of its parts.
@@ -39,23 +41,21 @@ class NvmlReader:
         self._xids.listen(handles.values())
         return [item.device for item in handles.values()]
 
-    def sample(self) -> Sequence[GpuReading]:
-        """One reading a device and MIG instance; see `GpuReader`."""
-        readings: list[GpuReading] = []
-        self._xids.read()
-        for device_id in self._handles:
-            if not self._nvml.is_lost(device_id):
-                readings += self._meters[device_id].read(xids=self._xids.counts.get(device_id))
-        return readings
+    def sample(self, device_id: str) -> Sequence[GpuReading]:
+        """One reading of the device and of each MIG instance; see `GpuReader`."""
+        for old in self._retired.pop(device_id, ()):
+            old.close()
+        meter = self._meters.get(device_id)
+        if meter is None or self._nvml.is_lost(device_id):
+            return []
+        return meter.read(xids=self._xids.counts.get(device_id))
 
-    def processes(self) -> Sequence[GpuProcesses]:
-        """Who is on each device; see `GpuReader`."""
-        return [
-            GpuProcesses(device_id, None)
-            if self._nvml.is_lost(device_id)
-            else self._process_meters[device_id].read()
-            for device_id in self._handles
-        ]
+    def processes(self, device_id: str) -> GpuProcesses:
+        """Who is on the device; see `GpuReader`."""
+        meter = self._process_meters.get(device_id)
+        if meter is None or self._nvml.is_lost(device_id):
+            return GpuProcesses(device_id, None)
+        return meter.read()
 
     def errors(self) -> Sequence[GpuError]:
         """Xid errors since the call before; see `GpuReader`."""
@@ -64,7 +64,7 @@ class NvmlReader:
 
     def close(self) -> None:
         """End the session with the driver."""
-        for meter in self._meters.values():
+        for meter in (*self._meters.values(), *(old for olds in self._retired.values() for old in olds)):
             meter.close()
         self._xids.close()
         self._nvml.close()

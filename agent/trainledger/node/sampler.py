@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from trainledger.node.gpu import GpuDevice, GpuError, GpuProcess
-from trainledger.node.gpu_account import GpuAccount, Occupant
+from trainledger.node.gpu_account import GpuAccount
 from trainledger.node.gpu_errors import ErrorLog
 from trainledger.node.gpu_events import add_device_usage, device_rows, error_fields
+from trainledger.node.gpu_occupancy import Occupant
 from trainledger.node.gpu_watch import GpuWatch
 from trainledger.node.host import HostReader, HostSampler, StatWindow
 from trainledger.node.job_book import open_job_book
@@ -51,7 +52,7 @@ class NodeSampler:
         *,
         reader: HostReader | None = None,
         processes: ProcessSampler | None = None,
-        gpus: GpuWatch | None = None,
+        gpus: Sequence[GpuWatch] = (),
         kubelet: KubeletPlaces | None = None,
     ) -> None:
         self._clock = clock
@@ -61,11 +62,11 @@ class NodeSampler:
         self._processes = processes or ProcessSampler(ProcessTable(), jobs=open_job_book(clock, kubelet))
         self._stats = StatWindow()
         self._gpus = gpus
-        self._account = GpuAccount(self._gpu_holder)
+        self._account = GpuAccount(self._gpu_holder, vendors=[watch.vendor.name for watch in gpus])
         self._errors = ErrorLog()
         self._told_devices: tuple[GpuDevice, ...] | None = None
-        if gpus is not None:
-            gpus.start()
+        for watch in gpus:
+            watch.start()
         now_ns = clock.monotonic_ns()
         self._window_end_us = clock.wall_ns() // 1000
         self._sampled_ns = now_ns
@@ -94,14 +95,14 @@ class NodeSampler:
     def new_devices(self) -> list[NodeEvent]:
         """A `devices` event when the list of GPUs became known or changed since it was told; after it, their errors."""
         errors: list[GpuError] = []
-        if self._gpus is not None:
-            for look in self._gpus.take():
+        for watch in self._gpus:
+            for look in watch.take():
                 self._account.add(look, self._stats)
                 errors += self._errors.new_in(look)
         at_us = self._clock.wall_ns() // 1000
         events: list[NodeEvent] = [("hardware_error", error_fields(error, at_us)) for error in errors]
         devices = self._account.devices
-        if devices is None or devices == self._told_devices:
+        if not self._gpus or devices is None or devices == self._told_devices:
             return events
         self._told_devices = devices
         rows = [row for device in devices for row in device_rows(device)]
@@ -117,8 +118,12 @@ class NodeSampler:
         runs = self._processes.runs_by_job()
         return Holdings(occupants, job_claims(reservations, runs, occupants, host))
 
-    def flush(self, now_ns: int, writers: Sequence[WriterProcess]) -> list[NodeEvent]:
-        """End the window now and return its events; none when no time has passed since the last one."""
+    def flush(
+        self, now_ns: int, writers: Sequence[WriterProcess], *, leaving: bool = False
+    ) -> list[NodeEvent]:
+        """End the window now and return its events; none when no time has passed since the last one.
+
+        `leaving`: it is the last one, so also with what waits for the next list of a GPU's processes."""
         elapsed_us = (now_ns - self._window_ns) // 1000
         # The wall time of `now_ns`, which lies back as far as the caller had other things to do.
         end_us = (self._clock.wall_ns() - (self._clock.monotonic_ns() - now_ns)) // 1000
@@ -138,7 +143,7 @@ class NodeSampler:
         self._window_end_us = end_us
         window = {"start_us": start_us, "end_us": end_us}
         usage = self._processes.take(max(0, busy_us))
-        whole, of_runs = self._account.take()
+        whole, of_runs = self._account.take(is_last=leaving)
         add_device_usage(usage, of_runs)
         fields = {**window, "cores": self.reader.cores, "usage": usage, "devices": whole}
         return [
@@ -156,8 +161,8 @@ class NodeSampler:
         """Close the files of the host, and stop looking at GPUs and jobs."""
         self.reader.close()
         self._processes.close()
-        if self._gpus is not None:
-            self._gpus.close()
+        for watch in self._gpus:
+            watch.close()
 
     def _gpu_holder(self, process: GpuProcess) -> Holder | None:
         return self._processes.holder_on_device(process.pid, computes=process.is_compute)

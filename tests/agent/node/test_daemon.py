@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from support.burners import Burner, burning
 from support.journals import JournalFile, read_records
 from support.polling import poll_until
 from trainledger.node.daemon import NodeAgent
+from trainledger.node.gpu_vendors import NVIDIA
 from trainledger.node.node_settings import AgentSettings
 from trainledger.node.reader_lock import ReaderKind
 from trainledger_schemas.clock import Clock, ManualClock, SystemClock, read_boot_id
@@ -25,6 +27,12 @@ LOCK_THEN_BURN = (
     "import fcntl\nf = open({lock!r}, 'r+b')\nfcntl.lockf(f, fcntl.LOCK_EX)\n"
     "print('locked', flush=True)\nsys.stdin.readline()\nburn({burn})\n"
 )
+
+
+@pytest.fixture(autouse=True)
+def no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever another test loaded into this process."""
+    monkeypatch.setattr("trainledger.node.gpu_watch.VENDORS", [replace(NVIDIA, is_there=lambda: False)])
 
 
 class Node:

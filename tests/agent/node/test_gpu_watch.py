@@ -11,6 +11,7 @@ from support.gpu_node import Node, Stepped, writer
 from support.gpus import Machine
 from support.polling import poll_until
 from trainledger.node.gpu import GpuDevice, GpuError, GpuProcesses, GpuReading
+from trainledger.node.gpu_vendors import Vendor, can_load
 from trainledger.node.gpu_watch import RETRY_S, GpuWatch
 from trainledger.node.node_settings import SamplingSettings
 from trainledger.node.nvml_reader import NvmlReader
@@ -103,9 +104,10 @@ def test_node_without_gpus_tells_an_empty_list_once_and_starts_no_thread(tmp_pat
         opened.append(clock)
         return "no"
 
-    watch = GpuWatch(clock, SamplingSettings(), opener=opener, library=str(tmp_path / "none.so"))
+    vendor = Vendor("nvidia", lambda: can_load(str(tmp_path / "none.so")), opener)
+    watch = GpuWatch(clock, SamplingSettings(), vendor=vendor)
     threads = threading.active_count()
-    sampler = NodeSampler(clock, SamplingSettings(), gpus=watch)
+    sampler = NodeSampler(clock, SamplingSettings(), gpus=[watch])
     assert [(name, fields["devices"]) for name, fields in sampler.new_devices()] == [("devices", [])]
     clock.advance(RETRY_S - 1)
     assert watch.take() == []
@@ -116,35 +118,37 @@ def test_node_without_gpus_tells_an_empty_list_once_and_starts_no_thread(tmp_pat
 def test_library_that_appears_later_is_found_within_five_minutes(machine: Machine) -> None:
     clock = ManualClock()
     place = machine.library.parent / "later.so"
-    watch = GpuWatch(clock, SamplingSettings(), opener=lambda _: machine.reader(), library=str(place))
+    vendor = Vendor("nvidia", lambda: can_load(str(place)), lambda _: machine.reader())
+    watch = GpuWatch(clock, SamplingSettings(), vendor=vendor)
     watch.start()
     machine.scenario.gpu(0)
     place.hardlink_to(machine.library)
     clock.advance(RETRY_S + 1)
-    found = poll_until(lambda: [look for look in watch.take() if look.devices])
-    assert found[0].readings
+    found = poll_until(lambda: [look for look in watch.take() if look.readings])
+    assert found
     watch.close()
     place.unlink()
 
 
 class HangingReader:
-    """A driver that answers the first round and never again."""
+    """A driver that answers the first round of a device, and for some devices never again."""
 
-    def __init__(self) -> None:
+    def __init__(self, *hanging: str) -> None:
         self.release = threading.Event()
-        self.calls = 0
+        self.hanging = hanging
+        self.calls = {"GPU-0": 0, "GPU-1": 0}
 
     def devices(self) -> Sequence[GpuDevice]:
-        return [GpuDevice("GPU-0", "H100", 1)]
+        return [GpuDevice(device_id, "H100", 1) for device_id in self.calls]
 
-    def sample(self) -> Sequence[GpuReading]:
-        self.calls += 1
-        if self.calls > 1:
+    def sample(self, device_id: str) -> Sequence[GpuReading]:
+        self.calls[device_id] += 1
+        if device_id in self.hanging and self.calls[device_id] > 1:
             self.release.wait(60)
         return []
 
-    def processes(self) -> Sequence[GpuProcesses]:
-        return [GpuProcesses("GPU-0", ())]
+    def processes(self, device_id: str) -> GpuProcesses:
+        return GpuProcesses(device_id, ())
 
     def errors(self) -> Sequence[GpuError]:
         return []
@@ -153,42 +157,69 @@ class HangingReader:
         raise AssertionError("closing a library that hangs would hang too")
 
 
-def test_driver_that_hangs_stalls_neither_a_round_nor_the_end(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+def test_driver_that_hangs_stalls_neither_a_round_nor_the_end_nor_other_gpus(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("trainledger.node.gpu_watch.CLOSE_WAIT_S", 0.05)
-    reader = HangingReader()
-    watch = GpuWatch(SystemClock(), FAST, opener=lambda _: reader, library=str(machine.library))
+    reader = HangingReader("GPU-0")
+    watch = GpuWatch(SystemClock(), FAST, vendor=Vendor("nvidia", lambda: True, lambda _: reader))
     watch.start()
     try:
-        poll_until(lambda: reader.calls == 2)
-        assert len(watch.take()) == 1
-        assert watch.take() == []
+        poll_until(lambda: reader.calls["GPU-0"] == 2)
+        watch.take()
+        seen = reader.calls["GPU-1"]
+        poll_until(lambda: reader.calls["GPU-1"] > seen + 3)
+        lists = [item.device_id for look in watch.take() for item in look.processes or ()]
+        assert set(lists) <= {"GPU-1"} and reader.calls["GPU-0"] == 2
         watch.close()
     finally:
         reader.release.set()
 
 
-def test_slow_calls_of_the_real_library_stay_on_their_thread(machine: Machine) -> None:
-    machine.scenario.gpu(0)
-    machine.scenario.add("slow nvmlDeviceGetUtilizationRates 300")
-    watch = GpuWatch(
-        SystemClock(), FAST, opener=lambda clock: machine.reader(clock), library=str(machine.library)
-    )
+def test_slow_gpu_of_the_real_library_is_late_alone(machine: Machine) -> None:
+    slow, well = machine.scenario.gpu(0), machine.scenario.gpu(1)
+    machine.scenario.add("slow nvmlDeviceGetUtilizationRates 1500 0")
+    watch = GpuWatch(SystemClock(), FAST, vendor=machine.vendor())
     watch.start()
     try:
         assert watch.take() == []
-        looks = poll_until(watch.take)
-        assert looks[0].readings and looks[0].processes
+        seen: list[str] = []
+
+        def look() -> bool:
+            seen.extend(reading.place_id for look in watch.take() for reading in look.readings)
+            return slow in seen
+
+        poll_until(look)
+        assert seen.count(well) >= 3, "a look each 0.1 s beside one that takes 1.5 s"
     finally:
         watch.close()
+
+
+def test_hung_gpu_is_unknown_after_half_a_minute_and_the_others_are_not(machine: Machine) -> None:
+    hung, well = machine.scenario.gpu(0), machine.scenario.gpu(1)
+    node = Node(machine)
+    node.turn(5)
+    node.watch.skipped = {hung}
+    node.turn(25)
+    assert node.count("allocation") == 0 or node.last("allocation")["holders"] == []
+    node.turn(10)
+    holders = node.last("allocation")["holders"]
+    assert [(item["resource"], item["kind"], item["evidence"]) for item in holders] == [
+        (f"device:{hung}", "unknown", "no answer from the driver")
+    ]
+    node.turn(15)
+    observed = {item["device_id"]: item["observed_us"] for item in node.last("process_usage")["devices"]}
+    assert observed.keys() == {well}
+    node.watch.skipped = set()
+    node.turn(5)
+    assert node.last("allocation")["holders"] == [], "it answers again"
 
 
 def test_lists_of_processes_become_rarer_where_they_take_long(machine: Machine) -> None:
     machine.scenario.gpu(0)
     reader = machine.reader()
-    settings = SamplingSettings()
-    watch = Stepped(machine.clock, settings, opener=lambda _: reader)
+    vendor = Vendor("nvidia", lambda: True, lambda _: reader)
+    watch = Stepped(machine.clock, SamplingSettings(), vendor=vendor)
 
     def lists(seconds: int) -> int:
         for _ in range(seconds):
@@ -199,9 +230,9 @@ def test_lists_of_processes_become_rarer_where_they_take_long(machine: Machine) 
     assert lists(20) == 10
 
     class SlowReader(NvmlReader):
-        def processes(self) -> Sequence[GpuProcesses]:
+        def processes(self, device_id: str) -> GpuProcesses:
             machine.clock.advance(0.02)
-            return super().processes()
+            return super().processes(device_id)
 
     reader.__class__ = SlowReader
     assert lists(60) <= 12, "20 ms a list is 0.3 % of a core at one each 6.7 s"

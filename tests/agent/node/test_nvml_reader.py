@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 
 from support.fake_nvml_library import build
-from support.gpus import Machine
-from trainledger.node.gpu import GpuReading
-from trainledger.node.nvml import REFUSED_S, NvmlGoneError
+from support.gpus import Machine, list_all, sample_all
+from trainledger.node.gpu import GpuError, GpuGoneError, GpuReading
+from trainledger.node.nvml import REFUSED_S
 from trainledger.node.nvml_reader import NvmlReader
 from trainledger.node.nvml_readings import SLOW_EVERY
+from trainledger_schemas.clock import ManualClock, SystemClock
 
 MIB = 1 << 20
 
 
 def one(reader: NvmlReader) -> GpuReading:
-    (reading,) = reader.sample()
+    (reading,) = sample_all(reader)
     return reading
 
 
@@ -66,7 +67,7 @@ def test_process_list_that_the_driver_lacks_is_unknown_and_not_empty(tmp_path: P
     machine.scenario.gpu(0)
     reader = machine.reader()
     reader.devices()
-    assert [item.processes for item in reader.processes()] == [None]
+    assert [item.processes for item in list_all(reader)] == [None]
 
 
 def test_what_is_not_supported_is_missing_and_never_zero(machine: Machine) -> None:
@@ -106,7 +107,7 @@ def test_processes_of_all_lists_come_once_with_memory_and_use(machine: Machine) 
     machine.scenario.use(0, 100, now_us - 5_000_000, 99).use(0, 100, now_us - 1_000_000, 30)
     reader = machine.reader()
     reader.devices()
-    (first,) = reader.processes()
+    (first,) = list_all(reader)
     assert first.processes is not None
     assert {item.pid: item.memory_bytes for item in first.processes} == {
         100: 4000 * MIB, 200: None, 300: 50 * MIB, 400: 70 * MIB,
@@ -115,9 +116,9 @@ def test_processes_of_all_lists_come_once_with_memory_and_use(machine: Machine) 
     assert {item.pid: item.busy_pct for item in first.processes} == {100: 30, 200: 0, 300: 0, 400: 0}
     later = [now_us + 1_000_000, now_us + 1_500_000]
     machine.scenario.use(0, 100, later[0], 60).use(0, 100, later[1], 80).use(0, 200, later[1], 20).write()
-    (second,) = reader.processes()
+    (second,) = list_all(reader)
     assert {item.pid: item.busy_pct for item in second.processes or ()} == {100: 70, 200: 20, 300: 0, 400: 0}
-    (third,) = reader.processes()
+    (third,) = list_all(reader)
     assert {item.busy_pct for item in third.processes or ()} == {0}, "old samples are not counted again"
 
 
@@ -127,11 +128,11 @@ def test_process_that_joins_another_is_not_given_what_was_used_before_it_came(ma
     machine.scenario.process(0, 100).use(0, 100, now_us, 99)
     reader = machine.reader()
     reader.devices()
-    (alone,) = reader.processes()
+    (alone,) = list_all(reader)
     assert [item.busy_pct for item in alone.processes or ()] == [None], "one that is alone is not asked for"
     machine.clock.advance(10)
     machine.scenario.process(0, 200).use(0, 200, now_us + 9_000_000, 40).write()
-    (both,) = reader.processes()
+    (both,) = list_all(reader)
     assert {item.pid: item.busy_pct for item in both.processes or ()} == {100: 0, 200: 40}
 
 
@@ -140,7 +141,7 @@ def test_process_use_that_the_driver_does_not_measure_is_unknown(machine: Machin
     machine.scenario.process(0, 100).process(0, 200).add("code 0 nvmlDeviceGetProcessUtilization 3")
     reader = machine.reader()
     reader.devices()
-    assert [item.busy_pct for item in reader.processes()[0].processes or ()] == [None, None]
+    assert [item.busy_pct for item in list_all(reader)[0].processes or ()] == [None, None]
 
 
 def mig(machine: Machine) -> None:
@@ -158,10 +159,10 @@ def test_mig_instances_have_placement_memory_processes_and_their_own_use(machine
         ("MIG-a", "3g.40gb", 4, 8),
         ("MIG-b", "1g.10gb", 1, 8),
     ]
-    whole, first, second = reader.sample()
+    whole, first, second = sample_all(reader)
     assert "sm_active_pct" not in first.gauges, "it is a mean since the look before"
-    assert [len(reader.sample()) for _ in range(9)] == [1] * 9
-    whole, first, second = reader.sample()
+    assert [len(sample_all(reader)) for _ in range(9)] == [1] * 9
+    whole, first, second = sample_all(reader)
     assert "gpu_util_pct" not in whole.gauges and "power_w" in whole.gauges
     assert first.gauges == {
         "mem_used_bytes": 100 * MIB,
@@ -169,7 +170,7 @@ def test_mig_instances_have_placement_memory_processes_and_their_own_use(machine
         "sm_active_pct": 55.5,
     }
     assert second.gauges["sm_active_pct"] == 10
-    (found,) = reader.processes()
+    (found,) = list_all(reader)
     assert {(item.pid, item.part_id) for item in found.processes or ()} == {(100, "MIG-a"), (200, "MIG-b")}
 
 
@@ -177,11 +178,11 @@ def test_mig_layout_that_changes_is_seen_with_the_next_list(machine: Machine) ->
     mig(machine)
     reader = machine.reader()
     reader.devices()
-    reader.sample()
+    sample_all(reader)
     machine.scenario.without("mig 0 MIG-a", "proc 0 100", "gpm").add("mig 0 MIG-c 2 0 2 2 2 19968 5").write()
     (device,) = reader.devices()
     assert [part.part_id for part in device.parts] == ["MIG-b", "MIG-c"]
-    assert [reading.place_id for reading in reader.sample()] == [device.device_id, "MIG-b", "MIG-c"]
+    assert [reading.place_id for reading in sample_all(reader)] == [device.device_id, "MIG-b", "MIG-c"]
     machine.scenario.without("mig", "proc").set(0, mig=0, util=7).write()
     (device,) = reader.devices()
     assert device.parts == () and one(reader).gauges["gpu_util_pct"] == 7
@@ -198,15 +199,46 @@ def test_hopper_counts_how_busy_its_parts_were_from_the_second_look_on(machine: 
     assert "sm_occupancy_pct" not in gauges
 
 
-def test_slow_counters_are_read_each_tenth_time_and_by_devices_in_turn(machine: Machine) -> None:
+def test_counters_are_read_each_ten_seconds_and_by_devices_in_turn(machine: Machine) -> None:
     for number in range(3):
         machine.scenario.gpu(number)
     reader = machine.reader()
     reader.devices()
-    looks = [["energy_mj" in reading.counters for reading in reader.sample()] for _ in range(21)]
+    looks = [look_at_counters(machine, reader) for _ in range(21)]
     assert looks[0] == [True, True, True]
     assert [sum(look[number] for look in looks[1:]) for number in range(3)] == [2, 2, 2]
     assert max(sum(look) for look in looks[1:]) == 1
+
+
+def test_counters_that_take_long_are_read_each_half_minute_as_often_in_each(machine: Machine) -> None:
+    machine.scenario.gpu(0)
+    machine.scenario.add("slow nvmlDeviceGetTotalEnergyConsumption 12")
+    # The driver takes real time, the rounds none.
+    reader = machine.reader(HalfRealClock(machine.clock))
+    reader.devices()
+    looks = [look_at_counters(machine, reader)[0] for _ in range(4 * 60 + 1)]
+    read_at = [second for second, was_read in enumerate(looks) if was_read]
+    assert {later - earlier for earlier, later in zip(read_at[2:], read_at[3:], strict=False)} == {30}
+
+
+class HalfRealClock(ManualClock):
+    """Wall time by hand, and durations as they are."""
+
+    def __init__(self, wall: ManualClock) -> None:
+        super().__init__()
+        self._wall = wall
+
+    def wall_ns(self) -> int:
+        return self._wall.wall_ns()
+
+    def monotonic_ns(self) -> int:
+        return SystemClock().monotonic_ns()
+
+
+def look_at_counters(machine: Machine, reader: NvmlReader) -> list[bool]:
+    """Whether each device's counters were read, a second later."""
+    machine.clock.advance(1)
+    return ["energy_mj" in reading.counters for reading in sample_all(reader)]
 
 
 def test_lost_gpu_stays_in_the_list_and_is_not_asked_any_more(machine: Machine) -> None:
@@ -215,26 +247,29 @@ def test_lost_gpu_stays_in_the_list_and_is_not_asked_any_more(machine: Machine) 
     reader = machine.reader()
     reader.devices()
     machine.scenario.add("code 0 * 15").write()
-    assert [reading.place_id for reading in reader.sample()] == [well]
+    assert [reading.place_id for reading in sample_all(reader)] == [well]
     assert {device.device_id: device.problem for device in reader.devices()} == {lost: "lost", well: None}
-    assert {item.device_id: item.processes is None for item in reader.processes()} == {
+    assert {item.device_id: item.processes is None for item in list_all(reader)} == {
         lost: True,
         well: False,
     }
     machine.scenario.without("code").write()
-    assert [reading.place_id for reading in reader.sample()] == [well], "not asked again in this process"
+    assert [reading.place_id for reading in sample_all(reader)] == [well], "not asked again in this process"
 
 
 def test_errors_that_the_driver_reports_are_counted_by_device(machine: Machine) -> None:
     machine.scenario.gpu(0)
-    machine.scenario.gpu(1)
+    uuid = machine.scenario.gpu(1)
     machine.scenario.add("xid 1 13")
     reader = machine.reader()
     reader.devices()
-    assert [reading.counters["xid_errors"] for reading in reader.sample()] == [0, 0], "nobody listened then"
-    machine.scenario.add("xid 1 79", "xid 1 48").write()
-    assert [reading.counters["xid_errors"] for reading in reader.sample()] == [0, 2]
-    assert [reading.counters["xid_errors"] for reading in reader.sample()] == [0, 2]
+    assert [reading.counters["xid_errors"] for reading in sample_all(reader)] == [0, 0], (
+        "nobody listened then"
+    )
+    machine.scenario.add("xid 1 79", "xid 1 48", "xid 1 79").write()
+    other = GpuError(uuid, "xid", 48)
+    assert reader.errors() == [GpuError(uuid, "xid", 79, 2), other] and reader.errors() == []
+    assert [reading.counters["xid_errors"] for reading in sample_all(reader)] == [0, 3]
 
 
 def test_library_that_was_shut_down_is_told_apart_from_a_lost_gpu(machine: Machine) -> None:
@@ -242,8 +277,8 @@ def test_library_that_was_shut_down_is_told_apart_from_a_lost_gpu(machine: Machi
     reader = machine.reader()
     reader.devices()
     reader.close()
-    with pytest.raises(NvmlGoneError):
-        reader.sample()
+    with pytest.raises(GpuGoneError):
+        sample_all(reader)
 
 
 def test_node_without_the_library_says_so_and_imports_nothing() -> None:

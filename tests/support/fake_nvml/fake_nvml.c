@@ -14,7 +14,8 @@
      gpm D GI METRIC VALUE                     (GI -1: the whole device; a device without such lines does not count)
      xid D CODE                                (an error that is reported once, in the order of the lines)
      code D FUNCTION CODE                      (D -1: whatever the device)
-     slow FUNCTION MS                          (the call takes this long)
+     slow FUNCTION MS [D]                      (the call takes this long, of one device or all)
+     spin FUNCTION US                          (the call takes this much CPU)
 
    Codes are those of an H100 with driver 580 (tests/agent/node/recordings, compared by a test).
    A symbol is left out by the linker's version script (see `build` in fake_nvml_library.py). */
@@ -44,7 +45,7 @@ typedef struct { int device; u32 pid; u64 at; u32 sm, mem; } Use;
 typedef struct { int device; u32 id, type; double number; } Field;
 typedef struct { int device, gi; u32 metric; double value; } Gpm;
 typedef struct { int device; char name[80]; int code; } Code;
-typedef struct { char name[80]; long ms; } Slow;
+typedef struct { char name[80]; long ms, us; int device; } Slow;
 typedef struct { int device, code; } Xid;
 
 static struct {
@@ -98,7 +99,9 @@ static void parse(char *line) {
   } else if (!strcmp(word, "xid") && S.xids < 256) {
     Xid *x = &S.xid[S.xids++]; sscanf(line, "%*s %d %d", &x->device, &x->code);
   } else if (!strcmp(word, "slow") && S.slows < 256) {
-    Slow *s = &S.slow[S.slows++]; sscanf(line, "%*s %79s %ld", s->name, &s->ms);
+    Slow *s = &S.slow[S.slows++]; s->device = -1; sscanf(line, "%*s %79s %ld %d", s->name, &s->ms, &s->device);
+  } else if (!strcmp(word, "spin") && S.slows < 256) {
+    Slow *s = &S.slow[S.slows++]; s->device = -1; sscanf(line, "%*s %79s %ld", s->name, &s->us);
   } else { fprintf(stderr, "fake_nvml: not understood: %s\n", line); abort(); }
 }
 
@@ -115,14 +118,20 @@ static void refresh(void) {
 
 /* What every call begins with: the scenario, a delay, and the code that the scenario orders for it. */
 static int begin(const char *name, int device) {
-  long ms = 0; int code = OK;
+  long ms = 0, us = 0; int code = OK;
   pthread_mutex_lock(&lock); refresh();
-  for (int i = 0; i < S.slows; i++) if (!strcmp(S.slow[i].name, name)) ms = S.slow[i].ms;
+  for (int i = 0; i < S.slows; i++)
+    if (!strcmp(S.slow[i].name, name) && (S.slow[i].device == -1 || S.slow[i].device == device)) { ms += S.slow[i].ms; us += S.slow[i].us; }
   for (int i = 0; i < S.codes; i++)
     if ((S.code[i].device == device || S.code[i].device == -1) && (!strcmp(S.code[i].name, name) || !strcmp(S.code[i].name, "*")))
       code = S.code[i].code;
   pthread_mutex_unlock(&lock);
   if (ms) { struct timespec wait = { ms / 1000, ms % 1000 * 1000000 }; nanosleep(&wait, NULL); }
+  if (us) {
+    struct timespec start, now; clock_gettime(CLOCK_THREAD_CPUTIME_ID, &start);
+    do clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    while ((now.tv_sec - start.tv_sec) * 1000000L + (now.tv_nsec - start.tv_nsec) / 1000 < us);
+  }
   return initialised ? code : UNINITIALIZED;
 }
 
