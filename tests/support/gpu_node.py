@@ -12,6 +12,8 @@ from trainledger.node.gpu_vendors import Vendor
 from trainledger.node.gpu_watch import GpuWatch
 from trainledger.node.node_settings import SamplingSettings
 from trainledger.node.nvml_reader import open_reader
+from trainledger.node.process_table import ProcessTable
+from trainledger.node.processes import ProcessSampler
 from trainledger.node.sampler import NodeSampler
 from trainledger_schemas.avro_codec import decode_event, encode_event
 
@@ -46,7 +48,9 @@ class Node:
         library = str(machine.library)
         vendor = Vendor("nvidia", lambda: True, lambda clock: open_reader(clock, library=library))
         self.watch = Stepped(self.clock, settings, vendor=vendor)
-        self.sampler = NodeSampler(self.clock, settings, gpus=[self.watch])
+        # Without the jobs of schedulers: those of tests that run beside this one are on the same machine.
+        processes = ProcessSampler(ProcessTable())
+        self.sampler = NodeSampler(self.clock, settings, processes=processes, gpus=[self.watch])
         self.allocation = AllocationLog(clock=self.clock, key_frame_s=300)
         self.events: list[tuple[str, Any]] = []
 

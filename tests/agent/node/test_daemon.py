@@ -17,7 +17,9 @@ from support.journals import JournalFile, read_records
 from support.polling import poll_until
 from trainledger.node.daemon import NodeAgent
 from trainledger.node.gpu_vendors import NVIDIA
+from trainledger.node.job_book import JobBook
 from trainledger.node.node_settings import AgentSettings
+from trainledger.node.process_jobs import ProcessJobs
 from trainledger.node.reader_lock import ReaderKind
 from trainledger_schemas.clock import Clock, ManualClock, SystemClock, read_boot_id
 from trainledger_schemas.events import TOPIC_METRICS, TOPIC_NODES, TOPIC_RUNS, Event
@@ -30,9 +32,10 @@ LOCK_THEN_BURN = (
 
 
 @pytest.fixture(autouse=True)
-def no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever another test loaded into this process."""
+def no_gpus_and_no_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever another test loaded into this process, or runs beside it on this machine."""
     monkeypatch.setattr("trainledger.node.gpu_watch.VENDORS", [replace(NVIDIA, is_there=lambda: False)])
+    monkeypatch.setattr("trainledger.node.sampler.open_job_book", lambda *_, **__: JobBook(ProcessJobs(), []))
 
 
 class Node:
