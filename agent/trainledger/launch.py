@@ -1,8 +1,8 @@
 """Which rank this process is, in which launch, and which run that launch is; from its variables alone. Pure.
 
-Precedence: our own variables > torchrun (Accelerate) > DeepSpeed, Horovod, Ray > Open MPI, PMI > srun with several
-tasks > a process group of torch > bare RANK and WORLD_SIZE > single. What an inner launcher says counts: torchrun
-inside srun sees srun's variables too, where PROCID is the node's.
+Precedence: our own variables > torchrun (Accelerate) > DeepSpeed, Horovod, Ray > Open MPI, PMI > JAX and XGBoost in
+Kubeflow > srun with several tasks > a process group of torch > bare RANK and WORLD_SIZE > single. What an inner
+launcher says counts: torchrun inside srun sees srun's variables too, where PROCID is the node's.
 
 Ranks of one launch find the same run id without a network: a hash of `key`, which only they share: the `scope` (the
 job of a scheduler) and in it the `launch_id`, in this order: a real id of torchrun (its default is the word `none`),
@@ -45,6 +45,8 @@ _SOURCES = tuple(
     openmpi OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_LOCAL_RANK OMPI_COMM_WORLD_SIZE - OMPI_COMM_WORLD_RANK
     mvapich MV2_COMM_WORLD_RANK MV2_COMM_WORLD_LOCAL_RANK MV2_COMM_WORLD_SIZE - MV2_COMM_WORLD_RANK
     mpich PMI_RANK MPI_LOCALRANKID PMI_SIZE - PMI_RANK
+    jax JAX_PROCESS_ID - JAX_NUM_PROCESSES - JAX_PROCESS_ID
+    xgboost DMLC_TASK_ID - DMLC_NUM_WORKER - DMLC_TASK_ID
     slurm SLURM_PROCID SLURM_LOCALID SLURM_STEP_NUM_TASKS SLURM_NODEID SLURM_PROCID
     process_group PROCESS_GROUP_RANK LOCAL_RANK PROCESS_GROUP_SIZE NODE_RANK PROCESS_GROUP_RANK
     bare RANK LOCAL_RANK WORLD_SIZE NODE_RANK RANK
@@ -56,6 +58,7 @@ _LOCAL_SIZES = (
     "LOCAL_WORLD_SIZE LOCAL_SIZE HOROVOD_LOCAL_SIZE OMPI_COMM_WORLD_LOCAL_SIZE MV2_COMM_WORLD_LOCAL_SIZE "
     "MPI_LOCALNRANKS"
 ).split()
+_MASTERS = ("MASTER_ADDR", "JAX_COORDINATOR_ADDRESS", "DMLC_TRACKER_URI")
 _LOOPBACK = ("localhost", "127.", "::1")
 _ELASTIC = "elastic "
 _DIGITS_MAX = 9
@@ -204,11 +207,13 @@ def _launch_id(environ: Mapping[str, str], launcher: str, size: int, parent: str
         ("MASTER_ADDR", "MASTER_PORT"),
         ("PET_MASTER_ADDR", "PET_MASTER_PORT"),
         ("HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_RENDEZVOUS_PORT"),
+        ("DMLC_TRACKER_URI", "DMLC_TRACKER_PORT"),
     ):
         if environ.get(address) and environ.get(port):
             return f"master {environ[address]}:{environ[port]} of {size}", not scope
-    if environ.get("PET_RDZV_ENDPOINT"):
-        return f"rendezvous {environ['PET_RDZV_ENDPOINT']} of {size}", not scope
+    for place, word in (("PET_RDZV_ENDPOINT", "rendezvous"), ("JAX_COORDINATOR_ADDRESS", "master")):
+        if environ.get(place):
+            return f"{word} {environ[place]} of {size}", not scope
     if scope:
         return f"of {size}", False
     return (f"launched by {parent} of {size}", True) if parent else (None, False)
@@ -249,7 +254,7 @@ def _elastic_id(environ: Mapping[str, str]) -> str | None:
 def _is_on_one_node(environ: Mapping[str, str], size: int) -> bool:
     if any(_number(environ, name) == size for name in _LOCAL_SIZES):
         return True
-    return environ.get("MASTER_ADDR", "").startswith(_LOOPBACK)
+    return any(environ.get(name, "").startswith(_LOOPBACK) for name in _MASTERS)
 
 
 def _first_number(environ: Mapping[str, str], *names: str) -> int | None:

@@ -15,6 +15,8 @@ from trainledger_schemas.clock import read_boot_id
 __all__ = ["ProcessFacts", "cpu_us", "name_launcher", "read_process_facts", "read_start_ticks"]
 
 PARENTS_MAX = 20
+# The inode of the machine's own pid namespace (PROC_PID_INIT_INO of the kernel), the same on all machines.
+_MACHINE = 0xEFFFFFFC
 
 
 class ProcessFacts(NamedTuple):
@@ -45,12 +47,8 @@ def read_process_facts() -> ProcessFacts:
         user = pwd.getpwuid(uid).pw_name
     except KeyError:
         user = str(uid)
-    try:
-        pid_namespace = os.stat("/proc/self/ns/pid").st_ino
-    except OSError:
-        pid_namespace = 0
     pid = os.getpid()
-    return ProcessFacts(pid, uid, read_start_ticks(pid), pid_namespace, user, os.uname().nodename)
+    return ProcessFacts(pid, uid, read_start_ticks(pid), _pid_namespace(), user, os.uname().nodename)
 
 
 def name_launcher(variable: str | None, value: str) -> str:
@@ -66,8 +64,21 @@ def name_launcher(variable: str | None, value: str) -> str:
         if pid <= 1 or parent is None or told not in _environment_of(pid):
             break
         pid = parent
-    started = read_start_ticks(pid) if pid > 1 else 0
-    return f"{read_boot_id().hex()}:{pid}:{started}" if started else ""
+    space = _pid_namespace()
+    # On the machine itself process 1 takes over whoever lost its parent; in a container it is what was started there.
+    started = read_start_ticks(pid) if pid > (1 if space == _MACHINE else 0) else 0
+    if not started:
+        return ""
+    # Process 1 of two containers may have begun within one tick.
+    within = "" if space == _MACHINE else f":{space}"
+    return f"{read_boot_id().hex()}:{pid}:{started}{within}"
+
+
+def _pid_namespace() -> int:
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return 0
 
 
 def _environment_of(pid: int) -> list[bytes]:

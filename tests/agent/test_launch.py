@@ -71,6 +71,14 @@ TRAINER = TRAINER_POD | {
     "MASTER_PORT": "29500",
     "TORCHELASTIC_RUN_ID": "none",
 }
+# What Kubeflow's Trainer gives to the pods of its other frameworks.
+JAX = {"JAX_PROCESS_ID": "1", "JAX_NUM_PROCESSES": "2", "JAX_COORDINATOR_ADDRESS": "job-node-0-0.job:6666"}
+XGBOOST = {
+    "DMLC_TASK_ID": "1",
+    "DMLC_NUM_WORKER": "2",
+    "DMLC_TRACKER_URI": "job-node-0-0.job",
+    "DMLC_TRACKER_PORT": "29500",
+}
 PODS = {"TRAINLEDGER_SCOPE": "5f3c-jobset-uid"}
 MVAPICH = {"MV2_COMM_WORLD_RANK": "1", "MV2_COMM_WORLD_LOCAL_RANK": "1", "MV2_COMM_WORLD_SIZE": "2"}
 GROUP = {"PROCESS_GROUP_RANK": "1", "PROCESS_GROUP_SIZE": "2"}
@@ -128,6 +136,9 @@ ALONE = ("single", None, None, None, None)
         pytest.param(MVAPICH, ("mvapich", 1, 1, 2, None), id="mvapich"),
         pytest.param(TRAINER, ("torchrun", 3, 1, 4, 1), id="kubeflow trainer, worker"),
         pytest.param(TRAINER_POD, ("torchrun", None, None, None, 1), id="kubeflow trainer, around torchrun"),
+        pytest.param(JAX, ("jax", 1, None, 2, None), id="kubeflow trainer, jax"),
+        pytest.param(XGBOOST, ("xgboost", 1, None, 2, None), id="kubeflow trainer, xgboost"),
+        pytest.param({"JOB_COMPLETION_INDEX": "3"}, ALONE, id="indexed job whose pods are runs of their own"),
         pytest.param(
             BARE | {"JOB_COMPLETION_INDEX": "1"}, ("bare", 0, None, 2, None), id="indexed job of kubernetes"
         ),
@@ -185,6 +196,24 @@ def test_place_in_the_launch(environ: dict[str, str], expected: tuple[object, ..
         pytest.param(MPICH, None, f"launched by {PARENT} of 2", "strong", id="mpich on one node"),
         pytest.param(
             MPICH | {"MPI_LOCALNRANKS": "1"}, None, f"launched by {PARENT} of 2", "weak", id="mpich on two"
+        ),
+        pytest.param(JAX, None, "master job-node-0-0.job:6666 of 2", "weak", id="jax, no uid"),
+        pytest.param(
+            JAX | PODS, "5f3c-jobset-uid", "master job-node-0-0.job:6666 of 2", "strong", id="jax in pods"
+        ),
+        pytest.param(
+            XGBOOST | PODS,
+            "5f3c-jobset-uid",
+            "master job-node-0-0.job:29500 of 2",
+            "strong",
+            id="xgboost in pods",
+        ),
+        pytest.param(
+            JAX | {"JAX_COORDINATOR_ADDRESS": "localhost:6666"},
+            None,
+            f"launched by {PARENT} of 2",
+            "strong",
+            id="jax on one node",
         ),
         pytest.param(TRAINER, None, "master job-node-0-0.job:29500 of 4", "weak", id="trainer, no uid"),
         pytest.param(
