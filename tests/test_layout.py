@@ -22,7 +22,11 @@ ONE_MODULE_ONLY = {
     "grpc": {"agent/trainledger/node/kubernetes/unix_calls.py"},
     "google": {"agent/trainledger/node/kubernetes/messages.py"},
     "pynvml": {"agent/trainledger/node/nvml.py"},
-    "boto3": {"schemas/trainledger_schemas/s3_client.py", "ingest/trainledger_ingest/archive.py"},
+    "boto3": {
+        "schemas/trainledger_schemas/s3_client.py",
+        "ingest/trainledger_ingest/archive.py",
+        "ingest/trainledger_ingest/aws_client.py",
+    },
     "typer": {"ingest/trainledger_ingest/cli/"},
 }
 # Where time, ids and the environment come in. The SDK binds the clock's C function in its generated code.

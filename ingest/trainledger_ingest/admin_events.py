@@ -16,7 +16,7 @@ __all__ = ["ADMIN_TYPES", "admin_record"]
 
 ADMIN_TYPES = frozenset(
     {"price_set", "dead_skipped", "reproduction_result", "alias_set"}
-    | {"period_closed", "owner_set", "budget_set", "alert_sent"}
+    | {"period_closed", "owner_set", "budget_set", "alert_sent", "prices_set", "price_ended"}
 )
 _ID_FIELDS = frozenset({"price_id", "run_id", "repetition", "statement_id"})
 
@@ -26,9 +26,17 @@ def admin_record(event_type: str, fields: Mapping[str, Any], *, clock: Clock) ->
     if event_type not in ADMIN_TYPES:
         raise UsageError(f"no event {event_type!r}; there are {', '.join(sorted(ADMIN_TYPES))}")
     record: dict[str, Any] = {"at_us": clock.wall_ns() // 1000, "set_by": user_name()}
-    for name, value in fields.items():
-        record[name] = id_bytes(value) if name in _ID_FIELDS and isinstance(value, str) else value
-    return record
+    return record | _with_ids(fields)
+
+
+def _with_ids(fields: Mapping[str, Any]) -> dict[str, Any]:
+    known = {
+        name: id_bytes(value) if name in _ID_FIELDS and isinstance(value, str) else value
+        for name, value in fields.items()
+    }
+    if isinstance(fields.get("prices"), list):
+        known["prices"] = [_with_ids(price) for price in fields["prices"]]
+    return known
 
 
 def user_name() -> str:

@@ -27,6 +27,7 @@ from .project_points import project_points, project_texts
 
 __all__ = ["dirty_of", "event_rows", "json_body", "month_of", "project"]
 
+_PRICE_EVENTS = frozenset({"price_set", "prices_set", "price_ended"})
 HOUR_US = 3_600_000_000
 GAP_HOURS_MAX = 24 * 62
 _SECONDS_MAX = 2**32 - 3600
@@ -175,7 +176,7 @@ def dirty_of(batch: Sequence[Admitted]) -> Dirty:
         if topic == TOPIC_RUNS:
             dirty.run_ids.add(id_text(decoded.record["run_id"]))
         elif topic == TOPIC_ADMIN:
-            dirty.prices = dirty.prices or decoded.type == "price_set"
+            dirty.prices = dirty.prices or decoded.type in _PRICE_EVENTS
             dirty.periods = dirty.periods or decoded.type == "period_closed"
         elif topic == TOPIC_NODES:
             node_id = str(decoded.record["envelope"]["node_id"])
@@ -306,6 +307,14 @@ def _stat(start_us: int, end_us: int, stat: Mapping[str, Any]) -> Row:
 
 
 def _admin_rows(kind: str, record: Mapping[str, Any]) -> Rows:
+    if kind == "prices_set":
+        # A row a price, as if each had an event of its own: nothing behind this needs to know of both.
+        shared = {"at_us": record["at_us"], "set_by": record["set_by"]}
+        rows = [
+            ("price_set", clip_us(record["at_us"]), json_body({**shared, **price}))
+            for price in record["prices"]
+        ]
+        return {"admin_events": list(rows)}
     return {"admin_events": [(kind, clip_us(record["at_us"]), json_body(record))]}
 
 

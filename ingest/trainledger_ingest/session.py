@@ -28,7 +28,7 @@ class Session(Protocol):
     """Name of the database that holds the public views."""
 
     def has_tables_open(self) -> bool:
-        """Whether the tables are open already, so that asking them makes and takes nothing."""
+        """Whether the tables are open already, or a server has them: asking them makes and takes nothing here."""
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         """A SELECT of the product; `{name:Type}` is bound by the engine."""

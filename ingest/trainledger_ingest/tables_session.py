@@ -126,10 +126,11 @@ class TablesSession:
         self._say = say
         self._clock = clock
         self._patience_s = VISIBLE_WAIT_S if are_filled_now else 0.0
+        self._is_server = are_filled_now
         self._has_said = False
 
     def has_tables_open(self) -> bool:
-        return self._reader is not None
+        return self._reader is not None or self._is_server
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         return self._opened().query(sql, parameters)

@@ -22,6 +22,7 @@ __all__ = [
     "ArtifactLogged",
     "BlobsStored",
     "Block",
+    "BookPrice",
     "BudgetSet",
     "CellRun",
     "DatasetUsed",
@@ -36,6 +37,7 @@ __all__ = [
     "Hardware",
     "HardwareError",
     "Holder",
+    "Instance",
     "LeftOutFile",
     "LogChunk",
     "LogEnd",
@@ -46,7 +48,9 @@ __all__ = [
     "ParamsChanged",
     "PeriodClosed",
     "PeriodTotal",
+    "PriceEnded",
     "PriceSet",
+    "PricesSet",
     "ProcessUsage",
     "Provenance",
     "ReproductionResult",
@@ -132,6 +136,8 @@ EVENT_TOPICS: dict[str, str] = {
     "owner_set": TOPIC_ADMIN,
     "budget_set": TOPIC_ADMIN,
     "alert_sent": TOPIC_ADMIN,
+    "prices_set": TOPIC_ADMIN,
+    "price_ended": TOPIC_ADMIN,
 }
 
 
@@ -501,6 +507,19 @@ class Writer(TypedDict):
     writer_id: bytes
 
 
+class Instance(TypedDict):
+    """The machine that a node rents from a provider."""
+
+    provider: str
+    instance_id: str
+    instance_type: str
+    life_cycle: str
+    region: str
+    zone: str
+    zone_id: str
+    notice: str | None
+
+
 class NodePresent(TypedDict):
     """The node is there; each 30 s, at start and at a clean stop."""
 
@@ -513,6 +532,7 @@ class NodePresent(TypedDict):
     leaving: bool
     busy_us: int | None
     writers: list[Writer]
+    instance: Instance | None
 
 
 class Device(TypedDict):
@@ -670,6 +690,45 @@ class PriceSet(TypedDict):
     owned_to_us: int | None
     host_share_ppm: int | None
     device_weights: dict[str, int]
+    set_by: str
+    note: str | None
+    source: str | None
+
+
+class BookPrice(TypedDict):
+    """One of several prices that were set at once."""
+
+    price_id: bytes
+    pattern: str
+    nano_per_hour: int
+    currency: str
+    from_hour_us: int
+    presence: str
+    owned_from_us: int | None
+    owned_to_us: int | None
+    host_share_ppm: int | None
+    device_weights: dict[str, int]
+    note: str | None
+    source: str | None
+
+
+class PricesSet(TypedDict):
+    """Several prices of the price book, set at once."""
+
+    envelope: Envelope
+    at_us: int
+    set_by: str
+    prices: list[BookPrice]
+
+
+class PriceEnded(TypedDict):
+    """From an hour on, the price of a pattern counts no more."""
+
+    envelope: Envelope
+    at_us: int
+    price_id: bytes
+    pattern: str
+    from_hour_us: int
     set_by: str
     note: str | None
 

@@ -24,7 +24,7 @@ from .node_events import NodeEvent
 from .node_hour import NodeHour, deal_node_hour
 from .node_stream import cut_stream
 from .policy import CostPolicy
-from .prices import DEFAULT_POLICY, Price, PriceBook
+from .prices import BOOK_EVENTS, DEFAULT_POLICY, Price, PriceBook, PriceEnd, entry_of
 from .pricing import bill_by_holder
 
 __all__ = ["ClosedHours", "Closing", "DealtNode", "period_of"]
@@ -61,7 +61,8 @@ class Closing:
     """The closed months, and what was known when the last of them was closed.
 
     `statements`: statement id by month; `book`: the prices then; `price_events`: the event of every price by its id;
-    `ends`: offsets behind the node events that were known then, by partition."""
+    `price_ends`: where prices end, with the event that says so; `ends`: offsets behind the node events that were known
+    then, by partition."""
 
     statements: Mapping[str, str] = field(default_factory=dict)
     closes: int = 0
@@ -69,10 +70,22 @@ class Closing:
     ends: Mapping[int, int] = field(default_factory=dict)
     book: PriceBook = field(default_factory=lambda: PriceBook(()))
     price_events: Mapping[str, EventRef] = field(default_factory=dict)
+    price_ends: Sequence[tuple[PriceEnd, EventRef]] = ()
 
     def holds(self, hour_us: int) -> bool:
         """Whether the hour's month is closed."""
         return bool(self.statements) and period_of(hour_us) in self.statements
+
+    def told_by(self, then: Price | None, price: Price | None, hour_us: int) -> EventRef:
+        """The event that made `price` count in an hour instead of `then`: a price that was set, or one that ended."""
+        found = [ref for ref in (self.price_events.get(price.price_id) if price else None,) if ref]
+        if then is not None:
+            found += [
+                ref
+                for end, ref in self.price_ends
+                if end.pattern == then.pattern and end.from_hour_us <= hour_us
+            ]
+        return max(found, key=lambda ref: ref.at_us, default=EventRef("", self.closed_at_us, ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +114,8 @@ class ClosedHours:
         if not first:
             return Closing()
         last = list(first.values())[-1]
-        prices = self._admin_events("price_set")
+        rows = [row for kind in BOOK_EVENTS for row in self._admin_events(kind)]
+        book = [(row, entry_of(row["kind"], row["body"])) for row in sorted(rows, key=_place)]
         known = _ends(last, "trainledger.admin")
         return Closing(
             statements={period: body["statement_id"] for period, body in first.items()},
@@ -109,13 +123,10 @@ class ClosedHours:
             closed_at_us=int(last["at_us"]),
             ends=_ends(last, "trainledger.nodes"),
             book=PriceBook(
-                Price.from_fields(json.loads(row["body"]))
-                for row in prices
-                if int(row["offset"]) < known.get(int(row["partition"]), 0)
+                entry for row, entry in book if int(row["offset"]) < known.get(int(row["partition"]), 0)
             ),
-            price_events={
-                json.loads(row["body"])["price_id"]: _admin_ref("price_set", row) for row in prices
-            },
+            price_events={entry.price_id: _admin_ref(row) for row, entry in book if isinstance(entry, Price)},
+            price_ends=[(entry, _admin_ref(row)) for row, entry in book if isinstance(entry, PriceEnd)],
         )
 
     def stale(self, closing: Closing) -> set[tuple[str, int]]:
@@ -202,7 +213,7 @@ class ClosedHours:
 
     def _admin_events(self, kind: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self._store.query(
-            "SELECT body, toString(topic) AS topic, partition, offset FROM "
+            "SELECT toString(type) AS kind, body, toString(topic) AS topic, partition, offset, idx FROM "
             f"{self._generation}.admin_events WHERE type = {{kind:String}} ORDER BY offset, idx",
             {"kind": kind},
         ).to_pylist()
@@ -248,7 +259,7 @@ def _chain(
     then = closing.book.price_for(node.node_id, hour.hour_us)
     old, new = (item.policy if item else DEFAULT_POLICY for item in (then, price))
     nobody = EventRef("", closing.closed_at_us, "")
-    told = closing.price_events.get(price.price_id, nobody) if price else nobody
+    told = closing.told_by(then, price, hour.hour_us)
 
     def bill(policy: CostPolicy) -> Bill:
         if policy == new:
@@ -274,9 +285,13 @@ def _ends(body: Mapping[str, Any], topic: str) -> dict[int, int]:
     return {int(item["partition"]): int(item["end"]) for item in body["positions"] if item["topic"] == topic}
 
 
-def _admin_ref(kind: str, row: Mapping[str, Any]) -> EventRef:
+def _place(row: Mapping[str, Any]) -> tuple[int, int]:
+    return int(row["offset"]), int(row["idx"])
+
+
+def _admin_ref(row: Mapping[str, Any]) -> EventRef:
     body = json.loads(row["body"])
-    place = f"{kind} {row['topic']}/{row['partition']}/{row['offset']}"
+    place = f"{row['kind']} {row['topic']}/{row['partition']}/{row['offset']}"
     return EventRef(place, int(body["at_us"]), str(body["set_by"]))
 
 

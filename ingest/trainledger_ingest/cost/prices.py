@@ -3,11 +3,15 @@
 In a pattern `*` stands for any text and `?` for one character; every other character, brackets too, stands for
 itself. Of the patterns that match a node, the one with the longest literal beginning wins, and the name itself
 over a pattern with the same beginning. Of the prices of one pattern, the latest beginning counts, then the one
-set last; of two patterns of the same rank, the one whose price was set last.
+set last; of two patterns of the same rank, the one whose price was set last. An end of a pattern's price is an entry
+of the book like a price: where it is the one that counts, the pattern has none. An owned node has a price between the
+dates it was owned alone.
 """
 
 import fnmatch
+import json
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -20,11 +24,24 @@ from .node_events import HOUR_US
 from .policy import CostPolicy
 from .presence import PresenceMode, PresenceRule
 
-__all__ = ["Price", "PriceBook", "matches", "nano_rate", "price_fields", "whole_hour"]
+__all__ = [
+    "BOOK_EVENTS",
+    "Entry",
+    "Price",
+    "PriceBook",
+    "PriceEnd",
+    "entry_of",
+    "matches",
+    "nano_rate",
+    "price_fields",
+    "whole_hour",
+]
 
 NANO = 1_000_000_000
 RATE_MAX = Decimal(1_000_000)
 DEFAULT_POLICY = CostPolicy()
+# The events that entries of the book are made of, as rows of `admin_events`.
+BOOK_EVENTS = ("price_set", "price_ended")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,37 +79,87 @@ class Price:
         """What `presence_us` of the node cost, rounded half up to 10^-9 of the currency."""
         return (2 * presence_us * self.nano_per_hour + HOUR_US) // (2 * HOUR_US)
 
+    def counts_in(self, hour_us: int) -> bool:
+        """False for the price of an owned node in an hour that lies before or behind the dates it was owned."""
+        rule = self.policy.presence
+        if rule.mode is not PresenceMode.OWNED:
+            return True
+        is_before = rule.owned_from_us is not None and hour_us + HOUR_US <= rule.owned_from_us
+        return not is_before and (rule.owned_to_us is None or hour_us < rule.owned_to_us)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceEnd:
+    """From `from_hour_us` on a pattern has no price, until one that begins later, or at that hour and is set later."""
+
+    price_id: str
+    pattern: str
+    from_hour_us: int
+    set_at_us: int = 0
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> "PriceEnd":
+        """From the fields of a `price_ended` event."""
+        return cls(
+            str(fields["price_id"]), str(fields["pattern"]), int(fields["from_hour_us"]), int(fields["at_us"])
+        )
+
+
+Entry = Price | PriceEnd
+
+
+def entry_of(event_type: str, body: str) -> Entry:
+    """The entry of a row of `admin_events` whose type is one of BOOK_EVENTS."""
+    kind = Price if event_type == "price_set" else PriceEnd
+    return kind.from_fields(json.loads(body))
+
 
 class PriceBook:
-    """All prices that were ever set, in the order in which they were set.
+    """All prices that were ever set, and where they end, in the order in which that was said.
 
-    The place in that order decides between prices that were set in the same microsecond."""
+    The place in that order decides between entries of the same microsecond."""
 
-    def __init__(self, prices: Iterable[Price]) -> None:
-        self._by_pattern: dict[str, list[_Placed]] = {}
-        for place, price in enumerate(sorted(prices, key=lambda price: price.set_at_us)):
-            self._by_pattern.setdefault(price.pattern, []).append(_Placed(place, price))
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        placed: dict[str, dict[int, _Placed]] = {}
+        for place, entry in enumerate(sorted(entries, key=lambda entry: entry.set_at_us)):
+            # Of one pattern and beginning the one set last counts.
+            placed.setdefault(entry.pattern, {})[entry.from_hour_us] = _Placed(place, entry)
+        self._by_pattern = {pattern: _Terms(by_hour) for pattern, by_hour in placed.items()}
         self._patterns = sorted(self._by_pattern, key=_rank, reverse=True)
 
     def price_for(self, node_id: str, hour_us: int) -> Price | None:
         """The price of a node in an hour, or None: unpriced, which is not free."""
         found: _Placed | None = None
         for pattern in self._patterns:
-            if found is not None and _rank(pattern) < _rank(found.price.pattern):
+            if found is not None and _rank(pattern) < _rank(found.entry.pattern):
                 break
             current = self._current(pattern, hour_us)
             if current is not None and matches(node_id, pattern):
                 found = current if found is None else max(found, current, key=lambda placed: placed.place)
-        return found.price if found else None
+        price = found.entry if found else None
+        return price if isinstance(price, Price) and price.counts_in(hour_us) else None
+
+    def price_of_pattern(self, pattern: str, hour_us: int) -> Price | None:
+        """The price of exactly this pattern that counts in an hour."""
+        current = self._current(pattern, hour_us)
+        return current.entry if current is not None and isinstance(current.entry, Price) else None
+
+    def next_of_pattern(self, pattern: str, hour_us: int) -> Price | None:
+        """The first price of exactly this pattern that begins behind an hour."""
+        terms = self._by_pattern.get(pattern)
+        later = [placed.entry for placed in terms.behind(hour_us)] if terms else []
+        return next((entry for entry in later if isinstance(entry, Price)), None)
 
     def in_effect(self, hour_us: int) -> frozenset[str]:
         """The ids of the prices that count in an hour: one a pattern at most."""
         current = (self._current(pattern, hour_us) for pattern in self._by_pattern)
-        return frozenset(placed.price.price_id for placed in current if placed is not None)
+        return frozenset(placed.entry.price_id for placed in current if placed is not None)
 
     def _current(self, pattern: str, hour_us: int) -> "_Placed | None":
-        counting = [p for p in self._by_pattern[pattern] if p.price.from_hour_us <= hour_us]
-        return max(counting, key=lambda placed: (placed.price.from_hour_us, placed.place), default=None)
+        """What counts of a pattern; None also where that is an end."""
+        terms = self._by_pattern.get(pattern)
+        placed = terms.at(hour_us) if terms else None
+        return placed if placed is not None and isinstance(placed.entry, Price) else None
 
     def policy_for(self, node_id: str, hour_us: int) -> CostPolicy:
         """How an hour of a node is dealt; the defaults where there is no price."""
@@ -104,10 +171,9 @@ class PriceBook:
 
         A price that was set anew for the same hour of its pattern brings nothing any more."""
         found = [DEFAULT_POLICY]
-        for pattern, prices in self._by_pattern.items():
+        for pattern, terms in self._by_pattern.items():
             if matches(node_id, pattern):
-                newest = {placed.price.from_hour_us: placed.price.policy for placed in prices}
-                found += newest.values()
+                found += terms.policies
         return list(dict.fromkeys(found))
 
 
@@ -153,14 +219,33 @@ def price_fields(
         "host_share_ppm": None,
         "device_weights": {},
         "note": None,
+        "source": None,
     } | dict(extra)
 
 
 class _Placed(NamedTuple):
-    """A price and its place in the order in which prices were set."""
+    """An entry and its place in the order in which entries were set."""
 
     place: int
-    price: Price
+    entry: Entry
+
+
+class _Terms:
+    """What counts of one pattern, from which hour on. Prices by the hour are thousands: found by bisection."""
+
+    def __init__(self, by_hour: Mapping[int, _Placed]) -> None:
+        self._starts = sorted(by_hour)
+        self._placed = [by_hour[start] for start in self._starts]
+        self.policies = list(
+            dict.fromkeys(placed.entry.policy for placed in self._placed if isinstance(placed.entry, Price))
+        )
+
+    def at(self, hour_us: int) -> _Placed | None:
+        index = bisect_right(self._starts, hour_us) - 1
+        return self._placed[index] if index >= 0 else None
+
+    def behind(self, hour_us: int) -> list[_Placed]:
+        return self._placed[bisect_right(self._starts, hour_us) :]
 
 
 def matches(node_id: str, pattern: str) -> bool:

@@ -1,12 +1,11 @@
 """The tables of node-hours and their prices, computed from `node_events` and the price events.
 
 Every row is replaced whole under a higher version, so a refresh may be repeated or cut off anywhere. The version
-says what a row was computed from: behind the newest event of its node that was known, then how many price events
-there were, because a price book also says how an hour is dealt. The lines of an hour and their prices have one
-version; rows of different versions are never shown together.
+says what a row was computed from: behind the newest event of its node that was known, then how many entries the price
+book had, because it also says how an hour is dealt. The lines of an hour and their prices have one version; rows of
+different versions are never shown together. `dealt_book` says up to which entry of the book all hours are dealt.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
@@ -21,7 +20,7 @@ from .node_events import HOUR_US, NodeEvent, hour_of
 from .node_facts import NodeFacts, read_node_events
 from .node_hour import NodeHour, deal_node_hour
 from .node_stream import cut_stream, hours_touched
-from .prices import Price, PriceBook
+from .prices import BOOK_EVENTS, Entry, Price, PriceBook, entry_of, matches
 from .pricing import priced_lines
 
 __all__ = ["CostTables"]
@@ -109,30 +108,30 @@ class CostTables:
         return found
 
     def prices_are_stale(self) -> bool:
-        """Whether a price event is newer than the rows dealt last."""
-        book_version = self._book()[1]
-        rows = self._store.rows(
-            f"SELECT count() AS n FROM {self._generation}.node_hours FINAL "
-            f"WHERE version % {PRICES_A_VERSION} < {{v:UInt64}}",
-            {"v": book_version},
-        )
-        return int(str(rows[0]["n"])) > 0
+        """Whether the price book has entries that not all hours are dealt by."""
+        return self._dealt_entries() < self._count_entries()
 
     def refresh(self, node_hours: Collection[tuple[str, int]], *, prices_changed: bool) -> None:
-        """Deal these hours, and all that they can change, anew; after a price change deal every hour anew."""
+        """Deal these hours, and all that they can change, anew; after a price change also those it is about."""
         if not node_hours and not prices_changed:
             return
-        book, book_version = self._book()
+        entries = self._entries()
         by_node: dict[str, set[int]] = defaultdict(set)
         for node_id, hour_us in node_hours:
             by_node[node_id].add(hour_us)
         if prices_changed:
-            for node_id, hour_us in self._known_hours():
+            for node_id, hour_us in self._hours_of(entries[self._dealt_entries() :]):
                 by_node[node_id].add(hour_us)
-        attempts, closing = self._attempts(), self._closed.closing()
+        book, attempts, closing = PriceBook(entries), self._attempts(), self._closed.closing()
         for node_id, hours in sorted(by_node.items()):
-            node = self._deal_node(node_id, hours, book=book, book_version=book_version, attempts=attempts)
+            node = self._deal_node(node_id, hours, book=book, book_version=len(entries), attempts=attempts)
             self._write(node, closing)
+        if prices_changed:
+            dealt = pa.table({"entries": pa.array([len(entries)], pa.uint64())})
+            self._store.insert(f"{self._generation}.dealt_book", dealt)
+        elif self._count_entries() > len(entries):
+            # Another worker took in a price meanwhile, and may have dealt these hours before the rows above were there.
+            self.refresh(node_hours, prices_changed=False)
 
     def _deal_node(
         self,
@@ -203,6 +202,22 @@ class CostTables:
         )
         return NodeFacts(facts.events, int(str(newest[0]["version"])), facts.senseless)
 
+    def _hours_of(self, entries: Iterable[Entry]) -> Iterable[tuple[str, int]]:
+        """The known hours that new entries of the price book can change: of their patterns, from their hours on.
+
+        An hour of an owned node that has no row yet lies between two events, of which the later one is among them."""
+        starts: dict[str, int] = {}
+        for entry in entries:
+            starts[entry.pattern] = min(entry.from_hour_us, starts.get(entry.pattern, entry.from_hour_us))
+        first: dict[str, int | None] = {}
+        for node_id, hour_us in self._known_hours():
+            if node_id not in first:
+                found = [start for pattern, start in starts.items() if matches(node_id, pattern)]
+                first[node_id] = min(found, default=None)
+            start_us = first[node_id]
+            if start_us is not None and hour_us >= start_us:
+                yield node_id, hour_us
+
     def _known_hours(self) -> list[tuple[str, int]]:
         rows = self._store.rows(
             f"SELECT DISTINCT node_id, toUnixTimestamp(hour) AS hour FROM {self._generation}.node_hours"
@@ -217,11 +232,21 @@ class CostTables:
         )
         return {str(row["writer_id"]): int(str(row["attempt"])) for row in rows}
 
-    def _book(self) -> tuple[PriceBook, int]:
+    def _entries(self) -> list[Entry]:
         rows = self._store.rows(
-            f"SELECT body FROM {self._generation}.admin_events WHERE type = 'price_set' ORDER BY offset, idx"
+            f"SELECT toString(type) AS kind, body FROM {self._generation}.admin_events WHERE type IN {BOOK_EVENTS} "
+            "ORDER BY offset, idx"
         )
-        return PriceBook(Price.from_fields(json.loads(str(row["body"]))) for row in rows), len(rows)
+        return [entry_of(str(row["kind"]), str(row["body"])) for row in rows]
+
+    def _count_entries(self) -> int:
+        return self._number(f"count() FROM {self._generation}.admin_events WHERE type IN {BOOK_EVENTS}")
+
+    def _dealt_entries(self) -> int:
+        return self._number(f"max(entries) FROM {self._generation}.dealt_book")
+
+    def _number(self, sql: str) -> int:
+        return int(str(self._store.query(f"SELECT {sql}").column(0)[0].as_py()))
 
 
 def _hour_row(hour: NodeHour, version: int) -> dict[str, Any]:

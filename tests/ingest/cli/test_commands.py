@@ -5,12 +5,14 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
 
+from support.aws_server import AwsServer, product
 from support.installation import Installation
 from trainledger_ingest.cli.app import main
 from trainledger_ingest.reports.listing import RUN_COLUMNS
@@ -130,23 +132,88 @@ def test_the_price_that_counts_is_marked_and_a_pattern_that_meets_no_node_is_tol
     assert [line[1] for line in lines if "now" in line] == ["3600.000001", "7.00"]
 
 
-def test_a_plain_price_over_one_of_an_owned_node_tells_what_ends(
+def test_a_price_over_one_of_an_owned_node_keeps_its_terms_unless_it_is_plain(
     installation: Installation, tmp_path: Path
 ) -> None:
     book = tmp_path / "book.toml"
     book.write_text(
         '[[price]]\nnode = "nowhere-owned"\nfrom = "2026-01-01T00:00Z"\nusd_per_hour = "4"\n'
-        'presence = "owned"\nowned_from = "2026-01-01T00:00Z"\n'
+        'presence = "owned"\nowned_from = "2026-01-01T00:00Z"\nowned_to = "2030-01-01"\nhost_share = 0.2\n'
+        "weights = {H100 = 4}\n"
     )
     assert installation.command("price", "load", str(book)).returncode == 0
-    plain = ("price", "set", "--node", "nowhere-owned", "--usd-per-hour", "5")
-    done = installation.command(*plain)
-    assert done.returncode == 0 and "before has presence owned, which ends" in done.stderr
-    assert "has presence" not in installation.command(*plain).stderr
-    lines = [
-        line for line in installation.command("price", "ls").stdout.splitlines() if "nowhere-owned" in line
+    change = ("price", "set", "--node", "nowhere-owned", "--usd-per-hour")
+    kept = installation.command(*change, "5")
+    assert kept.stderr.startswith(
+        "kept from the price of 'nowhere-owned' before: presence owned from 2026-01-01 00:00 UTC to 2030-01-01 00:00 "
+        "UTC; host share 0.2; weights H100 4 (--plain"
+    )
+    assert "which ends where this one begins" in installation.command(*change, "6", "--plain").stderr
+    assert "kept from" not in installation.command(*change, "7").stderr
+    listed = [row for row in installation.json("price", "ls") if row["node"] == "nowhere-owned"]
+    assert [(r["presence"], r["owned_to"], r["host_share"], r["weights"], r["source"]) for r in listed] == [
+        ("owned", "2030-01-01T00:00:00Z", 0.2, {"H100": 4}, "file"),
+        ("owned", "2030-01-01T00:00:00Z", 0.2, {"H100": 4}, None),
+        ("observed", None, None, {}, None),
+        ("observed", None, None, {}, None),
     ]
-    assert [" owned " in line for line in lines] == [True, False, False]
+    shown = installation.command("price", "ls").stdout
+    assert "owned from 2026-01-01 to 2030-01-01  0.2         H100 4   file" in shown
+
+
+def test_a_price_that_is_taken_away_counts_no_more(installation: Installation) -> None:
+    change = ("price", "set", "--node", "nowhere-gone", "--usd-per-hour", "3", "--from")
+    for start in ("2026-01-01", "2100-01-01"):
+        assert installation.command(*change, start).returncode == 0
+    wrong = installation.command("price", "rm", "--node", "nowhere-gon")
+    assert (wrong.returncode, "did you mean 'nowhere-gone'?" in wrong.stderr) == (2, True)
+    done = installation.command(
+        "price", "rm", "--node", "nowhere-gone", "--from", "2026-02-01", "--note", "sold"
+    )
+    assert done.stdout.splitlines() == [
+        "nowhere-gone: no price from 2026-02-01 00:00 UTC",
+        "a price of nowhere-gone begins at 2100-01-01 00:00 UTC and counts from then on; end that one too if it is "
+        "not meant",
+    ]
+    listed = [row for row in installation.json("price", "ls") if row["node"] == "nowhere-gone"]
+    assert [(row["per_hour"], row["in_effect"], row["note"]) for row in listed] == [
+        ("3.000000000", False, None), ("3.000000000", False, None), (None, False, "sold"),
+    ]  # fmt: skip
+    assert installation.command("price", "rm", "--node", "nowhere-gone").returncode == 2
+
+
+def test_prices_of_aws_are_set_once(installation: Installation) -> None:
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    machine = ("--instance-type", "p5.48xlarge", "--region", "us-east-1")
+    on_demand = ("price", "aws", "--node", "nowhere-p5-*", *machine)
+    spot = ("price", "aws-spot", "--node", "nowhere-spot-*", *machine, "--zone", "us-east-1a", "--from", "2d")
+    with AwsServer() as aws:
+        aws.products = [product("AAA"), product("BBB", operatingSystem="Windows")]
+        changes = ((60, "2"), (10.75, "3.5"), (10.5, "4"), (2, "1.000001"))
+        aws.spot = [(hour - timedelta(hours=ago), rate, "us-east-1a") for ago, rate in changes]
+        dry = installation.command(*on_demand, "--dry-run", **aws.environment)
+        assert "nowhere-p5-*: 98.32 USD an hour from" in dry.stdout and "nothing was set" in dry.stdout
+        first = installation.json(*on_demand, **aws.environment)
+        assert [(p["nano_per_hour"], p["presence"]) for p in first] == [(98_320_000_000, "boot")]
+        assert installation.json(*on_demand, **aws.environment) == []
+        hours = installation.json(*spot, "--to", "1h", **aws.environment)
+        # The last hours may have become one more on the way.
+        assert 46 <= len(hours) <= 47 and aws.asked.count("DescribeSpotPriceHistory") == 2
+        by_hour = {p["from_hour_us"] // 3_600_000_000: p["nano_per_hour"] for p in hours}
+        place = int(hour.timestamp()) // 3600
+        assert [by_hour[place - ago] for ago in (12, 11, 10, 2)] == [
+            2 * 10**9, 3_375_000_000, 4 * 10**9, 1_000_001_000,
+        ]  # fmt: skip
+        more = installation.json(*spot, **aws.environment)
+        assert {p["from_hour_us"] for p in more}.isdisjoint(p["from_hour_us"] for p in hours) and len(
+            more
+        ) <= 2
+        aws.products.append(product("CCC", usagetype="UnusedBox:p5"))
+        refused = installation.command(*on_demand, **aws.environment)
+        assert refused.returncode == 2 and "2 on-demand prices" in refused.stderr and "CCC" in refused.stderr
+    text = installation.command("price", "ls").stdout
+    assert re.search(r"nowhere-p5-\* +98\.32 .* boot .* aws-on-demand +now", text)
+    assert re.search(r"and \d+ spot prices of other hours; --all lists them", text)
 
 
 NOT_FOUND: list[tuple[list[str], int, str]] = [
@@ -207,6 +274,25 @@ WRONG: dict[str, tuple[list[str], str]] = {
     ),
     "no pattern": (["price", "set", "--node", "", "--usd-per-hour", "1"], "needs a node pattern"),
     "no book": (["price", "load", "missing.toml"], "cannot read missing.toml"),
+    "no machine": (["price", "aws", "--node", "a"], "--instance-type TYPE"),
+    "no zone": (["price", "aws-spot", "--node", "a", "--instance-type", "t", "--region", "r"], "--zone ZONE"),
+    "older than AWS knows": (
+        [
+            "price",
+            "aws-spot",
+            "--node",
+            "a",
+            "--instance-type",
+            "t",
+            "--region",
+            "r",
+            "--zone",
+            "z",
+            "--from",
+            "91d",
+        ],
+        "AWS keeps 90 days",
+    ),
     "no argument": (["show"], "RUN"),
     "no option": (["ls", "--sorted"], "--sorted"),
 }

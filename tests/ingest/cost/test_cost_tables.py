@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from support.cost_events import HOUR, histories
 from support.filled_tables import FilledTables
-from support.ingest_events import START_US
+from support.ingest_events import START_US, fixed_id
 from support.ingest_store import Crash, FaultyStore, fresh_store
 from support.slow_cost import slow_node_hour
 from trainledger_ingest.cost.node_events import (
@@ -28,6 +28,7 @@ from trainledger_ingest.cost.node_events import (
 )
 from trainledger_ingest.cost.node_facts import read_node_events
 from trainledger_ingest.cost.policy import CostPolicy
+from trainledger_ingest.cost.price_list import read_listed
 from trainledger_ingest.cost.report import make_report
 from trainledger_ingest.cost.tables import PRICES_A_VERSION, CostTables
 
@@ -211,7 +212,8 @@ def test_a_crash_between_the_inserts_of_a_price_change_is_mended_by_the_next_sta
     costs = CostTables(tables.store, generation)
     costs.refresh(costs.stale(), prices_changed=costs.prices_are_stale())
     mended = money(tables)
-    costs.refresh([], prices_changed=True)
+    tables.store.command(f"TRUNCATE TABLE {generation}.dealt_book")
+    costs.refresh([], prices_changed=costs.prices_are_stale())
     assert money(tables) == mended != before
     assert not costs.stale() and not costs.prices_are_stale()
     bills_add_up(tables)
@@ -244,7 +246,9 @@ def test_a_later_price_changes_money_and_no_share_and_keeps_the_revisions(tables
         f"SELECT count() AS n FROM {tables.schema.tables.name('node_hours')} FINAL"
     )
     assert int(str(kept["n"])) > int(str(current["n"]))
-    assert all(row["revision"] % PRICES_A_VERSION == 2 for row in tables.rows("cost_lines"))
+    # The second price is not about node-1: its hours are not dealt anew.
+    versions = {(row["node_id"], row["revision"] % PRICES_A_VERSION) for row in tables.rows("cost_lines")}
+    assert versions == {("node-1", 1), ("node-2", 2)}
 
 
 def test_an_agent_that_was_down_leaves_unknown_time_and_never_idle(tables: FilledTables) -> None:
@@ -363,3 +367,103 @@ def test_each_hour_is_dealt_under_the_rule_of_that_hour_whatever_comes_first(
         tables.derivation.catch_up()
         assert bills_by_hour(tables) == found
     bills_add_up(tables)
+
+
+def book_price(number: int, pattern: str, nano: int, **fields: Any) -> dict[str, Any]:
+    return {
+        "price_id": fixed_id(number), "pattern": pattern, "nano_per_hour": nano, "currency": "USD", "from_hour_us": 0,
+        "presence": "observed", "owned_from_us": None, "owned_to_us": None, "host_share_ppm": None,
+        "device_weights": {}, "note": None, "source": "aws-spot",
+    } | fields  # fmt: skip
+
+
+def test_prices_that_are_set_together_are_those_of_as_many_events(tables: FilledTables) -> None:
+    tables.alive(HOUR, HOUR + 2 * HOUR_US)
+    hourly = [
+        book_price(n + 1, "node-*", n * 10**9, from_hour_us=HOUR + (n - 1) * HOUR_US) for n in (1, 2, 3)
+    ]
+    # Of two for one pattern and hour the later in the list counts.
+    again = book_price(9, "node-*", 7 * 10**9, from_hour_us=HOUR)
+    tables.event("prices_set", START_US, at_us=START_US, set_by="ann", prices=[*hourly, again])
+    tables.take_in()
+    bills = [row["bill"] for row in bills_by_hour(tables)]
+    assert bills == [Decimal(7), Decimal(2)]
+    shown = tables.rows(
+        "prices", columns="set_by, source, toInt64(per_hour) AS rate", rest="ORDER BY ordinal"
+    )
+    assert [(row["set_by"], row["source"], row["rate"]) for row in shown] == [
+        ("ann", "aws-spot", rate) for rate in (1, 2, 3, 7)
+    ]
+    assert read_listed(tables.session).book.price_for("node-1", HOUR).nano_per_hour == 7 * 10**9  # type: ignore[union-attr] # there is one
+
+
+def test_a_new_price_deals_the_hours_from_its_own_on_and_of_its_nodes_alone(tables: FilledTables) -> None:
+    for node in ("node-1", "node-2"):
+        tables.alive(HOUR, HOUR + 4 * HOUR_US - S, node=node)
+    tables.price(1, START_US, nano=10**10)
+    tables.take_in()
+
+    def versions() -> dict[tuple[str, int], int]:
+        rows = tables.rows(
+            "cost_lines", columns="DISTINCT node_id, toUnixTimestamp(usage_hour) AS at, revision"
+        )
+        return {
+            (str(row["node_id"]), (int(row["at"]) * S - HOUR) // HOUR_US): int(row["revision"])
+            % PRICES_A_VERSION
+            for row in rows
+        }
+
+    assert set(versions().values()) == {1}
+    tables.price(2, START_US + 1, nano=2 * 10**10, pattern="node-2", from_hour_us=HOUR + 2 * HOUR_US)
+    tables.take_in()
+    changed = {place for place, version in versions().items() if version == 2}
+    # The hour before too: its last presence reaches to an event of the next.
+    assert changed == {("node-2", hour) for hour in (1, 2, 3)} and len(versions()) == 8
+    assert not tables.derivation.costs.prices_are_stale()
+    bills_add_up(tables)
+
+
+def test_a_price_that_comes_while_hours_are_dealt_is_not_lost(tables: FilledTables) -> None:
+    tables.alive(HOUR, HOUR + HOUR_US // 2)
+    tables.take_in()
+    tables.derivation.costs = _Idle(tables.store, tables.schema.generation)
+
+    class Late(CostTables):
+        """Another worker takes in a price when the hours of this one are about to be written."""
+
+        def _write(self, node: Any, closing: Any) -> None:
+            if not self._count_entries():
+                tables.price(1, START_US, nano=10**10)
+                tables.take_in()
+                CostTables(tables.store, tables.schema.generation).refresh([], prices_changed=True)
+            super()._write(node, closing)
+
+    tables.alive(HOUR + HOUR_US // 2, HOUR + HOUR_US - S)
+    tables.take_in()
+    Late(tables.store, tables.schema.generation).refresh([("node-1", HOUR)], prices_changed=False)
+    (bill,) = bills_by_hour(tables)
+    assert bill["bill"] == Decimal("9.997222222")
+
+
+def test_an_owned_node_that_is_watched_outside_of_its_dates_shows_as_unpriced(tables: FilledTables) -> None:
+    tables.price(
+        1, START_US, nano=10**10, presence="owned", owned_from_us=HOUR, owned_to_us=HOUR + 2 * HOUR_US
+    )
+    for first in (HOUR - 2 * HOUR_US, HOUR + 3 * HOUR_US):
+        tables.alive(first, first + HOUR_US // 2)
+    tables.take_in()
+    found = [(row["present_s"], row["bill"]) for row in bills_by_hour(tables)]
+    # Half an hour before, two owned hours, half an hour behind; the boot is one, so time between is there and unseen.
+    assert [item for item in found if item[1] is not None] == [(3600.0, Decimal(10))] * 2
+    assert next(present for present, bill in found if bill is None) == 3600.0
+    report = make_report(
+        "kind",
+        tables.rows(
+            "cost_lines",
+            columns="kind AS holder, kind AS line_kind, currency AS money, sum(ifNull(cost, toDecimal128(0, 9))) AS total, "
+            "sumIf(held_hours, cost IS NULL) AS unpriced",
+            rest="GROUP BY ALL",
+        ),
+        [],
+    )
+    assert report.unpriced_hours > 0 and report.totals == {"USD": "20.00"}

@@ -10,7 +10,15 @@ from trainledger_ingest.cost.node_hour import deal_node_hour
 from trainledger_ingest.cost.node_stream import NodeStream
 from trainledger_ingest.cost.policy import CostPolicy
 from trainledger_ingest.cost.presence import PresenceMode, PresenceRule
-from trainledger_ingest.cost.prices import Price, PriceBook, nano_rate, price_fields, whole_hour
+from trainledger_ingest.cost.prices import (
+    Entry,
+    Price,
+    PriceBook,
+    PriceEnd,
+    nano_rate,
+    price_fields,
+    whole_hour,
+)
 from trainledger_ingest.cost.pricing import priced_lines
 from trainledger_schemas.errors import UsageError
 
@@ -151,3 +159,72 @@ def test_the_dearest_price_for_a_month_fits_the_money_columns() -> None:
     dearest = price("p", "*", nano=nano_rate("1000000"))
     assert dearest.bill_nano(HOUR_US) * 24 * 31 * 10_000 < 10**29 * 10**9
     assert dearest.bill_nano(HOUR_US) == 10**15
+
+
+def end(pattern: str, from_hours: int, set_at_us: int) -> PriceEnd:
+    return PriceEnd(f"end of {pattern}", pattern, HOUR + from_hours * HOUR_US, set_at_us)
+
+
+def test_a_price_that_ended_leaves_the_node_to_the_next_pattern_or_without_a_price() -> None:
+    entries: list[Entry] = [
+        price("all", "*"),
+        price("gpu", "gpu-*", 0, 1),
+        end("gpu-*", 3, 2),
+        price("again", "gpu-*", 5, 3),
+    ]
+    book = PriceBook(entries)
+    found = [book.price_for("gpu-1", HOUR + hours * HOUR_US) for hours in (2, 3, 4, 5)]
+    assert [item and item.price_id for item in found] == ["gpu", "all", "all", "again"]
+    assert PriceBook([*entries[1:3]]).price_for("gpu-1", HOUR + 3 * HOUR_US) is None
+    # Set anew for the hour in which it ended, it counts again; ended for the hour in which it was set, it never did.
+    assert (
+        PriceBook([*entries, price("anew", "gpu-*", 3, 9)]).price_for("gpu-1", HOUR + 4 * HOUR_US) is not None
+    )
+    assert PriceBook([entries[1], end("gpu-*", 0, 9)]).price_for("gpu-1", HOUR) is None
+    following = book.next_of_pattern("gpu-*", HOUR + 3 * HOUR_US)
+    assert following is not None and following.price_id == "again"
+    assert book.price_of_pattern("gpu-*", HOUR + 3 * HOUR_US) is None
+    assert book.in_effect(HOUR + 3 * HOUR_US) == {"all"}
+
+
+def test_an_owned_node_has_a_price_between_its_dates_alone() -> None:
+    rule = PresenceRule(PresenceMode.OWNED, HOUR + HOUR_US // 2, HOUR + 3 * HOUR_US)
+    owned = Price("own", "own-*", 10**9, "USD", 0, 0, CostPolicy(rule, 300_000))
+    book = PriceBook([price("all", "*"), owned])
+    hours = [HOUR + n * HOUR_US for n in (-1, 0, 2, 3)]
+    assert [book.price_for("own-1", hour) is owned for hour in hours] == [False, True, True, False]
+    # Outside of them it is no other price's either: the hours show as unpriced, dealt by the default rules.
+    assert book.price_for("own-1", hours[0]) is None and book.policy_for("own-1", hours[3]) == CostPolicy()
+    assert book.policy_for("own-1", hours[1]) == owned.policy
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(("*", "g*", "g?", "gp")), st.integers(0, 4), st.integers(0, 3), st.booleans()
+        ),
+        max_size=8,
+    )
+)
+def test_the_book_finds_what_a_look_at_every_entry_finds(drawn: list[tuple[str, int, int, bool]]) -> None:
+    entries = [
+        price(str(n), pattern, hours, at) if sets else PriceEnd(str(n), pattern, HOUR + hours * HOUR_US, at)
+        for n, (pattern, hours, at, sets) in enumerate(drawn)
+    ]
+    book = PriceBook(entries)
+    ordered = sorted(entries, key=lambda entry: entry.set_at_us)
+    for hours in range(6):
+        best: tuple[tuple[int, bool], int, str] | None = None
+        for pattern in ("*", "g*", "g?", "gp"):
+            terms = [
+                (entry.from_hour_us, place, entry)
+                for place, entry in enumerate(ordered)
+                if entry.pattern == pattern and entry.from_hour_us <= HOUR + hours * HOUR_US
+            ]
+            if not terms or not isinstance((newest := max(terms, key=lambda term: term[:2]))[2], Price):
+                continue
+            rank = (len(pattern.rstrip("*?")), "*" not in pattern and "?" not in pattern)
+            if best is None or (rank, newest[1]) > best[:2]:
+                best = (rank, newest[1], newest[2].price_id)
+        found = book.price_for("gp", HOUR + hours * HOUR_US)
+        assert (found.price_id if found else None) == (best[2] if best else None)

@@ -38,7 +38,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FilledTables]:
     tables.price(1, BEGIN, nano=4 * 10**9)
     tables.take_in()
     # A usage row may come before the event that says which attempt its process was.
-    tables.derivation.costs.refresh([], prices_changed=True)
+    tables.derivation.costs.refresh([("node-1", BEGIN + hour * H) for hour in range(3)], prices_changed=False)
     yield tables
 
 

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from support.filled_tables import FilledTables, id_of
+from support.ingest_events import fixed_id
 from support.ingest_store import fresh_store
 from support.slow_cost import slow_node_hour
 from trainledger_ingest.cost.month import explain_month, read_closed_month
@@ -410,3 +411,31 @@ def test_a_booked_hour_that_a_rebuild_does_not_deal_any_more_is_a_difference(tab
     tables.derivation.catch_up()
     assert adjustments(tables) == live
     assert not tables.derivation.costs.stale()
+
+
+def end_price(tables: FilledTables, number: int, at_us: int, pattern: str, *, from_hour_us: int = 0) -> None:
+    tables.event(
+        "price_ended", at_us, at_us=at_us, price_id=fixed_id(number), pattern=pattern, from_hour_us=from_hour_us,
+        set_by="fin", note=None,
+    )  # fmt: skip
+
+
+def test_a_price_that_ends_behind_a_closing_is_a_difference_by_the_event_that_ended_it(
+    tables: FilledTables,
+) -> None:
+    two_months(tables)
+    tables.price(2, OCTOBER + 1, nano=30 * 10**9, pattern="node-1")
+    tables.take_in()
+    close(tables, "2026-10")
+    # What counts behind the end is the wider price, which is older than the closing.
+    end_price(tables, 3, at("2026-12-06"), "node-1")
+    tables.take_in()
+    found = adjustments(tables)
+    assert [(r["delta"], r["cause"], r["event_ref"].split()[0], r["booked_by"]) for r in found] == [
+        (Decimal(-10), "price", "price_ended", "fin")
+    ] * 2
+    end_price(tables, 4, at("2026-12-07"), "*", from_hour_us=at("2026-10-01"))
+    tables.take_in()
+    assert [(r["old_cost"], r["new_cost"]) for r in adjustments(tables)] == [(Decimal(15), None)] * 2
+    check_books(tables)
+    assert all(row["bill"] is None for row in tables.rows("node_hour_bills"))

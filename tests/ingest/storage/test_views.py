@@ -150,7 +150,13 @@ VIEWS: dict[str, dict[str, str]] = {
     },
     "prices": {
         "price_id": "UUID", "node": TEXT, "per_hour": "Decimal(38, 9)", "currency": TEXT, "from_hour": HOUR,
-        "presence": TEXT, "set_at": AT, "set_by": TEXT,
+        "presence": TEXT, "set_at": AT, "set_by": TEXT, "owned_from": f"Nullable({AT})",
+        "owned_to": f"Nullable({AT})", "host_share": MAYBE_NUMBER, "weights": "Map(String, Int64)",
+        "source": MAYBE_TEXT, "note": MAYBE_TEXT, "ordinal": "UInt64",
+    },
+    "price_ends": {
+        "price_id": "UUID", "node": TEXT, "from_hour": HOUR, "set_at": AT, "set_by": TEXT, "note": MAYBE_TEXT,
+        "ordinal": "UInt64",
     },
     "run_io": {
         "run_id": "UUID", "direction": TEXT, "kind": TEXT, "name": TEXT, "version": MAYBE_TEXT, "role": MAYBE_TEXT,
