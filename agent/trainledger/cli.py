@@ -40,6 +40,7 @@ COMMANDS = {
     "reproduce": ("restore the code of a run and repeat it; --plan only shows how", "embedded"),
     "gpus": ("who holds which GPU now, and whether it is used; --by for hours over time", "embedded"),
     "waste": ("how much of the bill was wasted, and why", "embedded"),
+    "energy": ("energy of GPUs and CO2e by team, run and more; set and list the factors", "embedded"),
     "doctor": ("check this installation and print the settings in effect", "embedded"),
     "agent": ("the node's daemon: journals to spool and Kafka", "agent"),
     "ingest": ("the worker's daemon: Kafka to ClickHouse", "server"),

@@ -17,6 +17,7 @@ __all__ = ["ADMIN_TYPES", "admin_record"]
 ADMIN_TYPES = frozenset(
     {"price_set", "dead_skipped", "reproduction_result", "alias_set"}
     | {"period_closed", "owner_set", "budget_set", "alert_sent", "prices_set", "price_ended"}
+    | {"energy_factor_set"}
 )
 _ID_FIELDS = frozenset({"price_id", "run_id", "repetition", "statement_id"})
 

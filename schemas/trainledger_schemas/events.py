@@ -31,6 +31,7 @@ __all__ = [
     "DeviceUsage",
     "DeviceWindow",
     "Devices",
+    "EnergyFactorSet",
     "Envelope",
     "Event",
     "Gap",
@@ -135,6 +136,7 @@ EVENT_TOPICS: dict[str, str] = {
     "period_closed": TOPIC_ADMIN,
     "owner_set": TOPIC_ADMIN,
     "budget_set": TOPIC_ADMIN,
+    "energy_factor_set": TOPIC_ADMIN,
     "alert_sent": TOPIC_ADMIN,
     "prices_set": TOPIC_ADMIN,
     "price_ended": TOPIC_ADMIN,
@@ -836,6 +838,21 @@ class BudgetSet(TypedDict):
     currency: str
     hard: bool
     from_month: str
+    set_by: str
+    note: str | None
+
+
+class EnergyFactorSet(TypedDict):
+    """What a kilowatt-hour at the devices of some nodes comes to, from an hour on."""
+
+    envelope: Envelope
+    at_us: int
+    pattern: str
+    from_hour_us: int
+    pue_micro: int | None
+    grid_micro: int | None
+    year: int | None
+    source: str | None
     set_by: str
     note: str | None
 

@@ -16,7 +16,7 @@ from typer.exceptions import Abort, Exit, TyperException
 from trainledger_schemas.errors import TrainledgerError, UsageError
 from trainledger_schemas.structured_log import quiet_libraries
 
-from . import admin, compare, costs, daemons, gpus, logs, queries, reproduce, runs, waste
+from . import admin, compare, costs, daemons, energy, gpus, logs, queries, reproduce, runs, waste
 
 __all__ = ["app", "load_tables", "main"]
 
@@ -35,6 +35,7 @@ reproduce.register(app)
 costs.register(app)
 waste.register(app)
 gpus.register(app)
+energy.register(app)
 daemons.register(app)
 app.add_typer(admin.app, name="admin")
 
