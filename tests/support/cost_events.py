@@ -130,8 +130,11 @@ HOLDERS: Sequence[Holder] = (
     run("a"),
     run("a", 2),
     run("b"),
+    run("c")._replace(account="account:red"),
     Holder(Kind.UNTRACKED, owner="bob"),
     Holder(Kind.UNTRACKED),
+    Holder(Kind.UNTRACKED, owner="ann", account="account:red"),
+    Holder(Kind.UNTRACKED, account="account:red"),
     Holder(Kind.SYSTEM),
 )
 GPUS = ("gpu-0", "gpu-1")

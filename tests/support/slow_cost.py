@@ -24,12 +24,12 @@ from trainledger_ingest.cost.node_events import (
 from trainledger_ingest.cost.policy import CostPolicy
 
 HOUR_US = 3600 * 10**6
-Key = tuple[str, str, str | None, int | None, str | None]
+Key = tuple[str, str, str | None, int | None, str | None, str | None]
 
 
 @dataclass
 class SlowHour:
-    """Presence, observation and whole shares by (resource, kind, run, attempt, owner)."""
+    """Presence, observation and whole shares by (resource, kind, run, attempt, owner, account)."""
 
     presence_us: int = 0
     observed_us: int = 0
@@ -98,17 +98,34 @@ def _deal(total: int, parts: dict[Key, Fraction]) -> dict[Key, int]:
     return given
 
 
-def _order(key: Key) -> tuple[str, str, str, int, str]:
-    resource, kind, run_id, attempt, owner = key
-    return (resource, kind, run_id or "", -1 if attempt is None else attempt, owner or "")
+def _order(key: Key) -> tuple[str, str, str, int, str, str]:
+    resource, kind, run_id, attempt, owner, account = key
+    return (resource, kind, run_id or "", -1 if attempt is None else attempt, owner or "", account or "")
 
 
 def _key(resource: str, holder: Holder) -> Key:
-    return (resource, str(holder.kind), holder.run_id, holder.attempt, holder.owner)
+    return (resource, str(holder.kind), holder.run_id, holder.attempt, holder.owner, holder.account)
 
 
-def _who(holder: Holder) -> tuple[str, str | None]:
-    return (str(holder.kind), holder.run_id if holder.kind == "run" else holder.owner)
+def _who(holder: Holder) -> tuple[str | None, ...]:
+    if holder.kind == "run":
+        return (str(holder.kind), holder.run_id)
+    return (str(holder.kind), holder.owner, holder.account)
+
+
+def _covering(holder: Holder, claims: list[AllocationHolder]) -> AllocationHolder | None:
+    """The last claim that is the holder's own, else the last one of the job that a process without a run is in."""
+    own = [item for item in claims if _who(item.holder) == _who(holder)]
+    of_job = [
+        item
+        for item in claims
+        if holder.kind == "untracked"
+        and holder.account is not None
+        and holder.account == item.holder.account
+        and holder.owner in (item.holder.owner, None)
+    ]
+    found = own or of_job
+    return found[-1] if found else None
 
 
 class _History:
@@ -187,7 +204,7 @@ class _History:
             pool = (1 - host) * weights[device.uuid] / sum(weights.values())
             resource = f"device:{device.uuid}"
             if boot is None or allocation is None:
-                parts.append(((resource, "unknown", None, None, None), pool, None))
+                parts.append(((resource, "unknown", None, None, None, None), pool, None))
                 continue
             for key, part, slice_name in _device(resource, allocation):
                 is_idle = key[1] == "idle"
@@ -230,7 +247,7 @@ class _History:
         return last.holders
 
     def _host(self, at: int, boot: str | None, allocation: tuple[AllocationHolder, ...] | None) -> list[Part]:
-        unknown: Key = ("host", "unknown", None, None, None)
+        unknown: Key = ("host", "unknown", None, None, None, None)
         if boot is None:
             return [(unknown, Fraction(1), None)]
         claims = [item for item in allocation or () if item.resource == "host" and item.denominator]
@@ -253,12 +270,12 @@ class _History:
         window = min(windows, key=lambda event: (event.start_us, event.end_us, event.producer_id, event.seq))
         capacity = window.cores * (window.end_us - window.start_us)
         # CPU time of a claimant is for what it reserved last; nobody reserves twice, but attempts might.
-        owner = {_who(item.holder): _key("host", item.holder) for item in claims}
         used: dict[Key, Fraction] = {}
         inside = dict.fromkeys(reserved, Fraction(0))
         for holder, cpu_us in window.usage:
-            if _who(holder) in owner:
-                inside[owner[_who(holder)]] += Fraction(cpu_us, capacity)
+            covering = _covering(holder, claims)
+            if covering is not None:
+                inside[_key("host", covering.holder)] += Fraction(cpu_us, capacity)
             else:
                 used[_key("host", holder)] = used.get(_key("host", holder), Fraction(0)) + cpu_us
         room = math.floor(capacity * free)
@@ -271,7 +288,7 @@ class _History:
                 for key, part in reserved.items()
             ),
             *((key, value / capacity, Fraction(1)) for key, value in used.items()),
-            (("host", "idle", None, None, None), idle, Fraction(0)),
+            (("host", "idle", None, None, None, None), idle, Fraction(0)),
         ]
 
 
@@ -287,7 +304,7 @@ def _device(resource: str, allocation: tuple[AllocationHolder, ...]) -> list[tup
     if not is_strange:
         parts += _present(resource, claims, there, free)
     rest = 1 - sum((part for _, part, _ in parts), Fraction(0))
-    return [*parts, ((resource, "unknown" if is_strange else "idle", None, None, None), rest, "")]
+    return [*parts, ((resource, "unknown" if is_strange else "idle", None, None, None, None), rest, "")]
 
 
 def _claimed(resource: str, claims: list[AllocationHolder]) -> list[tuple[Key, Fraction, str]]:
@@ -296,7 +313,7 @@ def _claimed(resource: str, claims: list[AllocationHolder]) -> list[tuple[Key, F
         Fraction(item.part_numerator * item.numerator, item.part_denominator * item.denominator)
         for item in claims
     ]
-    each: dict[tuple[str, str | None], Fraction] = {}
+    each: dict[tuple[str | None, ...], Fraction] = {}
     for item, size in zip(claims, sizes, strict=True):
         each[_who(item.holder)] = each.get(_who(item.holder), Fraction(0)) + size
     over = max(Fraction(1), sum((min(Fraction(1), size) for size in each.values()), Fraction(0)))
@@ -333,6 +350,6 @@ def _present(
                 twins = sum(1 for other in holders if _who(other) == _who(holder))
                 part = shared[name] / len(people) / twins * min(Fraction(1), free / wanted)
                 parts.append((_key(resource, holder), part, name))
-            elif _who(holder) not in {_who(item.holder) for item in claims}:
+            elif _covering(holder, claims) is None:
                 parts.append((_key(resource, holder), Fraction(0), name))
     return parts

@@ -41,18 +41,21 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 KillWait=1
 SlurmdParameters=config_overrides
+{gres}
 {nodes}
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 _NODE = (
     "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=16 SocketsPerBoard=1 "
-    "CoresPerSocket=16 ThreadsPerCore=1 RealMemory=500"
+    "CoresPerSocket=16 ThreadsPerCore=1 RealMemory=500{gres}"
 )
 
 
 @contextmanager
-def slurm_cluster(folder: Path) -> Iterator[dict[str, str]]:
-    """Start it; gives the variables with which `srun`, `sbatch` and the like find it. `folder` has a short path."""
+def slurm_cluster(folder: Path, *, gpus: int = 0) -> Iterator[dict[str, str]]:
+    """Start it; gives the variables with which `srun`, `sbatch` and the like find it. `folder` has a short path.
+
+    `gpus`: how many each node has, as far as SLURM knows; their device files are those of /dev/null."""
     (folder / "state").mkdir(parents=True)
     key = folder / "munge.key"
     key.write_bytes(os.urandom(1024))
@@ -60,10 +63,19 @@ def slurm_cluster(folder: Path) -> Iterator[dict[str, str]]:
     controller, *ports = _free_ports(1 + len(NODES))
     host = socket.gethostname()
     nodes = "\n".join(
-        _NODE.format(name=name, host=host, port=port) for name, port in zip(NODES, ports, strict=True)
+        _NODE.format(name=name, host=host, port=port, gres=f" Gres=gpu:{gpus}" if gpus else "")
+        for name, port in zip(NODES, ports, strict=True)
     )
+    for number in range(gpus):
+        (folder / f"nvidia{number}").symlink_to("/dev/null")
+    if gpus:
+        (folder / "gres.conf").write_text(f"Name=gpu File={folder}/nvidia[0-{gpus - 1}]\n")
     config = folder / "slurm.conf"
-    config.write_text(_CONFIG.format(folder=folder, controller=controller, nodes=nodes))
+    config.write_text(
+        _CONFIG.format(
+            folder=folder, controller=controller, nodes=nodes, gres="GresTypes=gpu" if gpus else ""
+        )
+    )
     environment = {"SLURM_CONF": str(config)}
     munge = {name: f"{folder}/munge.{name}" for name in ("sock", "pid", "log", "seed")}
     with ExitStack() as stack:

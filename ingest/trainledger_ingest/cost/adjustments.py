@@ -14,12 +14,14 @@ __all__ = ["Adjustment", "Bill", "EventRef", "Owed", "explain_difference"]
 
 
 class Owed(NamedTuple):
-    """Who owes: a run, an owner's untracked processes, or a kind. `currency` None: no price."""
+    """Who owes: a run, an owner's untracked processes, or a kind; `account` is that of their job. `currency` None:
+    no price."""
 
     kind: str
     run_id: str | None
     owner: str | None
     currency: str | None
+    account: str | None = None
 
 
 Bill = Mapping[Owed, int]

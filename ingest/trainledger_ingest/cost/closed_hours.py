@@ -47,6 +47,7 @@ _SCHEMA = pa.schema(
         ("event_refs", pa.list_(pa.string())),
         ("booked_at", pa.list_(pa.timestamp("us", tz="UTC"))),
         ("booked_by", pa.list_(pa.string())),
+        ("accounts", pa.list_(pa.string())),
     ]
 )
 
@@ -179,23 +180,23 @@ class ClosedHours:
         where = f"""node_id = {{node:String}} AND statement_id IN ({_ids(closing)})
           AND usage_hour >= toDateTime({{start:Int64}}, 'UTC') AND usage_hour <= toDateTime({{end:Int64}}, 'UTC')"""
         rows = self._store.query(
-            f"""SELECT toUnixTimestamp(usage_hour) AS hour, kind, toString(run_id) AS run, owner, currency,
+            f"""SELECT toUnixTimestamp(usage_hour) AS hour, kind, toString(run_id) AS run, owner, account, currency,
               sum(amount) AS total
             FROM (
-              SELECT usage_hour, toString(kind) AS kind, run_id, owner, currency,
+              SELECT usage_hour, toString(kind) AS kind, run_id, owner, account, currency,
                 ifNull(cost, toDecimal128(0, 9)) AS amount
               FROM {self._generation}.statement_lines WHERE {where}
               UNION ALL
-              SELECT usage_hour, toString(kind) AS kind, run_id, owner, toNullable(currency) AS currency,
+              SELECT usage_hour, toString(kind) AS kind, run_id, owner, account, toNullable(currency) AS currency,
                 delta AS amount
               FROM {self._generation}.statement_adjustments WHERE {where}
             )
-            GROUP BY hour, kind, run, owner, currency""",
+            GROUP BY hour, kind, run, owner, account, currency""",
             {"node": node_id, "start": min(hours) // 1_000_000, "end": max(hours) // 1_000_000},
         ).to_pylist()
         found: dict[int, dict[Owed, int]] = {}
         for row in rows:
-            owed = Owed(row["kind"], row["run"], row["owner"], row["currency"])
+            owed = Owed(row["kind"], row["run"], row["owner"], row["currency"], row["account"])
             found.setdefault(int(row["hour"]) * 1_000_000, {})[owed] = int(Fraction(row["total"]) * 10**9)
         return dict(found)
 
@@ -324,4 +325,5 @@ def _row(hour: NodeHour, version: int, closes: int, found: Sequence[Adjustment])
         "event_refs": [item.ref.event for item in found],
         "booked_at": [item.ref.at_us for item in found],
         "booked_by": [item.ref.by for item in found],
+        "accounts": [item.owed.account for item in found],
     }

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from trainledger_ingest.cost.claimants import Claimant, Claimants, claimant
 from trainledger_ingest.cost.frames import Frame
-from trainledger_ingest.cost.host_pool import claimant
 from trainledger_ingest.cost.node_events import (
     AllocationHolder,
     Device,
@@ -120,7 +120,7 @@ def _claim_parts(claims: Sequence[AllocationHolder]) -> list[_Part]:
         item.part_numerator * item.numerator * (whole // (item.part_denominator * item.denominator))
         for item in claims
     ]
-    by_claimant: dict[tuple[Kind, str | None], int] = {}
+    by_claimant: dict[Claimant, int] = {}
     for item, size in zip(claims, sizes, strict=True):
         key = claimant(item.holder)
         by_claimant[key] = by_claimant.get(key, 0) + size
@@ -148,7 +148,7 @@ def _open_room(slices: Sequence[AllocationHolder], claims: Sequence[_Part]) -> t
 
 
 def _equal_parts(group: Sequence[AllocationHolder], room: tuple[int, int]) -> list[_Part]:
-    by_claimant: dict[tuple[Kind, str | None], dict[Holder, AllocationHolder]] = {}
+    by_claimant: dict[Claimant, dict[Holder, AllocationHolder]] = {}
     for item in group:
         by_claimant.setdefault(claimant(item.holder), {}).setdefault(item.holder, item)
     numerator = group[0].part_numerator * room[0]
@@ -161,8 +161,8 @@ def _equal_parts(group: Sequence[AllocationHolder], room: tuple[int, int]) -> li
 
 
 def _intruders(group: Sequence[AllocationHolder], claims: Sequence[AllocationHolder]) -> list[_Part]:
-    rightful = {claimant(item.holder) for item in claims}
-    return [_Part(item, 0, 1, "intruder") for item in group if claimant(item.holder) not in rightful]
+    rightful = Claimants((item.holder, True) for item in claims)
+    return [_Part(item, 0, 1, "intruder") for item in group if not rightful.find(item.holder)]
 
 
 class DevicePool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter, le
 
+from trainledger_ingest.cost.claimants import Claimants
 from trainledger_ingest.cost.frames import Frame
 from trainledger_ingest.cost.money import largest_remainder
 from trainledger_ingest.cost.node_events import HOST, AllocationHolder, Holder, Kind, ProcessUsage
@@ -164,11 +165,11 @@ class HostPool:
         """A window beside reservations: their own CPU time is paid for, others share what is free."""
         capacity_us = event.cores * (event.end_us - event.start_us)
         factor, denominator = host_ppm * duration_us, reserved.denominator * capacity_us
-        owners = {claimant(key.holder): key for key in reserved.parts}
+        owners = Claimants((key.holder, key) for key in reserved.parts)
         inside: dict[LineKey, int] = {}
         outside: list[tuple[Holder, int]] = []
         for holder, cpu_us in event.usage:
-            key = owners.get(claimant(holder))
+            key = owners.find(holder)
             if key is None:
                 outside.append((holder, cpu_us))
             else:
@@ -188,11 +189,6 @@ class HostPool:
         idle = reserved.free * capacity_us - used_us * reserved.denominator
         if idle:
             self._tally.held.add(_IDLE, factor * idle, denominator)
-
-
-def claimant(holder: Holder) -> tuple[Kind, str | None]:
-    """Who claims: a run whatever its attempt or owner, else the owner's processes of that kind."""
-    return (holder.kind, holder.run_id if holder.kind is Kind.RUN else holder.owner)
 
 
 def _reservations(holders: Sequence[AllocationHolder]) -> _Reservations:

@@ -45,7 +45,8 @@ class Kind(StrEnum):
 
 
 class Holder(NamedTuple):
-    """Who holds a part: a run's attempt, an owner's untracked processes, or the system.
+    """Who holds a part: a run's attempt, an owner's untracked processes, or the system. `account` is that of the job
+    that it is in (`account:NAME`, `namespace:NAME`), None outside of one.
 
     A NamedTuple because it is hashed once for each holder of each usage window, in C.
     """
@@ -54,6 +55,7 @@ class Holder(NamedTuple):
     run_id: str | None = None
     attempt: int | None = None
     owner: str | None = None
+    account: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,9 +108,12 @@ def _usage(body: Mapping[str, Any], attempts: Mapping[str, int], stamp: Mapping[
 def _holder(item: Mapping[str, Any], attempts: Mapping[str, int]) -> Holder:
     kind = _KINDS[item["kind"]]
     if kind is not Kind.RUN:
-        return Holder(kind, owner=item.get("owner") if kind is Kind.UNTRACKED else None)
+        if kind is not Kind.UNTRACKED:
+            return Holder(kind)
+        return Holder(kind, owner=item.get("owner"), account=item.get("account"))
     attempt = attempts.get(item.get("writer_id") or "", 1)
-    return Holder(kind, run_id=item["run_id"], attempt=attempt, owner=item.get("owner"))
+    owner, account = item.get("owner"), item.get("account")
+    return Holder(kind, run_id=item["run_id"], attempt=attempt, owner=owner, account=account)
 
 
 def _claim(item: Mapping[str, Any], attempts: Mapping[str, int]) -> AllocationHolder:

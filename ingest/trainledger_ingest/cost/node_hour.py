@@ -59,6 +59,7 @@ class Line(NamedTuple):
     used_share: int | None
     evidence: str
     unseen_share: int = 0
+    account: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,9 @@ def _lines(tally: Tally, total: int) -> tuple[Line, ...]:
             used, blind = None, share
         elif kind is Kind.IDLE:
             used, blind = 0, 0
-        lines.append(Line(*key.holder, key.resource, share, used, tally.evidence(key), blind))
+        _, run_id, attempt, owner, account = key.holder
+        known = (key.resource, share, used, tally.evidence(key), blind, account)
+        lines.append(Line(kind, run_id, attempt, owner, *known))
     return tuple(lines)
 
 

@@ -27,7 +27,7 @@ def bill_by_holder(hour: NodeHour, price: Price | None, users: dict[str, str | N
         owner = line.owner
         if owner is None and line.kind is Kind.RUN:
             owner = users.get(line.run_id or "")
-        key = Owed(str(line.kind), line.run_id, owner, price.currency if price else None)
+        key = Owed(str(line.kind), line.run_id, owner, price.currency if price else None, line.account)
         owed[key] = owed.get(key, 0) + cost
     if sum(owed.values()) != bill:
         raise InvariantError(f"holders of node {hour.node_id} owe {sum(owed.values())} of a bill of {bill}")

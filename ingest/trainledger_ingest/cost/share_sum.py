@@ -22,10 +22,11 @@ class LineKey(NamedTuple):
     resource: str
 
 
-def sort_key(key: LineKey) -> tuple[str, str, str, int, str]:
-    """The order of lines, and who wins a tie: resource, kind, run, attempt, owner; None before any value."""
-    kind, run_id, attempt, owner = key.holder
-    return (key.resource, kind.value, run_id or "", -1 if attempt is None else attempt, owner or "")
+def sort_key(key: LineKey) -> tuple[str, str, str, int, str, str]:
+    """The order of lines, and who wins a tie: resource, kind, run, attempt, owner, account; None before any value."""
+    kind, run_id, attempt, owner, account = key.holder
+    number = -1 if attempt is None else attempt
+    return (key.resource, kind.value, run_id or "", number, owner or "", account or "")
 
 
 class ShareSum:

@@ -46,18 +46,20 @@ Query = Callable[[str, Mapping[str, object] | None], pa.Table]
 _TABLES = ("statement_lines", "statement_hours", "statement_adjustments")
 _COPIED = (
     "usage_hour, node_id, kind, run_id, attempt, owner, team, project, experiment, resource, held_hours, used_hours, "
-    "share, cost, currency, price_id, evidence, revision, device_hours, declared_team, payer_evidence"
+    "share, cost, currency, price_id, evidence, revision, device_hours, declared_team, payer_evidence, account"
 )
+# Behind the text of a row, so that the digests of rows from before there were accounts stay what they are.
+_ACCOUNT_TEXT = "if(account IS NULL, '', toJSONString(tuple('account', account)))"
 # What the digest covers: who pays how much for what, and why; not the floats that only inform.
 _LINE_TEXT = (
-    "toJSONString(tuple('line', toString(usage_hour), toString(node_id), toString(kind), toString(run_id), attempt, "
-    "owner, team, project, experiment, resource, toString(cost), currency, toString(price_id), evidence, "
-    "toString(revision), declared_team, payer_evidence))"
+    "concat(toJSONString(tuple('line', toString(usage_hour), toString(node_id), toString(kind), toString(run_id), "
+    "attempt, owner, team, project, experiment, resource, toString(cost), currency, toString(price_id), evidence, "
+    f"toString(revision), declared_team, payer_evidence)), {_ACCOUNT_TEXT})"
 )
 _ADJUSTMENT_TEXT = (
-    "toJSONString(tuple('adjustment', toString(period), toString(usage_hour), toString(node_id), toString(kind), "
-    "toString(run_id), owner, team, project, experiment, toString(old_cost), toString(new_cost), toString(delta), "
-    "currency, toString(cause), event_ref, toString(booked_at), booked_by))"
+    "concat(toJSONString(tuple('adjustment', toString(period), toString(usage_hour), toString(node_id), "
+    "toString(kind), toString(run_id), owner, team, project, experiment, toString(old_cost), toString(new_cost), "
+    f"toString(delta), currency, toString(cause), event_ref, toString(booked_at), booked_by)), {_ACCOUNT_TEXT})"
 )
 
 
@@ -285,7 +287,7 @@ def _insert_rows(store: Store, schema: Schema, parameters: Mapping[str, object])
     )
     columns = (
         "period, usage_hour, node_id, kind, run_id, owner, team, project, experiment, old_cost, new_cost, delta, "
-        "currency, cause, event_ref, booked_at, booked_by"
+        "currency, cause, event_ref, booked_at, booked_by, account"
     )
     store.command(
         f"INSERT INTO {generation}.statement_adjustments (statement_id, booked_in, {columns}) SELECT {{id:UUID}}, "

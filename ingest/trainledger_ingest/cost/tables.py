@@ -48,6 +48,7 @@ _HOURS = pa.schema(
         ("used", pa.list_(pa.uint64())),
         ("evidence", pa.list_(pa.string())),
         ("unseen", pa.list_(pa.uint64())),
+        ("accounts", pa.list_(pa.string())),
     ]
 )
 _PRICES = pa.schema(
@@ -266,6 +267,7 @@ def _hour_row(hour: NodeHour, version: int) -> dict[str, Any]:
         "used": [line.used_share for line in lines],
         "evidence": [line.evidence for line in lines],
         "unseen": [line.unseen_share for line in lines],
+        "accounts": [line.account for line in lines],
     }
 
 

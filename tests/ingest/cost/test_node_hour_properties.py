@@ -38,14 +38,14 @@ def test_the_lines_equal_those_of_the_slow_oracle_share_by_share(
     dealt, expected = deal(events, policy, hour_us), slow_node_hour(events, hour_us, policy)
     assert (dealt.presence_us, dealt.observed_us) == (expected.presence_us, expected.observed_us)
     shares = {
-        (line.resource, str(line.kind), line.run_id, line.attempt, line.owner): line.held_share
+        (line.resource, str(line.kind), line.run_id, line.attempt, line.owner, line.account): line.held_share
         for line in dealt.lines
     }
     assert {key: share for key, share in shares.items() if share} == {
         key: share for key, share in expected.shares.items() if share
     }
     used = {
-        (line.resource, str(line.kind), line.run_id, line.attempt, line.owner): (
+        (line.resource, str(line.kind), line.run_id, line.attempt, line.owner, line.account): (
             line.used_share,
             line.unseen_share,
         )
@@ -62,7 +62,7 @@ def test_the_lines_sum_to_presence_and_use_stays_within_what_is_held(
     dealt = deal(events, policy, hour_us)
     assert sum(line.held_share for line in dealt.lines) == dealt.presence_us * SHARES_PER_US
     assert all(line.used_share is None or 0 <= line.used_share <= line.held_share for line in dealt.lines)
-    assert len({line[:5] for line in dealt.lines}) == len(dealt.lines)
+    assert len({(line[:5], line.account) for line in dealt.lines}) == len(dealt.lines)
 
 
 @slow

@@ -6,17 +6,22 @@ from typing import Any
 
 import pytest
 
-from support.filled_tables import FilledTables
+from support.filled_tables import FilledTables, id_of
+from support.ingest_events import fixed_id
 from support.ingest_store import fresh_store
+from trainledger_ingest.cost.statements import CloseRequest, check_statements, write_statement
+from trainledger_schemas.ids import id_bytes
 
 S = 1_000_000
 H = 3600 * S
 TEN = int(datetime(2026, 11, 3, 10, tzinfo=UTC).timestamp()) * S
 
 
-def owner(tables: FilledTables, name: str, *teams: str, hour: int) -> None:
+def owner(
+    tables: FilledTables, name: str, *teams: str, hour: int, subject: str = "user", at_us: int = TEN
+) -> None:
     tables.event(
-        "owner_set", TEN, at_us=TEN, subject="user", name=name, teams=list(teams), from_hour_us=TEN + hour * H,
+        "owner_set", at_us, at_us=at_us, subject=subject, name=name, teams=list(teams), from_hour_us=TEN + hour * H,
         set_by="adm", note=None,
     )  # fmt: skip
 
@@ -68,3 +73,111 @@ def test_the_team_that_pays_is_the_owners_in_that_hour(lines: list[dict[str, Any
     assert [row["declared_team"] for row in found] == list(DECLARED)
     assert [(row["team"], row["payer_evidence"]) for row in found] == EXPECTED[hour]
     assert all(row["cost"] == Decimal(1) for row in found)
+
+
+def holder(run: int | None, **fields: Any) -> dict[str, Any]:
+    """A holder of the host, by claim of a quarter, of a job of account physics."""
+    known: dict[str, Any] = {
+        "resource": "host", "kind": "run" if run else "untracked", "run_id": fixed_id(run) if run else None,
+        "writer_id": fixed_id(run + 10) if run else None, "owner": "ann", "numerator": 1, "denominator": 4,
+        "evidence": "slurm job 17", "account": "account:physics",
+    }  # fmt: skip
+    return known | fields
+
+
+@pytest.fixture(scope="module")
+def of_jobs(tmp_path_factory: pytest.TempPathFactory) -> FilledTables:
+    """Jobs of account physics: runs of ann that declare red and nothing, work of hers without a run, and a pod's."""
+    tables = FilledTables(fresh_store(), tmp_path_factory.mktemp("accounts"))
+    for run, team in ((1, "red"), (2, None)):
+        tables.started(run, run + 10, TEN, team=team)
+    for minute in range(0, 120, 5):
+        at_us = TEN + minute * 60 * S
+        holders = [holder(1), holder(2), holder(None), holder(None, owner=None, account="namespace:vision")]
+        tables.event("allocation", at_us, at_us=at_us, key_frame=minute > 0, holders=holders)
+    tables.alive(TEN, TEN + 2 * H)
+    tables.price(1, TEN, nano=4 * 10**9)
+    owner(tables, "ann", "gold", hour=0)
+    owner(tables, "physics", "blue", "red", hour=1, subject="account")
+    # A user of the same name is somebody else.
+    owner(tables, "physics", "nobody", hour=0)
+    tables.take_in()
+    return tables
+
+
+def test_an_account_pays_before_the_owner_and_is_a_team_of_which_nothing_is_said(
+    of_jobs: FilledTables,
+) -> None:
+    lines = of_jobs.rows(
+        "cost_lines",
+        columns="toHour(usage_hour) AS hour, declared_team, owner, team, payer_evidence, account, cost",
+        rest="WHERE kind IN ('run', 'untracked') ORDER BY hour, kind, declared_team, owner",
+    )
+    found = [(row["hour"], row["team"], row["payer_evidence"]) for row in lines]
+    assert found == [
+        (10, "physics", "slurm account physics may not use the declared team red"),
+        (10, "physics", "slurm account physics"),
+        (10, "physics", "slurm account physics"),
+        (10, "vision", "pod namespace vision"),
+        (11, "red", "declared team, which slurm account physics may use"),
+        (11, "blue", "slurm account physics"),
+        (11, "blue", "slurm account physics"),
+        (11, "vision", "pod namespace vision"),
+    ]
+    assert [row["owner"] for row in lines] == ["ann", "ann", "ann", None] * 2
+    assert all(row["cost"] == Decimal(1) for row in lines)
+    assert {row["account"] for row in lines} == {"account:physics", "namespace:vision"}
+
+
+def test_a_closed_month_keeps_its_accounts_and_a_team_that_an_account_gets_later_is_a_difference(
+    of_jobs: FilledTables,
+) -> None:
+    tables = of_jobs
+    end_us = int(datetime(2026, 12, 1, tzinfo=UTC).timestamp()) * S
+    request = CloseRequest("2026-11", accepts_silent=True)
+    now = datetime(2026, 12, 2, tzinfo=UTC)
+    closed = write_statement(tables.store, tables.schema, request, now=now, statement_id=id_of(900))
+    tables.event(
+        "period_closed",
+        end_us,
+        at_us=end_us,
+        set_by="fin",
+        **closed | {"statement_id": id_bytes(closed["statement_id"])},
+    )
+    tables.take_in()
+    check_statements(tables.store, tables.schema)
+    kept = tables.rows(
+        "statement_lines", columns="account, count() AS n", rest="GROUP BY account ORDER BY account"
+    )
+    assert [(row["account"], row["n"]) for row in kept] == [("account:physics", 6), ("namespace:vision", 2)]
+    owner(tables, "physics", "green", hour=1, subject="account", at_us=end_us + H)
+    tables.take_in()
+    moved = tables.rows(
+        "cost_adjustments",
+        columns="team, sum(delta) AS delta",
+        rest="WHERE cause = 'owner' GROUP BY team ORDER BY team",
+    )
+    assert [(row["team"], row["delta"]) for row in moved] == [
+        ("blue", Decimal(-2)), ("green", Decimal(3)), ("red", Decimal(-1))
+    ]  # fmt: skip
+    # A late event that gives the second hour to another account: told as late, line by line.
+    late_us = TEN + H + 60 * S
+    tables.event(
+        "allocation",
+        end_us + 2 * H,
+        at_us=late_us,
+        key_frame=False,
+        holders=[holder(1, account="account:chem")],
+    )
+    tables.take_in()
+    late = tables.rows(
+        "cost_adjustments",
+        columns="account, sum(delta) AS delta",
+        rest="WHERE cause = 'late' GROUP BY account",
+    )
+    by_account = {row["account"]: row["delta"] for row in late}
+    assert by_account["account:chem"] > 0 and by_account["account:physics"] < 0
+    assert sum(by_account.values()) == 0
+    booked = tables.rows("cost_adjustments", columns="sum(delta) AS delta")[0]["delta"]
+    newest = tables.rows("cost_lines", columns="sum(cost) AS cost")[0]["cost"]
+    assert tables.rows("statement_lines", columns="sum(cost) AS cost")[0]["cost"] + booked == newest

@@ -56,7 +56,7 @@ def expected_parts(cluster: RandomCluster) -> dict[tuple[Any, ...], int]:
         events = events_of(cluster.tables, node)
         for hour in range(HOURS):
             for part in slow_parts(events, BEGIN_US + hour * HOUR_US, rate):
-                resource, kind, run_id, attempt, _ = part.key
+                resource, kind, run_id, attempt, *_ = part.key
                 run = runs.get(run_id or "")
                 outcome = None
                 if run is not None:

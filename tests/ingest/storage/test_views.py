@@ -117,7 +117,7 @@ VIEWS: dict[str, dict[str, str]] = {
         "currency": MAYBE_TEXT, "price_id": "Nullable(UUID)", "evidence": TEXT, "revision": "UInt64",
         "device_hours": MAYBE_NUMBER, "declared_team": MAYBE_TEXT, "payer_evidence": MAYBE_TEXT,
         "unknown_hours": "Float64", "unused_hours": "Float64", "cost_used": MAYBE_MONEY,
-        "cost_unused": MAYBE_MONEY, "cost_unknown": MAYBE_MONEY,
+        "cost_unused": MAYBE_MONEY, "cost_unknown": MAYBE_MONEY, "account": MAYBE_TEXT,
     },
     "cost_waste": {
         "usage_hour": HOUR, "node_id": TEXT, "kind": TEXT, "run_id": "Nullable(UUID)", "attempt": "Nullable(UInt16)",
@@ -217,7 +217,7 @@ VIEWS: dict[str, dict[str, str]] = {
         "experiment": MAYBE_TEXT, "resource": TEXT, "held_hours": "Float64", "used_hours": MAYBE_NUMBER,
         "share": "Float64", "cost": MAYBE_MONEY, "currency": MAYBE_TEXT, "price_id": "Nullable(UUID)",
         "evidence": TEXT, "revision": "UInt64", "device_hours": MAYBE_NUMBER, "declared_team": MAYBE_TEXT,
-        "payer_evidence": MAYBE_TEXT, "statement_id": "UUID",
+        "payer_evidence": MAYBE_TEXT, "statement_id": "UUID", "account": MAYBE_TEXT,
     },
     "statement_bills": {
         "period": TEXT, "usage_hour": HOUR, "node_id": TEXT, "present_s": "Float64", "bill": MAYBE_MONEY,
@@ -227,7 +227,7 @@ VIEWS: dict[str, dict[str, str]] = {
         "period": TEXT, "usage_hour": HOUR, "node_id": TEXT, "team": MAYBE_TEXT, "project": MAYBE_TEXT,
         "run_id": "Nullable(UUID)", "old_cost": MAYBE_MONEY, "new_cost": MAYBE_MONEY, "delta": "Decimal(38, 9)",
         "currency": TEXT, "cause": TEXT, "event_ref": TEXT, "booked_at": AT, "booked_by": TEXT, "booked_in": TEXT,
-        "is_booked": "Bool", "kind": TEXT, "owner": MAYBE_TEXT, "experiment": MAYBE_TEXT,
+        "is_booked": "Bool", "kind": TEXT, "owner": MAYBE_TEXT, "experiment": MAYBE_TEXT, "account": MAYBE_TEXT,
     },
     "dead_letters": {
         "topic": TEXT, "partition": "UInt16", "offset": "UInt64", "at": AT, "reason": TEXT, "message": TEXT,

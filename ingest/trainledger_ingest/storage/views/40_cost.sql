@@ -41,20 +41,25 @@ CREATE OR REPLACE VIEW {views}.cost_lines (
   unused_hours Float64 COMMENT 'of the held hours those that were measured as not used',
   cost_used Nullable(Decimal(38, 9)) COMMENT 'of the cost, money for what was measured as used; the three sum to it exactly',
   cost_unused Nullable(Decimal(38, 9)) COMMENT 'of the cost, money for what was measured as not used',
-  cost_unknown Nullable(Decimal(38, 9)) COMMENT 'of the cost, money for what was not measured'
+  cost_unknown Nullable(Decimal(38, 9)) COMMENT 'of the cost, money for what was not measured',
+  account Nullable(String) COMMENT 'account:NAME of a scheduler or namespace:NAME of a pod that the job was for; NULL outside of one'
 ) AS
 SELECT l.usage_hour AS usage_hour, l.node_id AS node_id, l.kind AS kind, l.run_id AS run_id,
   if(l.kind = 'run', toNullable(l.attempt), NULL) AS attempt, coalesce(l.owner, r.user) AS owner,
-  if(empty((arrayLast(t -> t.1 <= l.usage_hour, o.terms) AS term).4) OR has(term.4, ifNull(r.team, '')), r.team,
-    toNullable(term.4[1])) AS team,
+  -- Who pays, as set by `admin owner set`: an account before an owner. An account of which nothing is said is a team.
+  if(empty((if(empty((arrayLast(t -> t.1 <= l.usage_hour, o.terms) AS term).4) AND l.account IS NOT NULL,
+    [assumeNotNull(substring(l.account, position(l.account, ':') + 1))], term.4) AS teams)) OR
+    has(teams, ifNull(r.team, '')), r.team, toNullable(teams[1])) AS team,
   r.project AS project, r.experiment AS experiment, l.resource AS resource,
   l.held / 3.6e15 AS held_hours, l.used / 3.6e15 AS used_hours,
   l.held / (l.presence_us * 1e6) AS share, l.cost AS cost, l.currency AS currency,
   l.price_id AS price_id, l.evidence AS evidence, l.revision AS revision, l.device_hours AS device_hours,
   r.team AS declared_team,
-  multiIf(empty(term.4), if(r.team IS NULL, NULL, 'declared team'), r.team IS NULL, concat('owner ', o.name),
-    has(term.4, ifNull(r.team, '')), concat('declared team, which owner ', o.name, ' may use'),
-    concat('owner ', o.name, ' may not use the declared team ', r.team)) AS payer_evidence,
+  multiIf(empty(teams), if(r.team IS NULL, NULL, 'declared team'), r.team IS NULL,
+    (if(l.account IS NULL, concat('owner ', o.name),
+      replaceOne(replaceOne(l.account, 'account:', 'slurm account '), 'namespace:', 'pod namespace ')) AS payer_name),
+    has(teams, ifNull(r.team, '')), concat('declared team, which ', payer_name, ' may use'),
+    concat(payer_name, ' may not use the declared team ', r.team)) AS payer_evidence,
   l.unseen / 3.6e15 AS unknown_hours,
   -- Of whole numbers: a difference of floats would leave a rest.
   (toInt64(l.held) - toInt64(ifNull(l.used, 0)) - toInt64(l.unseen)) / 3.6e15 AS unused_hours,
@@ -64,9 +69,10 @@ SELECT l.usage_hour AS usage_hour, l.node_id AS node_id, l.kind AS kind, l.run_i
   l.cost - cost_used - cost_unknown AS cost_unused,
   CAST(toDecimal128(if(l.held = 0, toInt256(l.cost * 1000000000),
     intDiv(toInt256(l.cost * 1000000000) * (ifNull(l.used, 0) + l.unseen), l.held)), 9) / 1000000000
-    AS Nullable(Decimal(38, 9))) - cost_used AS cost_unknown
+    AS Nullable(Decimal(38, 9))) - cost_used AS cost_unknown,
+  l.account AS account
 FROM (
-  SELECT h.hour AS usage_hour, toString(h.node_id) AS node_id, toString(kind) AS kind, run_id, attempt, owner,
+  SELECT h.hour AS usage_hour, toString(h.node_id) AS node_id, toString(kind) AS kind, run_id, attempt, owner, account,
     resource, held, used, evidence, cost, h.presence_us AS presence_us, h.version AS revision, unseen,
     if(resource = 'host' OR held_of_device = 0, NULL, h.presence_us / 3.6e9 * held / held_of_device) AS device_hours,
     h.price_id AS price_id, h.currency AS currency
@@ -81,13 +87,13 @@ FROM (
   ) AS h
   ARRAY JOIN h.kinds AS kind, h.run_ids AS run_id, h.attempts AS attempt, h.owners AS owner, h.resources AS resource,
     h.held AS held, h.used AS used, h.evidence AS evidence, h.held_of_devices AS held_of_device,
-    h.costs AS cost, h.unseens AS unseen
+    h.costs AS cost, h.unseens AS unseen, h.accounts AS account
 ) AS l
 LEFT ANY JOIN (
   SELECT toNullable(run_id) AS run_id, toNullable(project) AS project, experiment, team, user
   FROM {generation}.run_states FINAL
 ) AS r ON r.run_id = l.run_id
-LEFT ANY JOIN {generation}.owner_terms AS o ON o.name = coalesce(l.owner, r.user);
+LEFT ANY JOIN {generation}.owner_terms AS o ON o.name = coalesce(l.account, l.owner, r.user);
 
 -- One row: a node and a day.
 CREATE OR REPLACE VIEW {views}.node_bills (

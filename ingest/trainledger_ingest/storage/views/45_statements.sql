@@ -50,11 +50,12 @@ CREATE OR REPLACE VIEW {views}.statement_lines (
   device_hours Nullable(Float64) COMMENT 'hours of the device that this line held; NULL for the host',
   declared_team Nullable(String) COMMENT 'the team that the run declared',
   payer_evidence Nullable(String) COMMENT 'where the paying team was known from; NULL without one',
-  statement_id UUID COMMENT 'the statement'
+  statement_id UUID COMMENT 'the statement',
+  account Nullable(String) COMMENT 'account:NAME of a scheduler or namespace:NAME of a pod that the job was for; NULL outside of one'
 ) AS
 SELECT period, usage_hour, node_id, kind, run_id, attempt, owner, team, project, experiment, resource, held_hours,
   used_hours, share, cost, currency, price_id, evidence, revision, device_hours, declared_team,
-  payer_evidence, statement_id
+  payer_evidence, statement_id, account
 FROM {generation}.statement_lines WHERE (period, statement_id) IN (SELECT period, statement_id FROM {views}.cost_periods);
 
 -- One row: a node-hour of a closed month; the lines of the statement sum to its bill.
@@ -93,7 +94,8 @@ CREATE OR REPLACE VIEW {views}.cost_adjustments (
   is_booked Bool COMMENT 'whether that month is closed, so that the row stands for ever',
   kind String COMMENT 'run, untracked, idle, system or unknown',
   owner Nullable(String) COMMENT 'user who owned the processes',
-  experiment Nullable(String) COMMENT 'experiment of the run'
+  experiment Nullable(String) COMMENT 'experiment of the run',
+  account Nullable(String) COMMENT 'account:NAME of a scheduler or namespace:NAME of a pod that the job was for; NULL outside of one'
 ) AS
 WITH
   (SELECT formatDateTime(addMonths(toDateOrZero(concat(max(period), '-01')), 1), '%Y-%m') FROM {views}.cost_periods) AS open_month,
@@ -103,14 +105,15 @@ WITH
   ),
   fresh AS (
     SELECT formatDateTime(l.usage_hour, '%Y-%m', 'UTC') AS period, l.usage_hour AS usage_hour, l.node_id AS node_id,
-      l.kind AS kind, l.run_id AS run_id, l.owner AS owner,
+      l.kind AS kind, l.run_id AS run_id, l.owner AS owner, l.account AS account,
       -- As in view cost_lines.
-      if(empty((arrayLast(t -> t.1 <= l.usage_hour, o.terms) AS term).4) OR has(term.4, ifNull(r.team, '')), r.team,
-        toNullable(term.4[1])) AS team, r.project AS project,
+      if(empty((if(empty((arrayLast(t -> t.1 <= l.usage_hour, o.terms) AS term).4) AND l.account IS NOT NULL,
+        [assumeNotNull(substring(l.account, position(l.account, ':') + 1))], term.4) AS teams)) OR
+        has(teams, ifNull(r.team, '')), r.team, toNullable(teams[1])) AS team, r.project AS project,
       r.experiment AS experiment, l.old_cost AS old_cost, l.new_cost AS new_cost, l.delta AS delta,
       l.currency AS currency, l.cause AS cause, l.event_ref AS event_ref, l.at AS booked_at, l.by AS booked_by
     FROM (
-      SELECT d.hour AS usage_hour, toString(d.node_id) AS node_id, toString(kind) AS kind, run_id, owner, currency,
+      SELECT d.hour AS usage_hour, toString(d.node_id) AS node_id, toString(kind) AS kind, run_id, owner, account, currency,
         old_cost, new_cost, delta, toString(cause) AS cause, event_ref, at, by
       FROM (
         SELECT * FROM {generation}.closed_hours FINAL
@@ -120,43 +123,43 @@ WITH
         ON h.node_id = d.node_id AND h.hour = d.hour AND h.version = d.version
       ARRAY JOIN d.kinds AS kind, d.run_ids AS run_id, d.owners AS owner, d.currencies AS currency,
         d.old_costs AS old_cost, d.new_costs AS new_cost, d.deltas AS delta, d.causes AS cause,
-        d.event_refs AS event_ref, d.booked_at AS at, d.booked_by AS by
+        d.event_refs AS event_ref, d.booked_at AS at, d.booked_by AS by, d.accounts AS account
     ) AS l
     LEFT ANY JOIN (
       SELECT toNullable(run_id) AS run_id, toNullable(project) AS project, experiment, team
       FROM {generation}.run_states FINAL
     ) AS r ON r.run_id = l.run_id
-    LEFT ANY JOIN {generation}.owner_terms AS o ON o.name = l.owner
+    LEFT ANY JOIN {generation}.owner_terms AS o ON o.name = coalesce(l.account, l.owner)
   ),
   moved AS (
-    SELECT period, usage_hour, node_id, kind, run_id, owner, team, project, experiment, currency,
+    SELECT period, usage_hour, node_id, kind, run_id, owner, account, team, project, experiment, currency,
       sum(before) AS old_cost, sum(after) AS new_cost, new_cost - old_cost AS delta,
-      sum(delta) OVER (PARTITION BY usage_hour, node_id, kind, run_id, owner, currency) AS left_over
+      sum(delta) OVER (PARTITION BY usage_hour, node_id, kind, run_id, owner, account, currency) AS left_over
     FROM (
-      SELECT period, usage_hour, node_id, kind, run_id, owner, team, project, experiment,
+      SELECT period, usage_hour, node_id, kind, run_id, owner, account, team, project, experiment,
         assumeNotNull(currency) AS currency, assumeNotNull(cost) AS before, toDecimal128(0, 9) AS after
       FROM {views}.statement_lines WHERE cost IS NOT NULL
       UNION ALL
-      SELECT period, usage_hour, node_id, kind, run_id, owner, team, project, experiment, currency, delta AS before,
+      SELECT period, usage_hour, node_id, kind, run_id, owner, account, team, project, experiment, currency, delta AS before,
         toDecimal128(0, 9) AS after FROM booked
       UNION ALL
-      SELECT period, usage_hour, node_id, kind, run_id, owner, team, project, experiment, currency, delta AS before,
+      SELECT period, usage_hour, node_id, kind, run_id, owner, account, team, project, experiment, currency, delta AS before,
         toDecimal128(0, 9) AS after FROM fresh
       UNION ALL
-      SELECT formatDateTime(usage_hour, '%Y-%m', 'UTC') AS period, usage_hour, node_id, kind, run_id, owner, team,
+      SELECT formatDateTime(usage_hour, '%Y-%m', 'UTC') AS period, usage_hour, node_id, kind, run_id, owner, account, team,
         project, experiment, assumeNotNull(currency) AS currency, toDecimal128(0, 9) AS before,
         assumeNotNull(cost) AS after
       FROM {views}.cost_lines
       WHERE cost IS NOT NULL AND period IN (SELECT period FROM {views}.cost_periods)
     )
-    GROUP BY period, usage_hour, node_id, kind, run_id, owner, team, project, experiment, currency
+    GROUP BY period, usage_hour, node_id, kind, run_id, owner, account, team, project, experiment, currency
   )
 SELECT period, usage_hour, node_id, team, project, run_id, old_cost, new_cost, delta, currency, cause, event_ref,
-  booked_at, booked_by, booked_in, true AS is_booked, kind, owner, experiment
+  booked_at, booked_by, booked_in, true AS is_booked, kind, owner, experiment, account
 FROM booked
 UNION ALL
 SELECT period, usage_hour, node_id, team, project, run_id, old_cost, new_cost, delta, currency, cause, event_ref,
-  booked_at, booked_by, assumeNotNull(open_month) AS booked_in, false AS is_booked, kind, owner, experiment
+  booked_at, booked_by, assumeNotNull(open_month) AS booked_in, false AS is_booked, kind, owner, experiment, account
 FROM fresh
 UNION ALL
 SELECT m.period AS period, m.usage_hour AS usage_hour, m.node_id AS node_id, m.team AS team, m.project AS project,
@@ -165,10 +168,10 @@ SELECT m.period AS period, m.usage_hour AS usage_hour, m.node_id AS node_id, m.t
   ifNull(if(o.newest_at > p.closed_at, o.newest_ref, concat('run ', toString(m.run_id))), '') AS event_ref,
   if(o.newest_at > p.closed_at, o.newest_at, greatest(w.last_event_at, p.closed_at)) AS booked_at,
   if(o.newest_at > p.closed_at, o.newest_by, ifNull(w.user, '')) AS booked_by, assumeNotNull(open_month) AS booked_in, false AS is_booked,
-  m.kind AS kind, m.owner AS owner, m.experiment AS experiment
+  m.kind AS kind, m.owner AS owner, m.experiment AS experiment, m.account AS account
 FROM (SELECT * FROM moved WHERE delta != 0 AND left_over = 0) AS m
 LEFT ANY JOIN (
   SELECT toNullable(run_id) AS run_id, last_event_at, user FROM {generation}.run_states FINAL
 ) AS w ON w.run_id = m.run_id
-LEFT ANY JOIN {generation}.owner_terms AS o ON o.name = m.owner
+LEFT ANY JOIN {generation}.owner_terms AS o ON o.name = coalesce(m.account, m.owner)
 LEFT ANY JOIN (SELECT period, closed_at FROM {views}.cost_periods) AS p ON p.period = m.period;
