@@ -56,6 +56,9 @@ def job_claims(
             on_place.setdefault(item.place, []).append(item.holder)
     claims: list[Claim] = []
     for reservation in reservations:
+        if not reservation.is_known:
+            claims += _unknown(reservation)
+            continue
         members = _one_a_run(runs.get(reservation.job, ()))
         if not members and reservation.only_for_runs:
             continue
@@ -96,6 +99,15 @@ def _device_claims(
             device.part_denominator,
         )
         for holder in holders
+    ]
+
+
+def _unknown(reservation: Reservation) -> list[Claim]:
+    """Rows that say of devices that nobody can tell who holds them; they hold nothing themselves."""
+    evidence = f"{reservation.label}, {reservation.evidence}"
+    return [
+        Claim(resource_of(device_id), Holder("unknown"), 0, 0, evidence)
+        for device_id in sorted({device.device_id for device in reservation.devices})
     ]
 
 

@@ -57,7 +57,8 @@ class Reservation:
     `uid` is the job's user on this node, None where it has none (a pod: its namespace pays). `millicores`: thousandths
     of a logical CPU that are kept for the job, None: none are. `memory_bytes`: memory kept for it, None: none is.
     `only_for_runs`: it counts only while a run is in the job; without one its processes are whose they would be
-    without a reservation.
+    without a reservation. `is_known` False: nobody can tell any more who holds these devices; whoever is seen on one
+    shares it, and what is left of it is `unknown`.
     """
 
     job: JobKey
@@ -69,6 +70,7 @@ class Reservation:
     millicores: int | None = None
     memory_bytes: int | None = None
     only_for_runs: bool = False
+    is_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)

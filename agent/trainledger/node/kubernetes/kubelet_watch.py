@@ -28,10 +28,11 @@ REPEAT_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class KubeletLook:
-    """What the node said at a monotonic time. `living`: uids of pods that have not ended, None: not known."""
+    """What the node says of its pods. `resources`: what the kubelet said last, at the monotonic time `told_ns`; None
+    before its first answer. `living`: uids of pods that have not ended, None: not known."""
 
-    at_ns: int
-    resources: "NodeResources"
+    told_ns: int
+    resources: "NodeResources | None"
     pods: tuple[Pod, ...] = ()
     living: frozenset[str] | None = None
     minors: Mapping[str, int] = field(default_factory=dict)
@@ -50,7 +51,7 @@ class KubeletWatch:
         self._stop = threading.Event()
 
     def latest(self) -> KubeletLook | None:
-        """The last answer, however old; None before the first. Never waits."""
+        """What is known, however old; None before the first round. Never waits."""
         if self._thread is None and not self._stop.is_set() and self.has_socket():
             self._thread = threading.Thread(target=self._run, name="kubelet", daemon=True)
             self._thread.start()
@@ -61,24 +62,13 @@ class KubeletWatch:
         return self._places.socket.exists()
 
     def turn(self) -> None:
-        """One round of the thread: ask, and keep the answer. Blocks up to some seconds; never raises."""
-        try:
-            # Not at the top: gRPC costs 60 ms and 15 MB, on nodes with a kubelet alone.
-            from trainledger.node.kubernetes.pod_resources import read_resources
-            from trainledger.node.kubernetes.unix_calls import CallError
-        except ImportError as error:
-            self._complain("install trainledger[kubernetes]", f"{error}")
-            return
-        try:
-            begin_ns = self._clock.monotonic_ns()
-            resources = read_resources(self._places.socket)
-        except CallError as error:
-            self._complain(
-                f"is {self._places.socket} the kubelet's, and may the agent connect to it?", f"{error}"
-            )
-            return
+        """One round of the thread: ask, and keep the answer. Blocks up to some seconds."""
+        told_ns = self._clock.monotonic_ns()
+        resources = self._ask()
+        if resources is None and self._look is not None:
+            told_ns, resources = self._look.told_ns, self._look.resources
         self._look = KubeletLook(
-            at_ns=begin_ns,
+            told_ns=told_ns,
             resources=resources,
             pods=tuple(pods_of(self._places.logs)),
             living=living_pods(self._places.cgroups),
@@ -90,6 +80,21 @@ class KubeletWatch:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(CLOSE_WAIT_S)
+
+    def _ask(self) -> "NodeResources | None":
+        try:
+            # Not at the top: gRPC costs 60 ms and 15 MB, on nodes with a kubelet alone.
+            from trainledger.node.kubernetes.pod_resources import read_resources
+            from trainledger.node.kubernetes.unix_calls import CallError
+        except ImportError as error:
+            self._complain("install trainledger[kubernetes]", f"{error}")
+            return None
+        try:
+            return read_resources(self._places.socket)
+        except CallError as error:
+            mend = f"is {self._places.socket} the kubelet's, and may the agent connect to it?"
+            self._complain(mend, f"{error}")
+            return None
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -6,12 +6,13 @@ parts. Cores are reserved by the kubelet's static CPU policy alone. A request of
 the node does not know it (a control group has a weight, which is a share of what is wanted, and a limit), so that a pod
 without cores of its own pays for the CPU time that it used.
 
-The payer is the pod's namespace. A pod that has ended holds nothing, although kubelets before 1.34 list it until it is
-deleted.
+The payer is the pod's namespace, whether the pod holds something or not; but pods of the cluster itself (namespaces
+`kube-...`, `openshift-...`) that hold nothing are the node's system. A pod that has ended holds nothing, although
+kubelets before 1.34 list it until it is deleted.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trainledger.node.kubernetes.device_names import (
@@ -26,10 +27,12 @@ from trainledger.node.kubernetes.pod_resources import NodeResources, PodHolding
 from trainledger.node.kubernetes.pods import Pod
 from trainledger.node.reservations import JobKey, NodeView, Reservation, ReservedDevice
 
-__all__ = ["EVIDENCE", "SCHEDULER", "PodReservations", "reserve"]
+__all__ = ["SCHEDULER", "PodReservations", "count_replicas", "reserve", "unknown_devices"]
 
 SCHEDULER = "kubernetes"
 EVIDENCE = "kubelet"
+# Kubernetes and OpenShift keep these beginnings of names to themselves.
+_OF_THE_CLUSTER = ("kube-", "openshift-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +69,36 @@ class _Dealer:
         return tuple(_part(place, count, of) for (place, of), count in sorted(shares.items()))
 
 
-def reserve(look: KubeletLook, view: NodeView, replicas: Mapping[str, int]) -> PodReservations:
-    """What the pods of an answer reserve, by namespace and name. `replicas`: see `count_replicas`."""
-    dealer = _Dealer(GpuNames(view.devices, look.minors), replicas, _users(look.resources.pods))
-    uids = {(pod.namespace, pod.name): pod for pod in _newest_living_last(look, view)}
+def reserve(
+    holdings: Sequence[PodHolding], look: KubeletLook, view: NodeView, replicas: Mapping[str, int]
+) -> PodReservations:
+    """What pods reserve: those with `holdings`, and all others of the node. `replicas`: see `count_replicas`."""
+    dealer = _Dealer(GpuNames(view.devices, look.minors), replicas, _users(holdings))
+    pods = {(pod.namespace, pod.name): pod for pod in _newest_living_last(look, view)}
+    held = {(item.namespace, item.name): item for item in holdings}
     reservations: list[Reservation] = []
-    for holding in look.resources.pods:
-        pod = uids.get((holding.namespace, holding.name))
-        if pod is not None and has_ended(pod, look, view):
-            continue
-        devices = dealer.devices_of(holding)
-        if devices or holding.cores or holding.memory_bytes:
-            reservations.append(_reservation(holding, pod, devices))
+    for name in sorted({*pods, *held}):
+        pod, holding = pods.get(name), held.get(name, PodHolding(*name))
+        if pod is None or not has_ended(pod, look, view):
+            reservations.append(_reservation(holding, pod, dealer.devices_of(holding)))
     return PodReservations(tuple(reservations), tuple(dealer.strangers))
+
+
+def unknown_devices(look: KubeletLook, view: NodeView) -> Reservation:
+    """The devices that the kubelet gives away, when it does not say any more to whom."""
+    names = GpuNames(view.devices, look.minors)
+    told = look.resources or NodeResources(())
+    held = {device for pod in told.pods for device in pod.devices} | told.allocatable
+    bases = {shared_base(device.device_id)[0] for device in held}
+    bases |= {device.device for pod in told.pods for device in pod.dynamic}
+    places = {place.device_id for base in bases if (place := names.place_of(base)) is not None}
+    return Reservation(
+        job=JobKey(SCHEDULER, ""),
+        label="kubelet",
+        evidence="does not answer",
+        devices=tuple(ReservedDevice(device_id) for device_id in sorted(places)),
+        is_known=False,
+    )
 
 
 def count_replicas(resources: NodeResources, known: Mapping[str, int]) -> dict[str, int]:
@@ -125,7 +145,8 @@ def _part(place: Place, count: int, of: int) -> ReservedDevice:
     )
 
 
-def _reservation(holding: PodHolding, pod: Pod | None, devices: Iterable[ReservedDevice]) -> Reservation:
+def _reservation(holding: PodHolding, pod: Pod | None, devices: Sequence[ReservedDevice]) -> Reservation:
+    holds_something = bool(devices or holding.cores or holding.memory_bytes)
     name = f"{holding.namespace}/{holding.name}"
     return Reservation(
         # Without its uid no process can be found to be in the pod; its namespace pays all the same.
@@ -134,6 +155,7 @@ def _reservation(holding: PodHolding, pod: Pod | None, devices: Iterable[Reserve
         evidence=EVIDENCE,
         account=f"namespace:{holding.namespace}",
         devices=tuple(devices),
+        only_for_runs=not holds_something and holding.namespace.startswith(_OF_THE_CLUSTER),
         millicores=1000 * len(holding.cores) or None,
         memory_bytes=holding.memory_bytes or None,
     )

@@ -6,7 +6,7 @@ import pytest
 
 from trainledger.node.gpu import GpuDevice, GpuPart
 from trainledger.node.kubernetes.kubelet_watch import KubeletLook
-from trainledger.node.kubernetes.pod_reservations import count_replicas, reserve
+from trainledger.node.kubernetes.pod_reservations import count_replicas, reserve, unknown_devices
 from trainledger.node.kubernetes.pod_resources import DynamicDevice, HeldDevice, NodeResources, PodHolding
 from trainledger.node.kubernetes.pods import Pod
 from trainledger.node.reservations import JobKey, NodeView, ReservedDevice
@@ -39,15 +39,26 @@ def view(processes: Mapping[str, int] | None = None) -> NodeView:
     )
 
 
+def resources(told: KubeletLook) -> NodeResources:
+    assert told.resources is not None
+    return told.resources
+
+
+def holdings(told: KubeletLook) -> tuple[PodHolding, ...]:
+    return resources(told).pods
+
+
 def parts_of(told: KubeletLook, node: NodeView | None = None) -> list[list[ReservedDevice]]:
-    replicas = count_replicas(told.resources, {})
-    return [list(item.devices) for item in reserve(told, node or view(), replicas).reservations]
+    replicas = count_replicas(resources(told), {})
+    return [
+        list(item.devices) for item in reserve(holdings(told), told, node or view(), replicas).reservations
+    ]
 
 
 def test_pod_reserves_its_gpu_and_cores_and_its_namespace_pays() -> None:
     pod = PodHolding("ml", "train-0", gpus("GPU-a"), cores=frozenset({2, 3}), memory_bytes=1 << 30)
     told = look(pod, known=(Pod("ml", "train-0", UID, True),), living=frozenset({UID}))
-    (found,) = reserve(told, view(), {}).reservations
+    (found,) = reserve(holdings(told), told, view(), {}).reservations
     assert found.job == JobKey("kubernetes", UID)
     assert (found.label, found.account, found.uid) == ("pod ml/train-0", "namespace:ml", None)
     assert (found.millicores, found.memory_bytes) == (2000, 1 << 30)
@@ -79,9 +90,9 @@ def test_share_of_a_device(held: tuple[str, ...], part: ReservedDevice) -> None:
 
 def test_number_of_replicas_outlives_the_health_of_the_device() -> None:
     pod = PodHolding("ml", "a", gpus("GPU-a::1"))
-    known = count_replicas(look(pod, give=tuple(f"GPU-a::{n}" for n in range(4))).resources, {})
-    assert count_replicas(look(pod).resources, known) == {"GPU-a": 4}
-    assert count_replicas(look(pod, give=("GPU-a::0", "GPU-a::1")).resources, known) == {"GPU-a": 2}, (
+    known = count_replicas(resources(look(pod, give=tuple(f"GPU-a::{n}" for n in range(4)))), {})
+    assert count_replicas(resources(look(pod)), known) == {"GPU-a": 4}
+    assert count_replicas(resources(look(pod, give=("GPU-a::0", "GPU-a::1"))), known) == {"GPU-a": 2}, (
         "cut anew"
     )
 
@@ -118,17 +129,42 @@ def test_pod_that_is_over_holds_nothing(
     known: Pod | None, living: frozenset[str] | None, processes: Mapping[str, int], holds: bool
 ) -> None:
     told = look(PodHolding("ml", "a", gpus("GPU-a")), known=(known,) if known else (), living=living)
-    assert bool(reserve(told, view(processes), {}).reservations) is holds
+    assert bool(reserve(holdings(told), told, view(processes), {}).reservations) is holds
+
+
+def test_pod_that_holds_nothing_still_has_a_payer_but_for_the_clusters_own() -> None:
+    uids = [UID, OTHER, UID.replace("0a", "0b")]
+    names = [("ml", "cpu-only"), ("kube-system", "proxy"), ("openshift-dns", "dns")]
+    known = tuple(Pod(*name, uid, True) for name, uid in zip(names, uids, strict=True))
+    found = reserve((), look(known=known, living=frozenset(uids)), view(), {}).reservations
+    assert {item.account: item.only_for_runs for item in found} == {
+        "namespace:ml": False, "namespace:kube-system": True, "namespace:openshift-dns": True
+    }  # fmt: skip
+    gpu = PodHolding("kube-system", "proxy", gpus("GPU-a"))
+    (held,) = [
+        item for item in reserve((gpu,), look(gpu, known=known), view(), {}).reservations if item.devices
+    ]
+    assert held.only_for_runs is False, "who holds a device pays for it"
+
+
+def test_devices_of_a_silent_kubelet_are_those_that_it_gives_away_or_gave() -> None:
+    claim = frozenset({DynamicDevice("ml/own", "gpu.nvidia.com", "n1", "gpu-1-mig-3g40gb-9-0")})
+    told = look(
+        PodHolding("ml", "a", gpus("GPU-gone")), PodHolding("ml", "b", dynamic=claim), give=("GPU-a::0",)
+    )
+    found = unknown_devices(told, view())
+    assert [part.device_id for part in found.devices] == ["GPU-a", "GPU-b"] and not found.is_known
 
 
 def test_of_two_pods_of_one_name_the_living_one_is_meant() -> None:
     known = (Pod("ml", "a", UID, True), Pod("ml", "a", OTHER, True))
     told = look(PodHolding("ml", "a", gpus("GPU-a")), known=known, living=frozenset({UID}))
-    (found,) = reserve(told, view(), {}).reservations
+    (found,) = reserve(holdings(told), told, view(), {}).reservations
     assert found.job.name == UID
 
 
 def test_gpu_that_the_agent_does_not_see_is_named_and_other_devices_are_not() -> None:
     held = gpus("GPU-gone") | {HeldDevice("rdma/hca", "mlx5_0")}
-    found = reserve(look(PodHolding("ml", "a", held)), view(), {})
-    assert found.reservations == () and found.strangers == ("GPU-gone (nvidia.com/gpu) of ml/a",)
+    told = look(PodHolding("ml", "a", held))
+    found = reserve(holdings(told), told, view(), {})
+    assert found.reservations[0].devices == () and found.strangers == ("GPU-gone (nvidia.com/gpu) of ml/a",)

@@ -10,7 +10,7 @@ from support.polling import poll_until
 from trainledger.node.gpu import GpuDevice
 from trainledger.node.kubernetes.kubelet_watch import KubeletWatch
 from trainledger.node.kubernetes.source import BELIEVED_S, KubernetesReservations
-from trainledger.node.reservations import NodeView
+from trainledger.node.reservations import JobKey, NodeView
 from trainledger_schemas.clock import ManualClock, SystemClock
 
 VIEW = NodeView((GpuDevice("GPU-a", "H100", None),))
@@ -25,8 +25,9 @@ def kubelet() -> Iterator[FakeKubelet]:
         fake.close()
 
 
-def labels(source: KubernetesReservations) -> list[str]:
-    return [item.label for item in source.read(VIEW)]
+def labels(source: KubernetesReservations, view: NodeView = VIEW) -> list[str]:
+    """Who holds a device, or `?kubelet` for one of which nobody can tell."""
+    return [("" if item.is_known else "?") + item.label for item in source.read(view) if item.devices]
 
 
 def stepped(kubelet: FakeKubelet, clock: ManualClock) -> tuple[KubernetesReservations, KubeletWatch]:
@@ -71,6 +72,7 @@ def test_silent_kubelet_is_believed_for_a_while_and_heard_again_after_a_restart(
     watch.turn()
     assert labels(source) == ["pod ml/a"]
     kubelet.server.stop()
+    kubelet.places.socket.touch()  # what a kubelet that died leaves behind
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             clock.advance(BELIEVED_S / 3)
@@ -78,10 +80,36 @@ def test_silent_kubelet_is_believed_for_a_while_and_heard_again_after_a_restart(
     assert len(caplog.records) == 1, "said once, not at each try"
     assert labels(source) == ["pod ml/a"]
     clock.advance(1)
-    assert labels(source) == []
+    assert labels(source) == ["?kubelet"]
+    (account,) = [item.account for item in source.read(VIEW) if item.is_known]
+    assert account == "namespace:ml", "who pays for what is seen is known without the kubelet"
+    kubelet.places.socket.unlink()
     kubelet.server.start()
     watch.turn()
     assert labels(source) == ["pod ml/a"]
+
+
+def test_kubelet_that_never_answered_leaves_devices_to_presence_and_pods_to_their_namespaces(
+    kubelet: FakeKubelet,
+) -> None:
+    kubelet.folder("ml/a", UID)
+    kubelet.server.stop()
+    source, watch = stepped(kubelet, ManualClock())
+    watch.turn()
+    assert [(item.account, item.devices) for item in source.read(VIEW)] == [("namespace:ml", ())]
+
+
+def test_kubernetes_that_left_the_node_leaves_nothing_unknown(kubelet: FakeKubelet) -> None:
+    clock = ManualClock()
+    source, watch = stepped(kubelet, clock)
+    kubelet.pod("ml/a", "GPU-a", uid=UID)
+    watch.turn()
+    kubelet.server.stop()
+    clock.advance(BELIEVED_S + 1)
+    watch.turn()
+    assert source.read(VIEW) == []
+    still = NodeView(VIEW.devices, {JobKey("kubernetes", UID): [(7, 1)]})
+    assert labels(source, still) == ["?kubelet"]
 
 
 def test_malformed_answer_changes_nothing(kubelet: FakeKubelet) -> None:
