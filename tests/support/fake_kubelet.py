@@ -11,10 +11,11 @@ from typing import Any
 
 import grpc
 
+from trainledger.node.kubernetes.kubelet_watch import KubeletLook, KubeletWatch
 from trainledger.node.kubernetes.messages import message_class
 from trainledger.node.kubernetes.places import KubeletPlaces
 
-__all__ = ["FakeKubelet", "RpcServer", "short_folder"]
+__all__ = ["FakeKubelet", "RpcServer", "SteppedWatch", "short_folder"]
 
 Answer = Callable[[bytes, grpc.ServicerContext], bytes]
 
@@ -128,6 +129,14 @@ class FakeKubelet:
             self.go_on.wait(60)
         said: bytes = message if isinstance(message, bytes) else message.SerializeToString()
         return said
+
+
+class SteppedWatch(KubeletWatch):
+    """A watch of the kubelet whose rounds the test turns itself."""
+
+    def latest(self) -> KubeletLook | None:
+        """What the last round brought."""
+        return self._look
 
 
 @contextmanager

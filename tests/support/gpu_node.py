@@ -10,6 +10,7 @@ from support.gpus import Machine
 from trainledger.node.allocation import AllocationLog
 from trainledger.node.gpu_vendors import Vendor
 from trainledger.node.gpu_watch import GpuWatch
+from trainledger.node.job_book import JobBook
 from trainledger.node.node_settings import SamplingSettings
 from trainledger.node.nvml_reader import open_reader
 from trainledger.node.process_table import ProcessTable
@@ -40,7 +41,7 @@ class Stepped(GpuWatch):
 class Node:
     """A sampler on a machine of the fake library, turned as the agent does."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, *, jobs: JobBook | None = None) -> None:
         self.machine = machine
         self.clock = machine.clock
         settings = SamplingSettings()
@@ -48,8 +49,8 @@ class Node:
         library = str(machine.library)
         vendor = Vendor("nvidia", lambda: True, lambda clock: open_reader(clock, library=library))
         self.watch = Stepped(self.clock, settings, vendor=vendor)
-        # Without the jobs of schedulers: those of tests that run beside this one are on the same machine.
-        processes = ProcessSampler(ProcessTable())
+        # Not the machine's jobs: those of tests that run beside this one are on it.
+        processes = ProcessSampler(ProcessTable(), jobs=jobs)
         self.sampler = NodeSampler(self.clock, settings, processes=processes, gpus=[self.watch])
         self.allocation = AllocationLog(clock=self.clock, key_frame_s=300)
         self.events: list[tuple[str, Any]] = []

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.fake_kubelet import FakeKubelet, short_folder
+from support.fake_kubelet import FakeKubelet, SteppedWatch, short_folder
 from support.polling import poll_until
 from trainledger.node.gpu import GpuDevice
 from trainledger.node.kubernetes.kubelet_watch import KubeletWatch
@@ -32,12 +32,7 @@ def labels(source: KubernetesReservations, view: NodeView = VIEW) -> list[str]:
 
 def stepped(kubelet: FakeKubelet, clock: ManualClock) -> tuple[KubernetesReservations, KubeletWatch]:
     """A source whose rounds the test turns itself."""
-
-    class Stepped(KubeletWatch):
-        def latest(self):  # type: ignore[no-untyped-def]  # as the parent's
-            return self._look
-
-    watch = Stepped(clock, kubelet.places)
+    watch = SteppedWatch(clock, kubelet.places)
     return KubernetesReservations(clock, watch=watch), watch
 
 

@@ -1,0 +1,109 @@
+"""From what a kubelet gave to pods to the bill: a real gRPC server, real processes, a fake GPU library, the real tables."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from support.burners import burning
+from support.fake_kubelet import FakeKubelet, SteppedWatch, short_folder
+from support.filled_tables import FilledTables
+from support.gpu_node import Node, writer
+from support.gpus import Machine
+from support.ingest_store import fresh_store
+from support.installation import Installation
+from support.polling import poll_until
+from trainledger.node.job_book import JobBook
+from trainledger.node.kubernetes.source import KubernetesReservations
+from trainledger.node.process_jobs import ProcessJobs
+from trainledger_schemas.ids import id_text
+
+S = 1_000_000
+MINUTES = 4
+TRAIN, NOTE, OVER = (f"0a1b2c3d-1111-2222-3333-44445555{n}" for n in ("6666", "7777", "8888"))
+
+
+@pytest.fixture
+def kubelet() -> Iterator[FakeKubelet]:
+    with short_folder() as folder:
+        fake = FakeKubelet(folder)
+        yield fake
+        fake.close()
+
+
+def in_pod(proc: Path, pid: int, uid: str) -> None:
+    """A control group of a process as an agent in another pod of the same node sees it."""
+    (proc / str(pid)).mkdir(parents=True)
+    group = f"/../../kubepods-burstable-pod{uid.replace('-', '_')}.slice/cri-containerd-{'a1' * 32}.scope"
+    (proc / str(pid) / "cgroup").write_text(f"0::{group}\n")
+
+
+def test_pods_hold_what_the_kubelet_gave_them_and_their_namespaces_pay(
+    machine: Machine, kubelet: FakeKubelet, tmp_path: Path
+) -> None:
+    whole, shared = machine.scenario.gpu(0), machine.scenario.gpu(1)
+    machine.scenario.write()
+    kubelet.give_away(whole, *(f"{shared}::{number}" for number in range(4)))
+    kubelet.pod("ml/train-0", whole, uid=TRAIN)
+    kubelet.pod("research/notebook", f"{shared}::2", uid=NOTE)
+    kubelet.pod("ml/finished", f"{shared}::0")  # an old kubelet lists it until it is deleted
+    kubelet.folder("ml/finished", OVER, lives=False)
+    begin_us = machine.clock.wall_ns() // 1000
+    watch = SteppedWatch(machine.clock, kubelet.places)
+    jobs = JobBook(ProcessJobs(tmp_path / "proc"), [KubernetesReservations(machine.clock, watch=watch)])
+    with burning("sys.stdin.readline()") as train:
+        in_pod(tmp_path / "proc", train.pid, TRAIN)
+        run = writer(train.pid)
+        node = Node(machine, jobs=jobs)
+        for _ in range(MINUTES * 6):
+            watch.turn()
+            node.turn(10, [run])
+        node.flush([run])
+        jobs.close()
+    tables = FilledTables(fresh_store(), tmp_path)
+    tables.alive(begin_us, begin_us + MINUTES * 60 * S)
+    for name, fields in node.events:
+        tables.event(name, int(str(fields.get("at_us", fields.get("end_us")))), **fields)
+    tables.price(1, begin_us, nano=36_000_000_000)
+    tables.take_in()
+    (bill,) = tables.rows("node_bills")
+    assert bill["difference"] == 0
+    half = float(bill["bill"]) * 0.45
+    lines = tables.rows("cost_lines", rest="WHERE resource != 'host'")
+    (trained,) = [row for row in lines if row["kind"] == "run"]
+    assert (str(trained["run_id"]), trained["resource"]) == (id_text(run.run_id), f"device:{whole}")
+    assert (trained["team"], trained["payer_evidence"]) == ("ml", "pod namespace ml")
+    assert float(trained["cost"]) == pytest.approx(half, rel=0.06)
+    (noted,) = [row for row in lines if row["kind"] == "untracked"]
+    assert (noted["account"], noted["team"]) == ("namespace:research", "research")
+    assert "pod research/notebook" in noted["evidence"]
+    assert float(noted["cost"]) == pytest.approx(half / 4, rel=0.06)
+    idle = sum((row["cost"] for row in lines if row["kind"] == "idle"), Decimal(0))
+    assert float(idle) == pytest.approx(half * 3 / 4, rel=0.1)
+
+
+def test_pod_with_a_core_of_its_own_is_billed_to_its_namespace_and_a_silent_kubelet_is_no_harm(
+    kubelet: FakeKubelet, tmp_path: Path
+) -> None:
+    kubelet.pod("ml/preprocess", cores=(0,))
+    installation = Installation(tmp_path)
+    installation.environment["TRAINLEDGER_KUBELET"] = str(kubelet.places.folder)
+    with installation.up() as up:
+        installation.json("price", "set", "--node", "*", "--usd-per-hour", "36")
+        (held,) = poll_until(
+            lambda: installation.sql("SELECT * FROM cost_lines WHERE account = 'namespace:ml'"),
+            deadline_s=60,
+            pause_s=0.5,
+        )
+        assert (held["kind"], held["resource"], held["owner"], held["team"]) == (
+            "untracked",
+            "host",
+            None,
+            "ml",
+        )
+        assert held["payer_evidence"] == "pod namespace ml"
+        kubelet.hangs.set()
+        assert Decimal(installation.json("cost", "--by", "team")[0]["cost"]) > 0
+        assert up.stop() == 0
+    assert "Traceback" not in up.errors.read_text()
