@@ -93,7 +93,7 @@ class AwsServer:
     def spot_history(self, wanted: dict[str, str]) -> bytes:
         """Changes between StartTime and EndTime and the last one before, newest first, as the service gives them."""
         start, end = (datetime.fromisoformat(wanted[name]) for name in ("StartTime", "EndTime"))
-        zone = wanted["AvailabilityZone"]
+        zone = wanted.get("AvailabilityZoneId") or wanted["AvailabilityZone"]
         own = sorted(item for item in self.spot if item[2] == zone and item[0] < end)
         before = [item for item in own if item[0] <= start][-1:]
         rows, token = _page(
@@ -102,7 +102,7 @@ class AwsServer:
         items = "".join(
             f"<item><instanceType>{wanted['InstanceType.1']}</instanceType><productDescription>Linux/UNIX"
             f"</productDescription><spotPrice>{price}</spotPrice><timestamp>{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.000Z}"
-            f"</timestamp><availabilityZone>{place}</availabilityZone></item>"
+            f"</timestamp><availabilityZone>{place}</availabilityZone><availabilityZoneId>{place}</availabilityZoneId></item>"
             for at, price, place in rows
         )
         return (

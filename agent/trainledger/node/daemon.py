@@ -357,7 +357,7 @@ class NodeAgent:
                 self.uploader.stop()
         finally:
             if self._watch is not None:
-                self._watch.sampler.close()
+                self._watch.close()
             self._collector.close()
             self.spool.close()
             if self._lock is not None:

@@ -33,6 +33,8 @@ def node_settings(environ: Mapping[str, str]) -> list[EffectiveSetting]:
     rows += effective_settings("agent", agent, environ=environ, variables=_AGENT_VARIABLES)
     told = {"folder": "TRAINLEDGER_KUBELET"}
     rows += effective_settings("agent.kubelet", agent.kubelet, environ=environ, variables=told)
+    told = {"mode": "TRAINLEDGER_EC2", "endpoint": "AWS_EC2_METADATA_SERVICE_ENDPOINT"}
+    rows += effective_settings("agent.ec2", agent.ec2, environ=environ, variables=told)
     rows += effective_settings("agent.sampling", agent.sampling, environ=environ, variables={})
     rows += effective_settings("agent.spool", agent.spool, environ=environ, variables={})
     if agent.blobs is not None:

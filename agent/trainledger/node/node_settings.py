@@ -10,6 +10,7 @@ for the SDK and here for the agent; no other module of the agent asks it.
 | TRAINLEDGER_BLOBS | see `blob_address` | none | where blobs are sent; unset: they lie beside the journals alone |
 | TRAINLEDGER_BLOBS_LOCAL_MIB | MiB, 0 to 1,073,741,824 | none | see BlobSettings |
 | TRAINLEDGER_KUBELET | folder | /var/lib/kubelet | the kubelet's `--root-dir`: its socket, the volumes of pods |
+| TRAINLEDGER_EC2 | auto, on, off | auto | whether EC2 is asked what this machine is; see Ec2Settings |
 | TRAINLEDGER_HOME, TRAINLEDGER_DIR | folders | as in `trainledger.settings` | spool and journals |
 """
 
@@ -28,6 +29,7 @@ from trainledger_schemas.kafka_address import KafkaAddress, parse_kafka_address
 __all__ = [
     "AgentSettings",
     "BlobSettings",
+    "Ec2Settings",
     "KafkaSettings",
     "SamplingSettings",
     "SpoolSettings",
@@ -160,6 +162,24 @@ class BlobSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Ec2Settings:
+    """How the node learns which rented machine it is.
+
+    mode                auto, on or off, default auto: the metadata service is asked where firmware or hypervisor are
+                        those of EC2; on: also where they cannot be seen. TRAINLEDGER_EC2; off too by AWS's own
+                        AWS_EC2_METADATA_DISABLED=true.
+    endpoint            http address, default http://169.254.169.254; AWS_EC2_METADATA_SERVICE_ENDPOINT.
+    """
+
+    mode: str = "auto"
+    endpoint: str = "http://169.254.169.254"
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("auto", "on", "off"):
+            raise SettingsError(f"TRAINLEDGER_EC2 is {self.mode!r}; it must be auto, on or off")
+
+
+@dataclass(frozen=True, slots=True)
 class AgentSettings:
     """What the node agent as a whole is told.
 
@@ -170,6 +190,7 @@ class AgentSettings:
     sampling, spool, kafka     see above; kafka None: the spool is not published.
     blobs               see above; None: blobs lie beside the journals alone.
     kubelet             where the kubelet of this node keeps its files, if there is one; TRAINLEDGER_KUBELET.
+    ec2                 see above.
     loop_interval_s     0.05 to 1, default 0.2: how often the loop wakes; spooled data is fsynced within it.
     poll_interval_s     0.1 to 10, default 1: how often journals are read. Shorter makes more, smaller events.
     lock_wait_s         0 to 600, default 30: how long to wait for a one-shot command to leave the folder.
@@ -184,6 +205,7 @@ class AgentSettings:
     kafka: KafkaSettings | None = None
     blobs: BlobSettings | None = None
     kubelet: KubeletPlaces = field(default_factory=KubeletPlaces)
+    ec2: Ec2Settings = field(default_factory=Ec2Settings)
     loop_interval_s: float = 0.2
     poll_interval_s: float = 1.0
     lock_wait_s: float = 30.0
@@ -212,6 +234,7 @@ class AgentSettings:
             kubelet=KubeletPlaces(
                 Path(environ.get("TRAINLEDGER_KUBELET", "").strip() or KubeletPlaces().folder)
             ),
+            ec2=_ec2(environ),
         )
 
 
@@ -226,6 +249,13 @@ def _blobs(shared: Settings) -> BlobSettings | None:
         return None
     local_mib = shared.blobs_local_mib
     return BlobSettings(parse_blob_address(shared.blobs), None if local_mib is None else local_mib << 20)
+
+
+def _ec2(environ: Mapping[str, str]) -> Ec2Settings:
+    mode = environ.get("TRAINLEDGER_EC2", "").strip().lower() or "auto"
+    is_disabled = environ.get("AWS_EC2_METADATA_DISABLED", "").strip().lower() == "true"
+    endpoint = environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "").strip()
+    return Ec2Settings("off" if is_disabled and mode == "auto" else mode, endpoint or Ec2Settings().endpoint)
 
 
 def _in_range(name: str, value: float, lowest: float, highest: float) -> None:

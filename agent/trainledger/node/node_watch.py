@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from trainledger.node.allocation import AllocationLog
 from trainledger.node.gpu_watch import watch_all
 from trainledger.node.identity import NodeIdentity
+from trainledger.node.instance_watch import InstanceWatch
 from trainledger.node.node_settings import AgentSettings
 from trainledger.node.presence import Presence
 from trainledger.node.sampler import NodeSampler
@@ -19,14 +20,21 @@ class NodeWatch:
     def __init__(self, *, identity: NodeIdentity, clock: Clock, settings: AgentSettings) -> None:
         sampling = settings.sampling
         self.sampler = NodeSampler(clock, sampling, gpus=watch_all(clock, sampling), kubelet=settings.kubelet)
+        self.instance = InstanceWatch(clock, settings.ec2)
         self.presence = Presence(
             identity=identity,
             clock=clock,
             reader=self.sampler.reader,
             agent_version=_version(),
             interval_s=sampling.presence_interval_s,
+            instance=self.instance.current,
         )
         self.allocation = AllocationLog(clock=clock, key_frame_s=sampling.key_frame_s)
+
+    def close(self) -> None:
+        """Stop looking, and close what was opened."""
+        self.sampler.close()
+        self.instance.close()
 
 
 def _version() -> str:

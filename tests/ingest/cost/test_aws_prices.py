@@ -30,6 +30,7 @@ from trainledger_ingest.cost.policy import CostPolicy
 from trainledger_ingest.cost.presence import PresenceMode, PresenceRule
 from trainledger_ingest.cost.price_list import Listed
 from trainledger_ingest.cost.prices import Price, PriceBook
+from trainledger_ingest.cost.rented_nodes import has_price_by_hand, on_demand_start, rented_of
 from trainledger_schemas.errors import (
     NotFoundError,
     RetryableSourceError,
@@ -306,3 +307,58 @@ def test_the_real_client_reads_the_spot_history_of_a_server(monkeypatch: pytest.
 def test_a_machine_without_a_price_is_not_found() -> None:
     with pytest.raises(NotFoundError):
         read()
+
+
+def seen(
+    node: str, *hours: tuple[int, int], kind: str = "p5.48xlarge", life: str = "spot", zone: str = "z"
+) -> Any:
+    return [
+        {
+            "node_id": node, "instance_id": f"i-{first}", "instance_type": kind, "life_cycle": life, "region": "r",
+            "place": zone, "first": TEN + timedelta(hours=first, minutes=5), "last": TEN + timedelta(hours=last, minutes=5),
+        }
+        for first, last in hours
+    ]  # fmt: skip
+
+
+def test_a_node_on_two_machines_of_one_kind_is_one_stretch_and_another_kind_is_another() -> None:
+    rows = [
+        *seen("a", (0, 1), (3, 4)),
+        *seen("a", (6, 7), kind="g5.xlarge"),
+        *seen("b", (0, 0), life="on-demand"),
+    ]
+    found = [
+        (
+            node.node_id,
+            node.instance_type,
+            (node.first_hour_us - TEN_US) // HOUR_US,
+            (node.behind_us - TEN_US) // HOUR_US,
+        )
+        for node in rented_of(rows)
+    ]
+    assert found == [("a", "p5.48xlarge", 0, 5), ("a", "g5.xlarge", 6, 8), ("b", "p5.48xlarge", 0, 1)]
+    node = rented_of(rows)[0]
+    assert not has_price_by_hand(listed(), node, (ON_DEMAND, SPOT))
+    assert not has_price_by_hand(listed((Price("p", "a", 1, "USD", 0), SPOT)), node, (ON_DEMAND, SPOT))
+    assert has_price_by_hand(listed((Price("p", "*", 1, "USD", 0), "file")), node, (ON_DEMAND, SPOT))
+
+
+def test_a_price_that_aws_changed_counts_from_its_change_and_not_from_the_boot_on() -> None:
+    (node,) = rented_of(seen("a", (0, 9), life="on-demand"))
+    now_us = TEN_US + 9 * HOUR_US
+
+    def start(rate: int, effective: str, *prices: tuple[int, int]) -> int:
+        book = listed(
+            *(
+                (Price(str(n), "a", nano, "USD", TEN_US + hour * HOUR_US, n), ON_DEMAND)
+                for n, (hour, nano) in enumerate(prices)
+            )
+        )
+        found = OnDemandPrice("AAA", rate, "USD", effective)
+        return (on_demand_start(book, node, found, now_hour_us=now_us) - TEN_US) // HOUR_US
+
+    old = "2026-11-01T00:00:00Z"
+    assert start(7, old) == 0 and start(7, old, (-5, 3)) == 0
+    assert start(7, old, (0, 7)) == 0 and start(7, old, (0, 3), (4, 7)) == 4
+    assert start(7, "2026-11-03T14:20:00Z", (0, 3)) == 5
+    assert start(7, old, (0, 3)) == 9 and start(7, "some day", (0, 3)) == 9

@@ -160,6 +160,16 @@ VIEWS: dict[str, dict[str, str]] = {
         "usage_hour": HOUR, "node_id": TEXT, "present_s": "Float64", "observed_s": "Float64", "bill": MAYBE_MONEY,
         "currency": MAYBE_TEXT, "price_id": "Nullable(UUID)",
     },
+    "nodes": {
+        "node_id": TEXT, "host": TEXT, "first_seen_at": AT, "last_seen_at": AT, "has_left": "Bool", "cores": "UInt32",
+        "memory_bytes": "UInt64", "agent_version": TEXT, "provider": MAYBE_TEXT, "instance_id": MAYBE_TEXT,
+        "instance_type": MAYBE_TEXT, "life_cycle": MAYBE_TEXT, "region": MAYBE_TEXT, "zone": MAYBE_TEXT,
+        "zone_id": MAYBE_TEXT, "notice": MAYBE_TEXT,
+    },
+    "node_instances": {
+        "day": DAY, "node_id": TEXT, "provider": TEXT, "instance_id": TEXT, "instance_type": TEXT, "life_cycle": TEXT,
+        "region": TEXT, "zone": TEXT, "zone_id": TEXT, "first_seen_at": AT, "last_seen_at": AT, "booted_at": AT,
+    },
     "prices": {
         "price_id": "UUID", "node": TEXT, "per_hour": "Decimal(38, 9)", "currency": TEXT, "from_hour": HOUR,
         "presence": TEXT, "set_at": AT, "set_by": TEXT, "owned_from": f"Nullable({AT})",
