@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from support.amd import AmdMachine
 from support.broker import Broker
 from support.code_workshop import Workshop
 from support.gpus import Machine
@@ -45,6 +46,19 @@ def machine(built_machine: Machine) -> Machine:
     """A machine without GPUs until the test adds some."""
     built_machine.empty()
     return built_machine
+
+
+@pytest.fixture(scope="session")
+def built_amd(tmp_path_factory: pytest.TempPathFactory) -> AmdMachine:
+    """The fake AMD library, compiled once; use `amd`."""
+    return AmdMachine(tmp_path_factory.mktemp("amdsmi"))
+
+
+@pytest.fixture
+def amd(built_amd: AmdMachine) -> AmdMachine:
+    """A machine without AMD GPUs until the test adds some."""
+    built_amd.empty()
+    return built_amd
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ ONE_MODULE_ONLY = {
     "grpc": {"agent/trainledger/node/kubernetes/unix_calls.py"},
     "google": {"agent/trainledger/node/kubernetes/messages.py"},
     "pynvml": {"agent/trainledger/node/nvml.py"},
+    "amdsmi": {"agent/trainledger/node/amdsmi.py"},
     "boto3": {
         "schemas/trainledger_schemas/s3_client.py",
         "ingest/trainledger_ingest/archive.py",

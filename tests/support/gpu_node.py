@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from support.amd import AmdMachine
 from support.burners import WriterStandIn, start_ticks_of
 from support.gpus import Machine
 from trainledger.node.allocation import AllocationLog
@@ -41,7 +42,9 @@ class Stepped(GpuWatch):
 class Node:
     """A sampler on a machine of the fake library, turned as the agent does."""
 
-    def __init__(self, machine: Machine, *, jobs: JobBook | None = None) -> None:
+    def __init__(
+        self, machine: Machine, *, jobs: JobBook | None = None, amd: AmdMachine | None = None
+    ) -> None:
         self.machine = machine
         self.clock = machine.clock
         settings = SamplingSettings()
@@ -49,9 +52,13 @@ class Node:
         library = str(machine.library)
         vendor = Vendor("nvidia", lambda: True, lambda clock: open_reader(clock, library=library))
         self.watch = Stepped(self.clock, settings, vendor=vendor)
+        self.watches = [self.watch]
+        if amd is not None:
+            amd.clock = self.clock
+            self.watches.append(Stepped(self.clock, settings, vendor=amd.vendor()))
         # Not the machine's jobs: those of tests that run beside this one are on it.
         processes = ProcessSampler(ProcessTable(), jobs=jobs)
-        self.sampler = NodeSampler(self.clock, settings, processes=processes, gpus=[self.watch])
+        self.sampler = NodeSampler(self.clock, settings, processes=processes, gpus=self.watches)
         self.allocation = AllocationLog(clock=self.clock, key_frame_s=300)
         self.events: list[tuple[str, Any]] = []
 
@@ -63,7 +70,8 @@ class Node:
         """Let seconds pass, each with a look at the GPUs and a round of the agent."""
         for _ in range(seconds):
             self.clock.advance(1)
-            self.watch.turn()
+            for watch in self.watches:
+                watch.turn()
             self.events += self.sampler.tick(self.clock.monotonic_ns(), writers)
             said = self.allocation.observe(writers, *self.sampler.holdings())
             if said is not None:

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
+from trainledger.node.gpu_vendors import VENDORS, Vendor
 from trainledger.node.node_settings import AgentSettings
-from trainledger.node.nvml import LIBRARY, NO_DRIVER, open_nvml
-from trainledger.node.nvml_devices import list_devices
 from trainledger.placement import NETWORK, filesystem_type, reader_of
 from trainledger.settings import PREFIX, Settings
 from trainledger_schemas.clock import Clock
@@ -64,15 +63,22 @@ def stalling_disk(path: Path) -> str | None:
     return kind if kind in NETWORK else None
 
 
-def gpus_seen(clock: Clock, *, library: str = LIBRARY) -> tuple[bool, str]:
+def gpus_seen(clock: Clock) -> tuple[bool, str]:
     """Whether this node's GPUs can be measured (True without a driver: there are none), and what is there."""
-    nvml = open_nvml(clock, library=library)
-    if isinstance(nvml, str):
-        return nvml == NO_DRIVER, nvml
+    found = [_seen(vendor, clock) for vendor in VENDORS if vendor.is_there()]
+    if not found:
+        return True, "no GPU driver"
+    return all(is_well for is_well, _ in found), "; ".join(what for _, what in found)
+
+
+def _seen(vendor: Vendor, clock: Clock) -> tuple[bool, str]:
+    reader = vendor.open(clock)
+    if isinstance(reader, str):
+        return False, reader
     try:
-        devices = [handle.device for handle in list_devices(nvml, {})]
+        devices = reader.devices()
     finally:
-        nvml.close()
+        reader.close()
     models = Counter(device.model for device in devices)
     listed = ", ".join(f"{number} x {model}" for model, number in sorted(models.items()))
     driver = next((device.driver for device in devices if device.driver), "unknown")

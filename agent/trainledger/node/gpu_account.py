@@ -198,6 +198,9 @@ class GpuAccount:
         if not track.waiting:
             track.waits_since_ns = track.at_ns
         track.waiting.append(_Step(dt_s * 1e6, busy_us, weight))
+        counted_ns, _ = track.counters.get("energy_mj", (0, 0))
+        if counted_ns and track.at_ns - counted_ns > 2 * SLOW_STEP_NS_MAX:
+            del track.counters["energy_mj"]  # it is told no more
         if "energy_mj" not in track.counters and power_w is not None:
             stats.add(reading.place_id, "energy_j", weight / 1000, is_estimated=True)
             whole.add_energy(weight)

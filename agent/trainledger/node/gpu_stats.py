@@ -19,7 +19,9 @@ LINKS = ("nvlink_tx_bytes", "nvlink_rx_bytes", "pcie_tx_bytes", "pcie_rx_bytes")
 
 def busy_part(place: Place, gauges: Mapping[str, float]) -> float | None:
     """Which part of the time a place was busy. Of a MIG instance there is only how busy its multiprocessors were."""
-    percent = gauges.get("sm_active_pct" if place.part_id else "gpu_util_pct")
+    percent = gauges.get("gpu_util_pct")
+    if percent is None and place.part_id:
+        percent = gauges.get("sm_active_pct")
     return None if percent is None else min(1.0, percent / 100)
 
 

@@ -4,12 +4,14 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from trainledger.node import amdsmi_reader
+from trainledger.node.amdsmi import is_library_there
 from trainledger.node.gpu import GpuReader
 from trainledger.node.nvml import LIBRARY
 from trainledger.node.nvml_reader import open_reader
 from trainledger_schemas.clock import Clock
 
-__all__ = ["NVIDIA", "VENDORS", "Vendor", "can_load"]
+__all__ = ["AMD", "NVIDIA", "VENDORS", "Vendor", "can_load"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,4 +33,5 @@ def can_load(library: str) -> bool:
 
 
 NVIDIA = Vendor("nvidia", lambda: can_load(LIBRARY), open_reader)
-VENDORS = (NVIDIA,)
+AMD = Vendor("amd", is_library_there, amdsmi_reader.open_reader)
+VENDORS = (NVIDIA, AMD)

@@ -12,6 +12,7 @@ for the SDK and here for the agent; no other module of the agent asks it.
 | TRAINLEDGER_KUBELET | folder | /var/lib/kubelet | the kubelet's `--root-dir`: its socket, the volumes of pods |
 | TRAINLEDGER_EC2 | auto, on, off | auto | whether EC2 is asked what this machine is; see Ec2Settings |
 | TRAINLEDGER_HOME, TRAINLEDGER_DIR | folders | as in `trainledger.settings` | spool and journals |
+| ROCM_HOME, else ROCM_PATH | folder | /opt/rocm | where the library of AMD GPUs lies; as its own tools have it |
 """
 
 import os
@@ -34,6 +35,7 @@ __all__ = [
     "SamplingSettings",
     "SpoolSettings",
     "parse_kafka",
+    "rocm_folder",
 ]
 
 NODE_ID_CHARACTERS_MAX = 253
@@ -236,6 +238,12 @@ class AgentSettings:
             ),
             ec2=_ec2(environ),
         )
+
+
+def rocm_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where ROCm is installed, by its own variables."""
+    environ = os.environ if environ is None else environ
+    return Path(environ.get("ROCM_HOME") or environ.get("ROCM_PATH") or "/opt/rocm")
 
 
 def parse_kafka(text: str) -> KafkaSettings:

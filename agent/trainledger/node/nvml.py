@@ -15,14 +15,12 @@ from importlib import import_module
 from typing import Any
 
 from trainledger.node.gpu import GpuGoneError
+from trainledger.node.gpu_refusals import Refusals
 from trainledger_schemas.clock import Clock
 
-__all__ = ["LIBRARY", "NOT_FOUND", "NO_DRIVER", "REFUSED", "SUCCESS", "Nvml", "open_nvml"]
+__all__ = ["LIBRARY", "NOT_FOUND", "REFUSED", "SUCCESS", "Nvml", "open_nvml"]
 
 LIBRARY = "libnvidia-ml.so.1"
-NO_DRIVER = "no NVIDIA driver"
-REFUSED_S = 600
-SECOND_NS = 1_000_000_000
 
 SUCCESS = 0
 UNINITIALIZED = 1
@@ -47,7 +45,7 @@ class Nvml:
         self.module = module
         self.lost: set[str] = set()
         self._clock = clock
-        self._refused_until_ns: dict[tuple[str, str], int] = {}
+        self._refusals = Refusals(clock)
         self._errors: type[Exception] = module.NVMLError
 
     def ask(self, place: str, function: str, *args: Any) -> Any | None:
@@ -57,20 +55,16 @@ class Nvml:
 
     def outcome(self, place: str, function: str, *args: Any) -> tuple[int, Any | None]:
         """NVML's return code and what the function returned (None unless the code is 0)."""
-        key = (place, function)
-        until_ns = self._refused_until_ns.get(key)
-        if until_ns is not None:
-            if self._clock.monotonic_ns() < until_ns:
-                return NOT_SUPPORTED, None
-            self._refused_until_ns.pop(key, None)
+        if self._refusals.holds(place, function):
+            return NOT_SUPPORTED, None
         called = getattr(self.module, function, None)
         if called is None:  # an older nvidia-ml-py
-            return self._failed(key, FUNCTION_NOT_FOUND), None
+            return self._failed(place, function, FUNCTION_NOT_FOUND), None
         try:
             return SUCCESS, called(*args)
         except self._errors as error:
             # Success with nothing to give is raised as an error with code 0 by some functions of pynvml.
-            return self._failed(key, int(getattr(error, "value", -1))), None
+            return self._failed(place, function, int(getattr(error, "value", -1))), None
 
     def wall_us(self) -> int:
         """Wall time, microseconds since 1970: what the driver stamps its samples with."""
@@ -86,9 +80,7 @@ class Nvml:
 
     def forget(self, place: str) -> None:
         """Ask a place everything again: its layout changed."""
-        self._refused_until_ns = {
-            key: until for key, until in list(self._refused_until_ns.items()) if key[0] != place
-        }
+        self._refusals.forget(place)
 
     def close(self) -> None:
         """End the session with the driver; the library stays mapped."""
@@ -97,15 +89,15 @@ class Nvml:
         except self._errors:
             pass  # it was ended already, or the driver is gone: there is nothing left to end
 
-    def _failed(self, key: tuple[str, str], code: int) -> int:
+    def _failed(self, place: str, function: str, code: int) -> int:
         if code == UNINITIALIZED:
-            raise GpuGoneError(f"{key[1]}: NVML is not initialised")
-        if not key[0]:
+            raise GpuGoneError(f"{function}: NVML is not initialised")
+        if not place:
             return code
         if code in _LOST:
-            self.lost.add(key[0])
+            self.lost.add(place)
         elif code in REFUSED:
-            self._refused_until_ns[key] = self._clock.monotonic_ns() + REFUSED_S * SECOND_NS
+            self._refusals.note(place, function)
         return code
 
 
@@ -115,7 +107,7 @@ def open_nvml(clock: Clock, *, library: str = LIBRARY) -> Nvml | str:
         # By file name, before pynvml is imported: on a node without GPUs this is all that happens.
         ctypes.CDLL(library)
     except OSError:
-        return NO_DRIVER
+        return "no NVIDIA driver"
     try:
         module = import_module("pynvml")
     except ImportError:

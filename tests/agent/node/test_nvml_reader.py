@@ -9,7 +9,7 @@ import pytest
 from support.fake_nvml_library import build
 from support.gpus import Machine, list_all, sample_all
 from trainledger.node.gpu import GpuError, GpuGoneError, GpuReading
-from trainledger.node.nvml import REFUSED_S
+from trainledger.node.gpu_refusals import REFUSED_S
 from trainledger.node.nvml_reader import NvmlReader
 from trainledger.node.nvml_readings import SLOW_EVERY
 from trainledger_schemas.clock import ManualClock, SystemClock
