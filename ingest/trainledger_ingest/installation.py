@@ -193,7 +193,7 @@ def _gpus(node: NodeSide) -> Check:
         are_measured, detail = False, f"{error.name} is not installed"
     if are_measured:
         return Check("gpus", "ok", detail)
-    mend = "until this is mended, GPUs count as unknown: see that `nvidia-smi -L` or `amd-smi list` shows them to this user"
+    mend = "until this is mended, GPUs count as unknown: see that `nvidia-smi -L` or `amd-smi list` names them to you"
     return Check("gpus", "notice", detail, mend)
 
 
