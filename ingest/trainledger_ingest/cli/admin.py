@@ -17,7 +17,7 @@ from .owners import app as owner_app
 from .periods import app as period_app
 from .progress import progress_bar
 
-__all__ = ["app"]
+__all__ = ["register"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,6 +31,11 @@ app.add_typer(owner_app, name="owner")
 app.command()(gc)
 app.add_typer(budget_app, name="budget")
 app.add_typer(period_app, name="period")
+
+
+def register(program: typer.Typer) -> None:
+    """Add `admin` to the program."""
+    program.add_typer(app, name="admin")
 
 
 @app.command()

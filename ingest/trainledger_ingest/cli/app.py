@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.util import find_spec
 
@@ -16,28 +17,48 @@ from typer.exceptions import Abort, Exit, TyperException
 from trainledger_schemas.errors import TrainledgerError, UsageError
 from trainledger_schemas.structured_log import quiet_libraries
 
-from . import admin, compare, costs, daemons, energy, gpus, logs, queries, reproduce, runs, waste
+__all__ = ["COMMAND_MODULES", "load_tables", "main", "make_app"]
 
-__all__ = ["app", "load_tables", "main"]
+# Command -> the module of this package that has it. The others are not imported: together they take half a second.
+COMMAND_MODULES = {
+    "ls": "runs",
+    "show": "runs",
+    "logs": "logs",
+    "compare": "compare",
+    "sql": "queries",
+    "reproduce": "reproduce",
+    "cost": "costs",
+    "price": "price",
+    "waste": "waste",
+    "gpus": "gpus",
+    "energy": "energy",
+    "up": "daemons",
+    "sync": "daemons",
+    "ingest": "daemons",
+    "doctor": "daemons",
+    "admin": "admin",
+}
 
-app = typer.Typer(
-    name="trainledger",
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="The ledger of machine-learning training.",
-)
-runs.register(app)
-logs.register(app)
-compare.register(app)
-queries.register(app)
-reproduce.register(app)
-costs.register(app)
-waste.register(app)
-gpus.register(app)
-energy.register(app)
-daemons.register(app)
-app.add_typer(admin.app, name="admin")
+
+def make_app(command: str | None = None) -> typer.Typer:
+    """The program with one command; with all of them where there is no such command."""
+    app = typer.Typer(
+        name="trainledger",
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        help="The ledger of machine-learning training.",
+        # One command alone would become the program itself, without its name.
+        callback=_no_options,
+    )
+    known = COMMAND_MODULES.get(command or "")
+    for module in [known] if known else dict.fromkeys(COMMAND_MODULES.values()):
+        import_module(f"{__package__}.{module}").register(app)
+    return app
+
+
+def _no_options() -> None:
+    """The program has none of its own."""
 
 
 def load_tables() -> Callable[[list[str]], int]:
@@ -54,7 +75,9 @@ def main(argv: list[str]) -> int:
     quiet_libraries()
     sys.meta_path.insert(0, _WithoutPandas())
     try:
-        result = app(args=_plain_arguments(argv), prog_name="trainledger", standalone_mode=False)
+        result = make_app(argv[0] if argv else None)(
+            args=_plain_arguments(argv), prog_name="trainledger", standalone_mode=False
+        )
     except Exit as end:
         return end.exit_code
     except Abort:

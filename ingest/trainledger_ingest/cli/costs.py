@@ -28,8 +28,6 @@ from .cost_prices import print_repricing
 from .opening import session, utc_now
 from .options import Csv, Json, Parquet
 from .output import cell_text, check_one_form, print_json, print_rows, print_table, stderr_line
-from .price_aws import add_aws
-from .prices import app as price_app
 
 __all__ = ["register"]
 
@@ -37,10 +35,8 @@ HOUR = timedelta(hours=1)
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
     app.command("cost", help="Who pays what, to the cent, equal to the bills of the nodes.")(cost)
-    add_aws(price_app)
-    app.add_typer(price_app, name="price")
 
 
 def cost(

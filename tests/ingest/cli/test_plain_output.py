@@ -12,7 +12,7 @@ import typer
 from support.installation import BIN, Installation
 from trainledger.cli import COMMANDS, main
 from trainledger_ingest.cli.admin import app as admin_app
-from trainledger_ingest.cli.app import app
+from trainledger_ingest.cli.app import COMMAND_MODULES, make_app
 
 FAILING = """
 import trainledger
@@ -114,10 +114,10 @@ def test_doctor_prints_its_second_table_under_a_title(failed: Installation) -> N
 
 
 def test_help_names_the_commands_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    served = {command.name for command in app.registered_commands} | {
-        group.name for group in app.registered_groups
-    }
-    assert served == set(COMMANDS) - {"run", "agent"}
+    for command, module in COMMAND_MODULES.items():
+        alone, together = (typer.main.get_command(make_app(name)) for name in (command, None))
+        assert command in alone.commands and set(together.commands) == set(COMMAND_MODULES), module  # type: ignore[attr-defined] # groups
+    assert set(COMMAND_MODULES) == set(COMMANDS) - {"run", "agent"}
     inside = typer.main.get_command(admin_app)
     assert set(COMMANDS["admin"][0].split(", ")) == set(inside.commands)  # type: ignore[attr-defined] # a group
     assert main(["--help"]) == 0
