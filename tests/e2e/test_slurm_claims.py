@@ -55,7 +55,7 @@ def held(built_machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> It
     node = Installation(tmp_path_factory.mktemp("claims"))
     node.environment |= {
         "LD_LIBRARY_PATH": str(built_machine.library.parent), SCENARIO: str(scenario.path),
-        "TRAINLEDGER_CAPTURE": "off",
+        "TRAINLEDGER_CAPTURE": "off", "TRAINLEDGER_SCHEDULERS": "slurm",
     }  # fmt: skip
     (node.folder / "job.py").write_text(JOB)
     folder = Path(tempfile.mkdtemp(prefix="slurm"))

@@ -27,6 +27,8 @@ class Installation:
             "TRAINLEDGER_HOME": str(self.home),
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",
+            # Tests that run beside this one have jobs of SLURM on the same machine.
+            "TRAINLEDGER_SCHEDULERS": "none",
         }
 
     def write_script(self, body: str) -> Path:

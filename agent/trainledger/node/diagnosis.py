@@ -19,6 +19,7 @@ _AGENT_VARIABLES = {
     "node_id": "TRAINLEDGER_NODE",
     "home": "TRAINLEDGER_HOME",
     "node_folder": "TRAINLEDGER_DIR",
+    "schedulers": "TRAINLEDGER_SCHEDULERS",
 }
 
 

@@ -1,8 +1,9 @@
 """The jobs of this node and what they reserved: processes and sources together, brought up to date by each look."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from trainledger.node.gpu import GpuDevice
+from trainledger.node.group_limits import GroupLimits
 from trainledger.node.kubernetes.places import KubeletPlaces
 from trainledger.node.kubernetes.source import KubernetesReservations
 from trainledger.node.process_jobs import Mark, ProcessJobs
@@ -24,6 +25,8 @@ class JobBook:
 
     def look(self, table: ProcessTable, devices: Sequence[GpuDevice]) -> None:
         """See who is in which job and what is reserved."""
+        if not self._sources:
+            return
         self._processes.look(table)
         view = NodeView(devices, self._processes.by_job(), self._processes.groups())
         self._by_job = {item.job: item for source in self._sources for item in source.read(view)}
@@ -48,6 +51,15 @@ class JobBook:
             source.close()
 
 
-def open_job_book(clock: Clock, kubelet: KubeletPlaces | None = None) -> JobBook:
-    """The book of this machine: every scheduler that the agent understands."""
-    return JobBook(ProcessJobs(), [SlurmJobs(), KubernetesReservations(clock, kubelet)])
+def open_job_book(
+    clock: Clock, schedulers: Collection[str], *, cores: int, kubelet: KubeletPlaces | None = None
+) -> JobBook:
+    """The book of this machine; `schedulers`: which are asked, of SCHEDULERS. `cores`: its logical CPUs."""
+    sources: list[ReservationSource] = []
+    if "slurm" in schedulers:
+        sources.append(SlurmJobs())
+    if "kubernetes" in schedulers:
+        sources.append(KubernetesReservations(clock, kubelet))
+    if "limits" in schedulers:
+        sources.append(GroupLimits(cores))
+    return JobBook(ProcessJobs(), sources)

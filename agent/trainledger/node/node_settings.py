@@ -9,6 +9,7 @@ for the SDK and here for the agent; no other module of the agent asks it.
 | TRAINLEDGER_KAFKA | see `kafka_address` | none | where the spool is published; unset: embedded |
 | TRAINLEDGER_BLOBS | see `blob_address` | none | where blobs are sent; unset: they lie beside the journals alone |
 | TRAINLEDGER_BLOBS_LOCAL_MIB | MiB, 0 to 1,073,741,824 | none | see BlobSettings |
+| TRAINLEDGER_SCHEDULERS | slurm, kubernetes, limits; or none | all | whose reservations count (docs/cost.md) |
 | TRAINLEDGER_KUBELET | folder | /var/lib/kubelet | the kubelet's `--root-dir`: its socket, the volumes of pods |
 | TRAINLEDGER_EC2 | auto, on, off | auto | whether EC2 is asked what this machine is; see Ec2Settings |
 | TRAINLEDGER_HOME, TRAINLEDGER_DIR | folders | as in `trainledger.settings` | spool and journals |
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 NODE_ID_CHARACTERS_MAX = 253
+
+SCHEDULERS = ("slurm", "kubernetes", "limits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +194,8 @@ class AgentSettings:
                         installed, else the user's. The same rule as where the SDK writes.
     sampling, spool, kafka     see above; kafka None: the spool is not published.
     blobs               see above; None: blobs lie beside the journals alone.
+    schedulers          whose reservations hold parts of the node, of SCHEDULERS; TRAINLEDGER_SCHEDULERS. Without one,
+                        who is in its jobs pays by presence and CPU time.
     kubelet             where the kubelet of this node keeps its files, if there is one; TRAINLEDGER_KUBELET.
     ec2                 see above.
     loop_interval_s     0.05 to 1, default 0.2: how often the loop wakes; spooled data is fsynced within it.
@@ -206,6 +211,7 @@ class AgentSettings:
     spool: SpoolSettings = field(default_factory=SpoolSettings)
     kafka: KafkaSettings | None = None
     blobs: BlobSettings | None = None
+    schedulers: tuple[str, ...] = SCHEDULERS
     kubelet: KubeletPlaces = field(default_factory=KubeletPlaces)
     ec2: Ec2Settings = field(default_factory=Ec2Settings)
     loop_interval_s: float = 0.2
@@ -233,6 +239,7 @@ class AgentSettings:
             node_folder=shared.dir or (NODE_FOLDER if NODE_FOLDER.is_dir() else users_own),
             kafka=parse_kafka(shared.kafka) if shared.kafka else None,
             blobs=_blobs(shared),
+            schedulers=_schedulers(environ.get("TRAINLEDGER_SCHEDULERS")),
             kubelet=KubeletPlaces(
                 Path(environ.get("TRAINLEDGER_KUBELET", "").strip() or KubeletPlaces().folder)
             ),
@@ -250,6 +257,19 @@ def parse_kafka(text: str) -> KafkaSettings:
     """The address in `text` (see `trainledger_schemas.kafka_address`) with the default limits."""
     address = parse_kafka_address(text)
     return KafkaSettings(**{item.name: getattr(address, item.name) for item in fields(address)})
+
+
+def _schedulers(text: str | None) -> tuple[str, ...]:
+    if text is None or not text.strip():
+        return SCHEDULERS
+    names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
+    if names == ("none",):
+        return ()
+    unknown = [name for name in names if name not in SCHEDULERS]
+    if unknown:
+        known = ", ".join(SCHEDULERS)
+        raise SettingsError(f"TRAINLEDGER_SCHEDULERS names {unknown[0]!r}; give some of {known}, or none")
+    return names
 
 
 def _blobs(shared: Settings) -> BlobSettings | None:

@@ -17,9 +17,8 @@ from trainledger.node.gpu_events import add_device_usage, device_rows, error_fie
 from trainledger.node.gpu_occupancy import Occupant
 from trainledger.node.gpu_watch import GpuWatch
 from trainledger.node.host import HostReader, HostSampler, StatWindow
-from trainledger.node.job_book import open_job_book
+from trainledger.node.job_book import JobBook
 from trainledger.node.job_claims import Claim, HostSize, job_claims
-from trainledger.node.kubernetes.places import KubeletPlaces
 from trainledger.node.node_settings import SamplingSettings
 from trainledger.node.process_table import ProcessTable
 from trainledger.node.processes import Holder, ProcessSampler, WriterProcess
@@ -53,13 +52,14 @@ class NodeSampler:
         reader: HostReader | None = None,
         processes: ProcessSampler | None = None,
         gpus: Sequence[GpuWatch] = (),
-        kubelet: KubeletPlaces | None = None,
+        jobs: JobBook | None = None,
     ) -> None:
+        """`jobs`: those of the machine's schedulers, None: none are looked for."""
         self._clock = clock
         self._settings = settings
         self.reader = reader or HostReader()
         self._host = HostSampler(self.reader)
-        self._processes = processes or ProcessSampler(ProcessTable(), jobs=open_job_book(clock, kubelet))
+        self._processes = processes or ProcessSampler(ProcessTable(), jobs=jobs)
         self._stats = StatWindow()
         self._gpus = gpus
         self._account = GpuAccount(self._gpu_holder, vendors=[watch.vendor.name for watch in gpus])

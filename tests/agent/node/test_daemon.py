@@ -17,9 +17,7 @@ from support.journals import JournalFile, read_records
 from support.polling import poll_until
 from trainledger.node.daemon import NodeAgent
 from trainledger.node.gpu_vendors import NVIDIA
-from trainledger.node.job_book import JobBook
 from trainledger.node.node_settings import AgentSettings
-from trainledger.node.process_jobs import ProcessJobs
 from trainledger.node.reader_lock import ReaderKind
 from trainledger_schemas.clock import Clock, ManualClock, SystemClock, read_boot_id
 from trainledger_schemas.events import TOPIC_METRICS, TOPIC_NODES, TOPIC_RUNS, Event
@@ -32,10 +30,9 @@ LOCK_THEN_BURN = (
 
 
 @pytest.fixture(autouse=True)
-def no_gpus_and_no_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever another test loaded into this process, or runs beside it on this machine."""
+def no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever another test loaded into this process."""
     monkeypatch.setattr("trainledger.node.gpu_watch.VENDORS", [replace(NVIDIA, is_there=lambda: False)])
-    monkeypatch.setattr("trainledger.node.sampler.open_job_book", lambda *_, **__: JobBook(ProcessJobs(), []))
 
 
 class Node:
@@ -53,7 +50,7 @@ class Node:
             self.home,
             self.journals,
             kind=kind,
-            settings=settings or AgentSettings(),
+            settings=settings or AgentSettings(schedulers=()),
             clock=clock or SystemClock(),
         )
         try:
@@ -209,7 +206,7 @@ def test_journals_are_polled_once_a_second_however_often_the_loop_turns(node: No
 
 def test_round_that_fails_is_counted_and_the_next_goes_on(node: Node) -> None:
     stop = threading.Event()
-    settings = AgentSettings(poll_interval_s=0.1, loop_interval_s=0.05)
+    settings = AgentSettings(poll_interval_s=0.1, loop_interval_s=0.05, schedulers=())
     with node.agent(settings=settings) as agent:
         hidden = node.home / "spool" / "hidden"
         loop = threading.Thread(target=agent.run, args=(stop,))
