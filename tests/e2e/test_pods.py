@@ -89,6 +89,7 @@ def test_pod_with_a_core_of_its_own_is_billed_to_its_namespace_and_a_silent_kube
     kubelet.pod("ml/preprocess", cores=(0,))
     installation = Installation(tmp_path)
     installation.environment["TRAINLEDGER_KUBELET"] = str(kubelet.places.folder)
+    installation.environment["TRAINLEDGER_SCHEDULERS"] = "kubernetes"
     with installation.up() as up:
         installation.json("price", "set", "--node", "*", "--usd-per-hour", "36")
         (held,) = poll_until(

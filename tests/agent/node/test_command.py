@@ -214,3 +214,20 @@ def test_settings_of_the_node_come_from_the_environment(tmp_path: Path) -> None:
     )
     assert (settings.node_id, settings.node_folder, settings.home) == ("gpu-7", tmp_path, Path("/home/x"))
     assert settings.kafka is None
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (None, ("slurm", "kubernetes", "limits")), (" ", ("slurm", "kubernetes", "limits")), ("none", ()),
+        ("Slurm, limits,slurm", ("slurm", "limits")),
+    ],
+)  # fmt: skip
+def test_which_schedulers_are_asked_is_told(text: str | None, names: tuple[str, ...]) -> None:
+    environ = {} if text is None else {"TRAINLEDGER_SCHEDULERS": text}
+    assert AgentSettings.from_env(environ).schedulers == names
+
+
+def test_a_scheduler_that_nobody_knows_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(SettingsError, match="names 'pbs'; give some of slurm, kubernetes, limits, or none"):
+        AgentSettings.from_env({"TRAINLEDGER_SCHEDULERS": "slurm,pbs"})

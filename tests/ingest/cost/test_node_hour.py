@@ -253,3 +253,27 @@ def test_lost_shares_an_hour_that_is_not_whole_and_impossible_presence_are_refus
         NodeHour("node-1", HOUR, HOUR_US + 1, 1, ())
     with pytest.raises(InvariantError, match="not the start of a UTC hour"):
         deal_node_hour(NodeStream("node-1", ()), HOUR + 1, CostPolicy())
+
+
+def test_processes_of_a_job_beside_its_run_are_inside_what_the_job_reserved() -> None:
+    of_job = A._replace(account="account:red")
+    script = Holder(Kind.UNTRACKED, owner="ann", account="account:red")
+    elsewhere = Holder(Kind.UNTRACKED, owner="ann")
+    of_another = Holder(Kind.UNTRACKED, owner="bob", account="account:red")
+    events = (
+        Script()
+        .alive(0, 60)
+        .devices(0, Device("g0", "m"))
+        .allocation(0, claim("host", of_job, 2, 4), claim("device:g0", of_job), seen_on("device:g0", script))
+        .windows(0, 60, (of_job, 0.5), (script, 1), (elsewhere, 1), (of_another, 1))
+    )
+    dealt = deal(events, CostPolicy(host_share_ppm=500_000))
+    lines = {(line.resource, line.owner, line.account): line for line in dealt.lines if line.owner}
+    # Half of the host and all of the device; the script's core is inside the run's two, the others pay for theirs.
+    held = {key: line.held_share / SHARES_PER_US / SECOND_US for key, line in lines.items()}
+    assert held == {
+        ("host", "ann", "account:red"): 15, ("host", "ann", None): 7.5, ("host", "bob", "account:red"): 7.5,
+        ("device:g0", "ann", "account:red"): 30,
+    }  # fmt: skip
+    assert lines["host", "ann", "account:red"].used_share == 11.25 * SHARES_PER_US * SECOND_US
+    assert not any(line.evidence == "intruder" for line in dealt.lines)
