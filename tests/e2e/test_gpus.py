@@ -141,6 +141,18 @@ def test_up_measures_gpus_and_deals_their_price_to_the_run_on_them(machine: Mach
         }
         assert all(Decimal(row["cost"]) > 0 for row in lines)
         assert "80 %" in installation.command("show", "one").stdout
+        (fits,) = installation.json("waste", "memory", "--run", "one")
+        assert (fits["mem_peak_bytes"], fits["fits_profile"], fits["fits_gpu_gib"]) == (
+            900 << 20,
+            "1g.10gb",
+            8,
+        )
+        assert Decimal(fits["could_save"]) <= Decimal(fits["cost"])
+        table = installation.command("waste", "memory").stdout
+        assert "1g.10gb (14% of its compute)" in table and "where memory alone decides" in table
+        energy = {row["run"]: row for row in installation.json("energy", "--by", "run")}
+        assert set(energy) == {usage["run_id"], None} and energy[None]["kgco2e"] is None
+        assert "is not measured, and not in here" in installation.command("energy").stdout
         assert up.stop() == 0
     models = {row["model"] for row in installation.sql("SELECT DISTINCT model FROM gpu_minutes")}
     assert models == {"NVIDIA H100 80GB HBM3"}

@@ -15,6 +15,7 @@ from .cost_options import End, Month, Start, asked_period, hour_text
 from .opening import session, utc_now
 from .options import Csv, Json, Parquet
 from .output import cell_text, check_one_form, print_json, print_rows, print_table, stderr_line, table_rows
+from .waste_causes import refuse_ignored
 
 __all__ = ["register"]
 
@@ -39,6 +40,16 @@ def energy(
     parquet: Parquet = None,
 ) -> None:
     """Energy of GPUs and CO2e by one group."""
+    refuse_ignored(
+        context,
+        **{"from": start},
+        to=end,
+        month=month,
+        by=by != "team",
+        as_json=as_json,
+        as_csv=as_csv,
+        parquet=parquet,
+    )
     if context.invoked_subcommand is not None:
         return
     check_one_form(as_json=as_json, as_csv=as_csv, parquet=parquet)

@@ -13,6 +13,8 @@ from .cost_options import End, Month, Start, asked_period, hour_text
 from .opening import session
 from .options import Csv, Json, Parquet
 from .output import cell_text, check_one_form, print_json, print_rows, print_table, stderr_line
+from .waste_causes import refuse_ignored
+from .waste_causes import register as register_causes
 
 __all__ = ["register"]
 
@@ -22,6 +24,7 @@ waste_app = typer.Typer(invoke_without_command=True, no_args_is_help=False)
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    register_causes(waste_app)
     app.add_typer(waste_app, name="waste", help="How much of the bill was wasted, and why.")
 
 
@@ -39,6 +42,10 @@ def waste(
     parquet: Parquet = None,
 ) -> None:
     """How much of the bill was wasted, and why: the rows of `cost`, each split into reasons that sum to it."""
+    refuse_ignored(
+        context, team=team, project=project, **{"from": start}, to=end, month=month, by=by != "team",
+        as_json=as_json, as_csv=as_csv, parquet=parquet,
+    )  # fmt: skip
     if context.invoked_subcommand is not None:
         return
     check_one_form(as_json=as_json, as_csv=as_csv, parquet=parquet)

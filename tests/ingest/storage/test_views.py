@@ -145,6 +145,18 @@ VIEWS: dict[str, dict[str, str]] = {
         "observed_s": "Float64", "unknown_s": "Float64", "pue": MAYBE_FACTOR, "grid_g_per_kwh": MAYBE_FACTOR,
         "factor_year": "Nullable(Int32)", "factor_source": MAYBE_TEXT, "kgco2e": "Nullable(Decimal(38, 12))",
     },
+    "gpu_headroom": {
+        "run_id": "UUID", "node_id": TEXT, "device_id": TEXT, "model": MAYBE_TEXT, "mig_profile": MAYBE_TEXT,
+        "mem_total_bytes": "Nullable(UInt64)", "mem_peak_bytes": "Nullable(UInt64)", "used_pct": MAYBE_NUMBER,
+        "busy_pct": MAYBE_NUMBER, "observed_s": "Float64", "unmeasured_s": "Float64", "fits_profile": MAYBE_TEXT,
+        "fits_part": MAYBE_NUMBER, "fits_compute": MAYBE_NUMBER, "fits_gpu_gib": "Nullable(UInt16)", "first_at": AT,
+        "last_at": AT,
+    },
+    "straggler_costs": {
+        "run_id": "UUID", "attempt": "UInt16", "key": TEXT, "rank": "UInt32", "node_id": TEXT, "straggler": "UInt32",
+        "straggler_node": TEXT, "evidence": TEXT, "wait_pct": "Float64", "cost": MAYBE_MONEY, "cost_waited": MAYBE_MONEY,
+        "currency": MAYBE_TEXT,
+    },
     "cost_daily": {
         "day": DAY, "team": MAYBE_TEXT, "project": MAYBE_TEXT, "experiment": MAYBE_TEXT, "user": MAYBE_TEXT,
         "kind": TEXT, "runs": "UInt64", "gpu_hours_held": "Float64", "gpu_hours_used": MAYBE_NUMBER,
