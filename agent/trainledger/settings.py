@@ -29,6 +29,7 @@
 | TRAINLEDGER_EC2 | auto, on, off | auto | of the agent: whether EC2 is asked which machine this is |
 | TRAINLEDGER_SCHEDULERS | names with commas | all | of the schedulers whose reservations the agent counts |
 | TRAINLEDGER_KUBELET | folder | /var/lib/kubelet | of the kubelet, where the agent runs beside one |
+| TRAINLEDGER_NVIDIA_DRIVER | file | /proc/driver/nvidia/version | which driver is loaded, read by the agent |
 | TRAINLEDGER_BLOBS_LOCAL_MIB | MiB, 0 to 1,073,741,824 | none: nothing is removed | copies that the agent keeps here |
 
 Nothing else in the SDK reads or writes the environment. Unknown names warn with the nearest known one; a value
@@ -64,7 +65,7 @@ VARIABLES = frozenset(
         "DIR HOME PROJECT EXPERIMENT TEAM NAME TAGS RUN_ID PARENT WRAPPED RANK LOCAL_RANK WORLD_SIZE "
         "NODE_RANK SCOPE RESTART_COUNT MODE "
         "NODE FINISH_WAIT_S ALLOW_NETWORK_DISK CAPTURE IMAGE BUDGET_MIB KAFKA CLICKHOUSE ENGINE_MEMORY_MB "
-        "BLOBS BLOBS_LOCAL_MIB SCHEDULERS KUBELET EC2 ALERT_WEBHOOK ALERT_SMTP"
+        "BLOBS BLOBS_LOCAL_MIB SCHEDULERS KUBELET NVIDIA_DRIVER EC2 ALERT_WEBHOOK ALERT_SMTP"
     ).split()
 )
 

@@ -64,7 +64,7 @@ class Node:
 
     def flush(self, writers: Sequence[WriterStandIn] = ()) -> None:
         """End the window, as when the agent leaves."""
-        self.events += self.sampler.flush(self.clock.monotonic_ns(), writers, leaving=True)
+        self.events += self.sampler.flush(self.clock.monotonic_ns(), writers, is_last=True)
 
     def turn(self, seconds: int, writers: Sequence[WriterStandIn] = ()) -> None:
         """Let seconds pass, each with a look at the GPUs and a round of the agent."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from trainledger.node.daemon import NodeAgent
+from trainledger.node.driver_change import OPTION, DriverChange, restart
 from trainledger.node.exposition import MetricName
 from trainledger.node.node_settings import AgentSettings
 from trainledger_schemas.clock import SystemClock
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         home = Path(arguments.home).absolute() if arguments.home else settings.home
         if arguments.once:
             return _run_once(home, settings, as_json=arguments.json)
-        return _run_daemon(home, settings, metrics=arguments.metrics)
+        return _run_daemon(home, settings, arguments)
     except SettingsError as error:
         return _fail(str(error), 2)
     except TrainledgerError as error:
@@ -70,8 +71,9 @@ def _run_once(home: Path, settings: AgentSettings, *, as_json: bool) -> int:
     return 0
 
 
-def _run_daemon(home: Path, settings: AgentSettings, *, metrics: str | None) -> int:
+def _run_daemon(home: Path, settings: AgentSettings, arguments: argparse.Namespace) -> int:
     stop = threading.Event()
+    metrics: str | None = arguments.metrics
 
     def end(signum: int, _: FrameType | None) -> None:
         stop.set()
@@ -79,7 +81,14 @@ def _run_daemon(home: Path, settings: AgentSettings, *, metrics: str | None) -> 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     agent = NodeAgent.open(home, settings.node_folder, kind="agent", settings=settings, clock=SystemClock())
+    driver = DriverChange(
+        settings.nvidia_driver,
+        SystemClock(),
+        restarted_for=arguments.restarted_for,
+        is_library_lost=lambda: agent.has_lost_gpu_library,
+    )
     served: Exposition | None = None
+    is_leaving = True
     try:
         served = Exposition(metrics, lambda: _samples(agent)) if metrics else None
         agent.step()
@@ -93,11 +102,15 @@ def _run_daemon(home: Path, settings: AgentSettings, *, metrics: str | None) -> 
             about["metrics"] = served.address
         say(logging.INFO, "ready", dict(about))
         _print("ready agent " + " ".join(f"{name}={value}" for name, value in about.items()))
-        agent.run(stop)
+        agent.run(stop, until=driver.is_due)
+        is_leaving = stop.is_set()
     finally:
         if served is not None:
             served.close()
-        agent.close(leaving=True)
+        agent.close(leaving=is_leaving)
+    if not is_leaving and driver.version is not None:
+        say(logging.INFO, "the GPU driver was changed; beginning anew", {"driver": driver.version})
+        restart(driver.version)
     say(logging.INFO, "ended")
     return 0 if agent.failure is None else _fail(str(agent.failure), 1)
 
@@ -146,6 +159,8 @@ def _parser() -> argparse.ArgumentParser:
         "--metrics", metavar="HOST:PORT", help="serve Prometheus text on http://HOST:PORT/metrics"
     )
     parser.add_argument("--json", action="store_true", help="with --once: the result as JSON")
+    # For the agent itself: the driver for which it replaced the process before it.
+    parser.add_argument(OPTION, metavar="VERSION", help=argparse.SUPPRESS)
     return parser
 
 

@@ -12,7 +12,7 @@ Limits: one agent a spool and one reader a journal folder, each under its lock.
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -199,9 +199,10 @@ class NodeAgent:
             self.spool.sync()
             self._drop_published(now_ns)
 
-    def run(self, stop: threading.Event) -> None:
-        """Turn until `stop` is set. A round that fails is logged and tried again; FatalError is raised."""
-        while not stop.wait(self._settings.loop_interval_s):
+    def run(self, stop: threading.Event, *, until: Callable[[], bool] = lambda: False) -> None:
+        """Turn until `stop` is set or `until` says so. A round that fails is logged and tried again; FatalError is
+        raised."""
+        while not stop.wait(self._settings.loop_interval_s) and not until():
             try:
                 self.step()
             except FatalError:
@@ -271,6 +272,11 @@ class NodeAgent:
         """Why publishing stopped for good, if it did."""
         return None if self.publisher is None else self.publisher.failure
 
+    @property
+    def has_lost_gpu_library(self) -> bool:
+        """Whether a vendor's library that was open could not be opened again."""
+        return self._watch is not None and self._watch.sampler.has_lost_gpu_library
+
     def status(self) -> AgentStatus:
         """Counts for metrics; from any thread."""
         published = self.publisher.published() if self.publisher is not None else {}
@@ -310,7 +316,8 @@ class NodeAgent:
         if watch is None:
             return
         writers = self._collector.live_writers()
-        events = list(watch.sampler.flush(self._clock.monotonic_ns(), writers, leaving=leaving))
+        now_ns, is_last = self._clock.monotonic_ns(), self._is_closed
+        events = list(watch.sampler.flush(now_ns, writers, is_last=is_last))
         # Present up to where it was measured and no further: what lies behind would be billed as unknown.
         at_us = watch.sampler.window_end_us if events else None
         allocation = watch.allocation.observe(writers, *watch.sampler.holdings())

@@ -20,6 +20,7 @@ _AGENT_VARIABLES = {
     "home": "TRAINLEDGER_HOME",
     "node_folder": "TRAINLEDGER_DIR",
     "schedulers": "TRAINLEDGER_SCHEDULERS",
+    "nvidia_driver": "TRAINLEDGER_NVIDIA_DRIVER",
 }
 
 

@@ -80,6 +80,8 @@ class GpuWatch:
         self._settings = settings
         self._reader: GpuReader | None = None
         self._was_open = False
+        # Whether the library was open, and could not be opened again when that was tried last.
+        self.is_lost = False
         self._looks: deque[GpuLook] = deque(maxlen=LOOKS_MAX)
         self._devices: dict[str, _Device] = {}
         self._thread: threading.Thread | None = None
@@ -180,10 +182,11 @@ class GpuWatch:
             opened = self.vendor.open(self._clock)
             if isinstance(opened, str):
                 say(logging.WARNING, "GPUs are not measured; trying again in 5 minutes", {"why": opened})
+                self.is_lost = self._was_open
                 if not self._was_open:  # GPUs that were there are unknown now, not gone
                     self._tell_none()
                 return RETRY_S
-            self._reader, self._was_open = opened, True
+            self._reader, self._was_open, self.is_lost = opened, True, False
             self._listed_ns = None
         try:
             self._list(self._reader)

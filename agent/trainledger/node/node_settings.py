@@ -12,6 +12,7 @@ for the SDK and here for the agent; no other module of the agent asks it.
 | TRAINLEDGER_SCHEDULERS | slurm, kubernetes, limits; or none | all | whose reservations count (docs/cost.md) |
 | TRAINLEDGER_KUBELET | folder | /var/lib/kubelet | the kubelet's `--root-dir`: its socket, the volumes of pods |
 | TRAINLEDGER_EC2 | auto, on, off | auto | whether EC2 is asked what this machine is; see Ec2Settings |
+| TRAINLEDGER_NVIDIA_DRIVER | file | /proc/driver/nvidia/version | says which driver is loaded |
 | TRAINLEDGER_HOME, TRAINLEDGER_DIR | folders | as in `trainledger.settings` | spool and journals |
 | ROCM_HOME, else ROCM_PATH | folder | /opt/rocm | where the library of AMD GPUs lies; as its own tools have it |
 """
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 NODE_ID_CHARACTERS_MAX = 253
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 SCHEDULERS = ("slurm", "kubernetes", "limits")
 
@@ -198,6 +200,7 @@ class AgentSettings:
                         who is in its jobs pays by presence and CPU time.
     kubelet             where the kubelet of this node keeps its files, if there is one; TRAINLEDGER_KUBELET.
     ec2                 see above.
+    nvidia_driver       the file that says which driver of NVIDIA is loaded; TRAINLEDGER_NVIDIA_DRIVER.
     loop_interval_s     0.05 to 1, default 0.2: how often the loop wakes; spooled data is fsynced within it.
     poll_interval_s     0.1 to 10, default 1: how often journals are read. Shorter makes more, smaller events.
     lock_wait_s         0 to 600, default 30: how long to wait for a one-shot command to leave the folder.
@@ -214,6 +217,7 @@ class AgentSettings:
     schedulers: tuple[str, ...] = SCHEDULERS
     kubelet: KubeletPlaces = field(default_factory=KubeletPlaces)
     ec2: Ec2Settings = field(default_factory=Ec2Settings)
+    nvidia_driver: Path = NVIDIA_DRIVER
     loop_interval_s: float = 0.2
     poll_interval_s: float = 1.0
     lock_wait_s: float = 30.0
@@ -244,6 +248,7 @@ class AgentSettings:
                 Path(environ.get("TRAINLEDGER_KUBELET", "").strip() or KubeletPlaces().folder)
             ),
             ec2=_ec2(environ),
+            nvidia_driver=Path(environ.get("TRAINLEDGER_NVIDIA_DRIVER", "").strip() or NVIDIA_DRIVER),
         )
 
 

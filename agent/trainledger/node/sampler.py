@@ -119,11 +119,11 @@ class NodeSampler:
         return Holdings(occupants, job_claims(reservations, runs, occupants, host))
 
     def flush(
-        self, now_ns: int, writers: Sequence[WriterProcess], *, leaving: bool = False
+        self, now_ns: int, writers: Sequence[WriterProcess], *, is_last: bool = False
     ) -> list[NodeEvent]:
         """End the window now and return its events; none when no time has passed since the last one.
 
-        `leaving`: it is the last one, so also with what waits for the next list of a GPU's processes."""
+        `is_last`: it is the last one, so also with what waits for the next list of a GPU's processes."""
         elapsed_us = (now_ns - self._window_ns) // 1000
         # The wall time of `now_ns`, which lies back as far as the caller had other things to do.
         end_us = (self._clock.wall_ns() - (self._clock.monotonic_ns() - now_ns)) // 1000
@@ -143,7 +143,7 @@ class NodeSampler:
         self._window_end_us = end_us
         window = {"start_us": start_us, "end_us": end_us}
         usage = self._processes.take(max(0, busy_us))
-        whole, of_runs = self._account.take(is_last=leaving)
+        whole, of_runs = self._account.take(is_last=is_last)
         add_device_usage(usage, of_runs)
         fields = {**window, "cores": self.reader.cores, "usage": usage, "devices": whole}
         return [
@@ -156,6 +156,11 @@ class NodeSampler:
     def window_end_us(self) -> int:
         """The wall time in microseconds up to which the node is measured."""
         return self._window_end_us
+
+    @property
+    def has_lost_gpu_library(self) -> bool:
+        """Whether a vendor's library that was open could not be opened again."""
+        return any(watch.is_lost for watch in self._gpus)
 
     def close(self) -> None:
         """Close the files of the host, and stop looking at GPUs and jobs."""
