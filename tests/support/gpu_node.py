@@ -43,11 +43,16 @@ class Node:
     """A sampler on a machine of the fake library, turned as the agent does."""
 
     def __init__(
-        self, machine: Machine, *, jobs: JobBook | None = None, amd: AmdMachine | None = None
+        self,
+        machine: Machine,
+        *,
+        jobs: JobBook | None = None,
+        amd: AmdMachine | None = None,
+        settings: SamplingSettings | None = None,
     ) -> None:
         self.machine = machine
         self.clock = machine.clock
-        settings = SamplingSettings()
+        settings = settings or SamplingSettings()
         machine.reader()  # puts the library and the scenario in place
         library = str(machine.library)
         vendor = Vendor("nvidia", lambda: True, lambda clock: open_reader(clock, library=library))

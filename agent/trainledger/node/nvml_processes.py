@@ -111,7 +111,9 @@ def _mean_busy(rows: Iterable[Any]) -> dict[int, float]:
     sums: dict[int, list[float]] = {}
     for row in rows:
         sums.setdefault(int(row.pid), []).append(float(row.smUtil))
-    return {pid: sum(values) / len(values) for pid, values in sums.items()}
+    # A process has a row for each of the driver's samples in which it used the device: one with fewer used less.
+    samples = max((len(values) for values in sums.values()), default=1)
+    return {pid: sum(values) / samples for pid, values in sums.items()}
 
 
 def _with_busy(listed: Iterable[GpuProcess], busy: dict[int, float]) -> list[GpuProcess]:

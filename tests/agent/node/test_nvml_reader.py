@@ -117,7 +117,7 @@ def test_processes_of_all_lists_come_once_with_memory_and_use(machine: Machine) 
     later = [now_us + 1_000_000, now_us + 1_500_000]
     machine.scenario.use(0, 100, later[0], 60).use(0, 100, later[1], 80).use(0, 200, later[1], 20).write()
     (second,) = list_all(reader)
-    assert {item.pid: item.busy_pct for item in second.processes or ()} == {100: 70, 200: 20, 300: 0, 400: 0}
+    assert {item.pid: item.busy_pct for item in second.processes or ()} == {100: 70, 200: 10, 300: 0, 400: 0}
     (third,) = list_all(reader)
     assert {item.busy_pct for item in third.processes or ()} == {0}, "old samples are not counted again"
 
