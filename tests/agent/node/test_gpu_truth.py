@@ -94,7 +94,7 @@ def test_shared_gpu_is_divided_within_two_percent_of_what_was_scripted(
     for kind, fields in node.events:
         if kind == "process_usage":
             for row in fields["usage"]:
-                name = {bytes([1]) * 16: "ann", bytes([2]) * 16: "bob"}.get(row["run_id"])
+                name = {bytes([1]) * 16: "ann", bytes([2]) * 16: "bob"}.get(row["run_id"], "")
                 for device in row["devices"] if name else ():
                     for unit, value in used[name].items():
                         used[name][unit] = value + (device[unit] or 0)
