@@ -36,6 +36,13 @@ class WriterEvidence:
     gap_points: int = 0
     last_us: int = 0
     attempt: int = 0
+    used_devices: set[str] = field(default_factory=set)
+    named_devices: list[str] = field(default_factory=list)
+
+    @property
+    def devices(self) -> list[str]:
+        """The devices it was on; before it was on one, those that it was told to use."""
+        return sorted(self.used_devices) or self.named_devices
 
     @property
     def parent(self) -> str | None:
@@ -103,6 +110,9 @@ def collect_writers(events: Iterable[RunEvent]) -> dict[str, WriterEvidence]:
             writer.started = writer.started or event
         elif event.type == "writer_seen":
             writer.seen = event
+        elif event.type == "writer_devices":
+            writer.used_devices |= set(event.body["device_ids"])
+            writer.named_devices = list(event.body["named_ids"])
         elif event.type == "writer_gone":
             writer.gone = writer.gone or event
         elif event.type == "run_exited":

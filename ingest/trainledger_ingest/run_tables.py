@@ -280,7 +280,7 @@ def _writer_rows(picture: RunPicture) -> Iterable[dict[str, Any]]:
             "node_id": evidence.node_id,
             "pid": int(seen.get("pid") or started.get("pid") or 0),
             "owner": seen.get("owner") or started.get("user"),
-            "device_ids": [],
+            "device_ids": evidence.devices,
             "started_at": evidence.start_us,
             "last_event_at": evidence.last_us,
             "state": writer.state,

@@ -66,6 +66,7 @@ __all__ = [
     "TopicRule",
     "Usage",
     "Writer",
+    "WriterDevices",
     "WriterGap",
     "WriterGone",
     "WriterSeen",
@@ -119,6 +120,7 @@ EVENT_TOPICS: dict[str, str] = {
     "run_exited": TOPIC_RUNS,
     "writer_gap": TOPIC_RUNS,
     "writer_seen": TOPIC_RUNS,
+    "writer_devices": TOPIC_RUNS,
     "writer_gone": TOPIC_RUNS,
     "metrics": TOPIC_METRICS,
     "log_chunk": TOPIC_LOGS,
@@ -443,6 +445,17 @@ class WriterSeen(TypedDict):
     alive: bool
     image_digest: str | None
     image_name: str | None
+
+
+class WriterDevices(TypedDict):
+    """Which devices a process of a run was on so far; told when it becomes more."""
+
+    envelope: Envelope
+    run_id: bytes
+    writer_id: bytes
+    at_us: int
+    device_ids: list[str]
+    named_ids: list[str]
 
 
 class WriterGone(TypedDict):

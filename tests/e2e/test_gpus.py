@@ -154,6 +154,8 @@ def test_up_measures_gpus_and_deals_their_price_to_the_run_on_them(machine: Mach
         assert set(energy) == {usage["run_id"], None} and energy[None]["kgco2e"] is None
         assert "is not measured, and not in here" in installation.command("energy").stdout
         assert up.stop() == 0
+    (writer,) = installation.sql("SELECT device_ids FROM run_writers")
+    assert writer["device_ids"] == [shared]
     models = {row["model"] for row in installation.sql("SELECT DISTINCT model FROM gpu_minutes")}
     assert models == {"NVIDIA H100 80GB HBM3"}
     assert "Traceback" not in up.errors.read_text()

@@ -130,6 +130,8 @@ def test_a_run_in_the_job_holds_its_gpu_though_it_never_used_it(held: Held) -> N
     assert (row["used_hours"], row["unused_hours"] > 0) == (0, True)
     assert row["payer_evidence"] == "slurm account physics may not use the declared team red"
     assert (row["team"], row["declared_team"]) == ("physics", "red")
+    # It was on none, but SLURM told it which to use.
+    assert [writer["device_ids"] for writer in held.writers] == [[held.gpus[1]]]
     host = [row for row in held.lines if row["resource"] == "host" and row["kind"] == "run"]
     assert {row["account"] for row in host} == {"account:physics"}
 

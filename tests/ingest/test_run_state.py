@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainledger_ingest.run_evidence import RunEvent
+from trainledger_ingest.run_evidence import RunEvent, collect_writers
 from trainledger_ingest.run_state import judge_run
 
 RUN = "00000000-0000-4000-8000-000000000001"
@@ -362,3 +362,18 @@ def test_keeping_its_blobs_is_no_sign_of_life() -> None:
     late = RunEvent(99, "blobs_stored", "c", "node-1", 900 * SECOND_US, {"sha256": "0" * 64})
     before, after = judge_run(RUN, events), judge_run(RUN, [*events, late])
     assert (after.run, after.writers) == (before.run, before.writers) and after.version == 100
+
+
+def test_a_process_has_the_devices_it_was_on_and_before_those_it_was_told_to_use() -> None:
+    def told(number: int, used: list[str], named: list[str]) -> RunEvent:
+        body = {"device_ids": used, "named_ids": named}
+        return RunEvent(number, "writer_devices", "w", "node-1", number * SECOND_US, body)
+
+    def devices(*events: RunEvent) -> list[str]:
+        return collect_writers(events)["w"].devices
+
+    named, first, second = told(1, [], ["g1", "g0"]), told(2, ["g3"], ["g1", "g0"]), told(3, ["g2"], [])
+    assert devices(named) == ["g1", "g0"]
+    assert devices(named, first) == ["g3"]
+    # An agent that began again knows only what it saw itself; in whatever order the events come.
+    assert devices(second, named, first) == devices(named, first, second) == ["g2", "g3"]

@@ -21,7 +21,7 @@ __all__ = ["CLAIM_TYPES", "clean_text", "coerce_claim", "parse_json"]
 
 TEXT_BYTES_MAX = 64 * 1024
 # What only the agent may say about a process.
-_EVIDENCE = {"writer_seen", "writer_gone", "writer_gap", "blobs_stored"}
+_EVIDENCE = {"writer_seen", "writer_devices", "writer_gone", "writer_gap", "blobs_stored"}
 CLAIM_TYPES = frozenset(
     name for name, topic in EVENT_TOPICS.items() if topic == TOPIC_RUNS and name not in _EVIDENCE
 )

@@ -304,9 +304,7 @@ class NodeAgent:
             return
         writers = self._collector.live_writers()
         events = list(watch.sampler.tick(now_ns, writers))
-        allocation = watch.allocation.observe(writers, *watch.sampler.holdings())
-        if allocation is not None:
-            events.append(("allocation", allocation))
+        events += watch.held(writers)
         if watch.presence.is_due(now_ns):
             events.append(("node_present", watch.presence.say(writers)))
         self._append(events)
@@ -320,16 +318,15 @@ class NodeAgent:
         events = list(watch.sampler.flush(now_ns, writers, is_last=is_last))
         # Present up to where it was measured and no further: what lies behind would be billed as unknown.
         at_us = watch.sampler.window_end_us if events else None
-        allocation = watch.allocation.observe(writers, *watch.sampler.holdings())
-        if allocation is not None:
-            events.append(("allocation", allocation))
+        events += watch.held(writers)
         events.append(("node_present", watch.presence.say(writers, leaving=leaving, at_us=at_us)))
         self._append(events)
 
     def _append(self, events: Iterable[NodeEvent]) -> None:
         with self.spool.batch():
             for type_name, fields in events:
-                self.spool.append(type_name, fields, key=self._key)
+                run_id = fields.get("run_id")
+                self.spool.append(type_name, fields, key=run_id if isinstance(run_id, bytes) else self._key)
                 self._counts["events"] += 1
 
     def _count(self, report: CollectReport) -> None:

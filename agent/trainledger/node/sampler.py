@@ -108,6 +108,11 @@ class NodeSampler:
         rows = [row for device in devices for row in device_rows(device)]
         return [("devices", {"at_us": at_us, "devices": rows}), *events]
 
+    @property
+    def devices(self) -> tuple[GpuDevice, ...] | None:
+        """The GPUs of the node; None before a driver answered."""
+        return self._account.devices
+
     def holdings(self) -> Holdings:
         """Who is on which GPU now, and what jobs hold."""
         occupants = self._account.occupants(self._clock.monotonic_ns())

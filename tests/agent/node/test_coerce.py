@@ -104,7 +104,8 @@ def test_the_records_own_time_stands_in_for_a_missing_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["writer_seen", "writer_gone", "writer_gap", "price_set", "metrics", "x", None, 5]
+    "name",
+    ["writer_seen", "writer_devices", "writer_gone", "writer_gap", "price_set", "metrics", "x", None, 5],
 )
 def test_what_a_process_may_not_say_is_refused(name: Any) -> None:
     assert coerce_claim({**STARTED, "type": name}, at_us=1) is None

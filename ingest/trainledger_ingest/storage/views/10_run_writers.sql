@@ -9,7 +9,7 @@ CREATE OR REPLACE VIEW {views}.run_writers (
   world_size Nullable(UInt32) COMMENT 'ranks in the launch',
   node_id String COMMENT 'the node it ran on',
   pid UInt32 COMMENT 'process id',
-  device_ids Array(String) COMMENT 'devices it held',
+  device_ids Array(String) COMMENT 'devices and MIG instances it was on; before it was on one, those that CUDA_VISIBLE_DEVICES names',
   started_at Nullable(DateTime64(6, 'UTC')) COMMENT 'start, UTC',
   last_seen_at DateTime64(6, 'UTC') COMMENT 'newest evidence of it, UTC',
   state String COMMENT 'running, ended, finished, failed, killed, crashed or lost',
