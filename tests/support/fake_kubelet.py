@@ -55,11 +55,11 @@ class _Any(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
 
 
 class FakeKubelet:
-    """What a kubelet says and keeps: its socket, the folders of logs, control groups, minor numbers of GPUs."""
+    """What a kubelet says and keeps: its socket, the folders of logs, control groups."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.places = KubeletPlaces(root / "kubelet", root / "logs", root / "cgroup", root / "gpus")
+        self.places = KubeletPlaces(root / "kubelet", root / "logs", root / "cgroup")
         self.listed = message_class("v1", "ListPodResourcesResponse")()
         self.allocatable = message_class("v1", "AllocatableResourcesResponse")()
         self.hangs = threading.Event()
@@ -110,14 +110,6 @@ class FakeKubelet:
         """Take the control group of a pod away: it has ended."""
         group = f"kubepods-burstable-pod{uid.replace('-', '_')}.slice"
         (self.places.cgroups / "kubepods.slice" / "kubepods-burstable.slice" / group).rmdir()
-
-    def minor(self, pci: str, number: int) -> None:
-        """What the driver says about the minor number of a GPU."""
-        folder = self.places.gpus / pci
-        folder.mkdir(parents=True)
-        (folder / "information").write_text(
-            f"Model: \t\t H100\nBus Location: \t {pci}\nDevice Minor: \t {number}\n"
-        )
 
     def close(self) -> None:
         """Stop, and let calls that hang go."""

@@ -4,22 +4,21 @@
     GPU-<uuid>::3  MIG-<uuid>::0       a replica: time-sliced, or shared by MPS
     nvidia0  nvidia0/gi2  .../vgpu1    Google's plugin: minor number of the device, GPU instance, replica
     gpu-0  gpu-0-mig-1g10gb-19-4       NVIDIA's driver for ResourceClaims: minor number; profile, its id, first slice
+    0000:c1:00.0                       AMD's device plugin: the PCI address
 
-Pure but for `read_minors`.
+Pure.
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from trainledger.node.gpu import GpuDevice
 
-__all__ = ["GpuNames", "Place", "read_minors", "replica_counts", "shared_base"]
+__all__ = ["GpuNames", "Place", "looks_like_gpu", "replica_counts", "shared_base"]
 
 _GOOGLE = re.compile(r"nvidia(\d+)(?:/gi(\d+))?")
 _DYNAMIC = re.compile(r"gpu-(\d+)(?:-mig-.+-\d+-(\d+))?")
-_MINOR = re.compile(r"^Device Minor:\s*(\d+)\s*$", re.MULTILINE)
 
 
 class Place(NamedTuple):
@@ -51,17 +50,17 @@ def replica_counts(device_ids: Iterable[str]) -> dict[str, int]:
 
 
 class GpuNames:
-    """The node's GPUs by the names that they may be given away under.
+    """The node's GPUs by the names that they may be given away under."""
 
-    `minors`: minor number by PCI address, from `read_minors`."""
-
-    def __init__(self, devices: Iterable[GpuDevice], minors: Mapping[str, int]) -> None:
+    def __init__(self, devices: Iterable[GpuDevice]) -> None:
         self._places: dict[str, Place] = {}
         for device in devices:
             whole = Place(device.device_id)
-            minor = minors.get(pci_address(device.pci_bus_id or ""))
+            minor = device.minor
             named = [device.device_id, *([] if minor is None else [f"nvidia{minor}", f"gpu-{minor}"])]
             self._places |= dict.fromkeys(named, whole)
+            if device.pci_bus_id is not None:
+                self._places[pci_address(device.pci_bus_id)] = whole
             for part in device.parts:
                 place = Place(device.device_id, part.part_id, part.size, part.of)
                 self._places[part.part_id] = place
@@ -81,23 +80,10 @@ def looks_like_gpu(resource: str, device_id: str) -> bool:
     """Whether a device that is not among the GPUs should be: it has a GPU's name, or its resource says so."""
     base, _ = shared_base(device_id)
     is_gpu = base.startswith(("GPU-", "MIG-")) or _GOOGLE.fullmatch(base) is not None
-    return is_gpu or resource.startswith("nvidia.com/")
+    return is_gpu or resource.startswith(("nvidia.com/", "amd.com/gpu"))
 
 
 def pci_address(bus_id: str) -> str:
     """A PCI address in the short form of the kernel: NVML writes the domain with eight digits."""
     domain, _, rest = bus_id.lower().partition(":")
     return f"{domain[-4:]}:{rest}"
-
-
-def read_minors(folder: Path) -> dict[str, int]:
-    """Minor number (of /dev/nvidiaN) by PCI address, as NVIDIA's driver tells it; empty where there is none."""
-    minors: dict[str, int] = {}
-    try:
-        for gpu in sorted(folder.iterdir()):
-            found = _MINOR.search((gpu / "information").read_text(encoding="utf-8", errors="replace"))
-            if found is not None:
-                minors[pci_address(gpu.name)] = int(found[1])
-    except OSError:
-        return minors
-    return minors

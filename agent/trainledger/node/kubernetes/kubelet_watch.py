@@ -6,11 +6,9 @@ without a kubelet there is no thread and no import of gRPC; its socket is looked
 
 import logging
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainledger.node.kubernetes.device_names import read_minors
 from trainledger.node.kubernetes.places import KubeletPlaces
 from trainledger.node.kubernetes.pods import Pod, living_pods, pods_of
 from trainledger_schemas.clock import Clock
@@ -35,7 +33,6 @@ class KubeletLook:
     resources: "NodeResources | None"
     pods: tuple[Pod, ...] = ()
     living: frozenset[str] | None = None
-    minors: Mapping[str, int] = field(default_factory=dict)
 
 
 class KubeletWatch:
@@ -72,7 +69,6 @@ class KubeletWatch:
             resources=resources,
             pods=tuple(pods_of(self._places.logs)),
             living=living_pods(self._places.cgroups),
-            minors=read_minors(self._places.gpus),
         )
 
     def close(self) -> None:

@@ -8,12 +8,11 @@ __all__ = ["KubeletPlaces"]
 
 @dataclass(frozen=True, slots=True)
 class KubeletPlaces:
-    """`folder`: the kubelet's (`--root-dir`); `logs`: a folder for each pod; `gpus`: NVIDIA's driver about each GPU."""
+    """`folder`: the kubelet's (`--root-dir`); `logs`: a folder for each pod."""
 
     folder: Path = Path("/var/lib/kubelet")
     logs: Path = Path("/var/log/pods")
     cgroups: Path = Path("/sys/fs/cgroup")
-    gpus: Path = Path("/proc/driver/nvidia/gpus")
 
     @property
     def socket(self) -> Path:

@@ -13,7 +13,7 @@ kubelets before 1.34 list it until it is deleted.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from trainledger.node.kubernetes.device_names import (
     GpuNames,
@@ -73,9 +73,9 @@ def reserve(
     holdings: Sequence[PodHolding], look: KubeletLook, view: NodeView, replicas: Mapping[str, int]
 ) -> PodReservations:
     """What pods reserve: those with `holdings`, and all others of the node. `replicas`: see `count_replicas`."""
-    dealer = _Dealer(GpuNames(view.devices, look.minors), replicas, _users(holdings))
+    dealer = _Dealer(GpuNames(view.devices), replicas, _users(holdings))
     pods = {(pod.namespace, pod.name): pod for pod in _newest_living_last(look, view)}
-    held = {(item.namespace, item.name): item for item in holdings}
+    held = {(item.namespace, item.name): item for item in _with_own_cores(holdings)}
     reservations: list[Reservation] = []
     for name in sorted({*pods, *held}):
         pod, holding = pods.get(name), held.get(name, PodHolding(*name))
@@ -86,7 +86,7 @@ def reserve(
 
 def unknown_devices(look: KubeletLook, view: NodeView) -> Reservation:
     """The devices that the kubelet gives away, when it does not say any more to whom."""
-    names = GpuNames(view.devices, look.minors)
+    names = GpuNames(view.devices)
     told = look.resources or NodeResources(())
     held = {device for pod in told.pods for device in pod.devices} | told.allocatable
     bases = {shared_base(device.device_id)[0] for device in held}
@@ -127,6 +127,12 @@ def has_ended(pod: Pod, look: KubeletLook, view: NodeView) -> bool:
 def _newest_living_last(look: KubeletLook, view: NodeView) -> Iterator[Pod]:
     """Of pods of one name the one that lives, else the newest, comes last."""
     yield from sorted(look.pods, key=lambda pod: not has_ended(pod, look, view))
+
+
+def _with_own_cores(holdings: Sequence[PodHolding]) -> list[PodHolding]:
+    """The same with cores that only one pod has: kubelets before 1.22 list the shared ones for all others."""
+    pods = Counter(core for pod in holdings for core in pod.cores)
+    return [replace(pod, cores=frozenset(core for core in pod.cores if pods[core] == 1)) for pod in holdings]
 
 
 def _users(pods: Sequence[PodHolding]) -> Counter[str]:

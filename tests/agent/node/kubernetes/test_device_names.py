@@ -1,6 +1,6 @@
 """Names of devices in Kubernetes, by every form that plugins and drivers give."""
 
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +9,6 @@ from trainledger.node.kubernetes.device_names import (
     GpuNames,
     Place,
     looks_like_gpu,
-    read_minors,
     replica_counts,
     shared_base,
 )
@@ -19,10 +18,9 @@ PARTS = (
     GpuPart("MIG-n", "1g.10gb", 10 << 30, 1, 8, instance=9, start=4),
 )
 DEVICES = [
-    GpuDevice("GPU-a", "H100", None, pci_bus_id="00000000:3B:00.0"),
-    GpuDevice("GPU-b", "H100", None, pci_bus_id="00000000:5E:00.0", is_mig=True, parts=PARTS),
+    GpuDevice("GPU-a", "H100", None, pci_bus_id="00000000:3B:00.0", minor=1),
+    GpuDevice("GPU-b", "H100", None, pci_bus_id="00000000:5E:00.0", is_mig=True, parts=PARTS, minor=0),
 ]
-MINORS = {"0000:3b:00.0": 1, "0000:5e:00.0": 0}
 
 
 @pytest.mark.parametrize(
@@ -31,6 +29,7 @@ MINORS = {"0000:3b:00.0": 1, "0000:5e:00.0": 0}
         ("GPU-a", Place("GPU-a")),
         ("MIG-m", Place("GPU-b", "MIG-m", 4, 8)),
         ("nvidia1", Place("GPU-a")),
+        ("0000:3b:00.0", Place("GPU-a")),
         ("nvidia0/gi9", Place("GPU-b", "MIG-n", 1, 8)),
         ("gpu-1", Place("GPU-a")),
         ("gpu-0-mig-1g10gb-19-4", Place("GPU-b", "MIG-n", 1, 8)),
@@ -43,11 +42,11 @@ MINORS = {"0000:3b:00.0": 1, "0000:5e:00.0": 0}
     ],
 )
 def test_name_means_a_device_or_a_part_of_one(name: str, place: Place | None) -> None:
-    assert GpuNames(DEVICES, MINORS).place_of(name) == place
+    assert GpuNames(DEVICES).place_of(name) == place
 
 
-def test_without_the_drivers_folder_names_by_number_mean_nothing() -> None:
-    names = GpuNames(DEVICES, {})
+def test_without_minor_numbers_names_by_number_mean_nothing() -> None:
+    names = GpuNames([replace(device, minor=None) for device in DEVICES])
     assert names.place_of("nvidia0") is None and names.place_of("GPU-a") == Place("GPU-a")
 
 
@@ -68,17 +67,6 @@ def test_replica_has_the_name_of_what_it_is_a_part_of(name: str, base: tuple[str
 def test_replicas_are_counted_by_device() -> None:
     names = [*(f"GPU-a::{n}" for n in range(4)), "GPU-a::3", "MIG-m::0", "GPU-b"]
     assert replica_counts(names) == {"GPU-a": 4, "MIG-m": 1}
-
-
-def test_minor_numbers_come_from_the_drivers_files(tmp_path: Path) -> None:
-    for pci, number in (("0000:3b:00.0", 1), ("0000:5e:00.0", 0)):
-        (tmp_path / pci).mkdir()
-        text = (
-            f"Model: \t\t NVIDIA H100\nGPU UUID: \t GPU-????\nDevice Minor: \t {number}\nGPU Excluded:\t No\n"
-        )
-        (tmp_path / pci / "information").write_text(text)
-    assert read_minors(tmp_path) == MINORS
-    assert read_minors(tmp_path / "none") == {}
 
 
 def test_devices_that_are_no_gpus_are_not_missed() -> None:

@@ -13,8 +13,8 @@ from trainledger.node.reservations import JobKey, NodeView, ReservedDevice
 
 PARTS = (GpuPart("MIG-m", "3g.40gb", None, 4, 8, instance=2, start=0),)
 DEVICES = (
-    GpuDevice("GPU-a", "H100", None, pci_bus_id="0000:3b:00.0"),
-    GpuDevice("GPU-b", "H100", None, pci_bus_id="0000:5e:00.0", parts=PARTS),
+    GpuDevice("GPU-a", "H100", None, pci_bus_id="0000:3b:00.0", minor=0),
+    GpuDevice("GPU-b", "H100", None, pci_bus_id="0000:5e:00.0", parts=PARTS, minor=1),
 )
 UID, OTHER = "0a1b2c3d-1111-2222-3333-444455556666", "0a1b2c3d-1111-2222-3333-444455557777"
 
@@ -29,8 +29,7 @@ def look(
     living: frozenset[str] | None = None,
     give: tuple[str, ...] = (),
 ) -> KubeletLook:
-    minors = {"0000:3b:00.0": 0, "0000:5e:00.0": 1}
-    return KubeletLook(0, NodeResources(pods, gpus(*give)), known, living, minors)
+    return KubeletLook(0, NodeResources(pods, gpus(*give)), known, living)
 
 
 def view(processes: Mapping[str, int] | None = None) -> NodeView:
@@ -154,6 +153,15 @@ def test_devices_of_a_silent_kubelet_are_those_that_it_gives_away_or_gave() -> N
     )
     found = unknown_devices(told, view())
     assert [part.device_id for part in found.devices] == ["GPU-a", "GPU-b"] and not found.is_known
+
+
+def test_core_that_two_pods_have_is_nobodys_own() -> None:
+    shared = (
+        PodHolding("ml", "a", cores=frozenset({0, 1, 2})),
+        PodHolding("ml", "b", cores=frozenset({1, 2, 3})),
+    )
+    found = reserve(shared, look(*shared), view(), {}).reservations
+    assert [item.millicores for item in found] == [1000, 1000]
 
 
 def test_of_two_pods_of_one_name_the_living_one_is_meant() -> None:
