@@ -239,7 +239,7 @@ class Run(DeclaredData):
             self._claim(claim)
             journal.close()
             self._journal = None
-            self._wait_for_agent(journal.folder)
+            self._wait_for_agent(journal)
         self._ended = True
         if self._launch_record is not None and claim["status"] == "finished":
             self._launch_record.end()
@@ -253,10 +253,17 @@ class Run(DeclaredData):
         if self in _current:
             _current.remove(self)
 
-    def _wait_for_agent(self, folder: Path) -> None:
+    def _wait_for_agent(self, journal: JournalWriter) -> None:
+        if not self._settings.finish_wait_s:
+            return
+        # Not at the top: only who waits needs it.
+        from .unread_journals import is_unread
+
         clock = SystemClock()
         end_ns = clock.monotonic_ns() + int(self._settings.finish_wait_s * 1e9)
-        while clock.monotonic_ns() < end_ns and (self._is_storing() or any(folder.glob("*.tlj"))):
+        while clock.monotonic_ns() < end_ns and (
+            self._is_storing() or is_unread(journal.folder, journal.journal_id)
+        ):
             clock.sleep(FINISH_POLL_S)
 
     def _variables(self) -> dict[str, str | None]:

@@ -6,6 +6,7 @@ we are killed the command goes on, except on a terminal and through pipes (see `
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -26,6 +27,7 @@ from .wrapped_run import WrappedRun, open_wrapped_run
 __all__ = ["main"]
 
 _STDIN = 0
+READ_POLL_S = 0.05
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,7 +51,9 @@ def main(arguments: Sequence[str]) -> int:
         wrapper = _Wrapper(options.command, gate=gate, clock=clock, notices=notices)
         if run is None:
             return wrapper.run_unrecorded(environment)
-        return wrapper.run_recorded(environment, run)
+        code = wrapper.run_recorded(environment, run)
+        wrapper.wait_until_read(run, settings.finish_wait_s)
+        return code
 
 
 class _Wrapper:
@@ -102,6 +106,19 @@ class _Wrapper:
             run.ended(status, at_us=supervisor.ended_at_us, forwarded=supervisor.forwarded)
             self._tell_unkept(streams, run)
         return status.shell_code
+
+    def wait_until_read(self, run: WrappedRun, seconds: float) -> None:
+        """Wait up to `seconds` until an agent has read the journals, which may go with their pod. Ctrl-C ends it."""
+        if not seconds:
+            return
+        # Not at the top: only who waits needs it.
+        from .unread_journals import is_unread
+
+        end_ns = self._clock.monotonic_ns() + round(seconds * 1e9)
+        while is_unread(run.folder, run.journal.journal_id) and self._clock.monotonic_ns() < end_ns:
+            info = self._gate.wait(READ_POLL_S)
+            if info is not None and info.si_signo in (signal.SIGINT, signal.SIGQUIT):
+                return
 
     def _tell_unkept(self, streams: OpenStreams, run: WrappedRun) -> None:
         lines = sum(channel.unkept_lines for channel in streams.channels)

@@ -249,12 +249,27 @@ def test_disabled_run_reads_nothing(training: Training, tmp_path: Path) -> None:
 def test_finish_waits_for_artifacts_where_it_may_wait(training: Training, tmp_path: Path) -> None:
     training.run(
         """
+        import threading, time
         open("model.pt", "wb").write(b"weights")
         run.log_artifact("model.pt")
-        for segment in run._journal.folder.glob("*.tlj"):
-            segment.unlink()  # as the agent does with what it has read
+        folder = run._journal.folder
+        user = folder.parent
+
+        def read():  # as an agent, which takes away what it has read
+            found = []
+            while not (found and all(b"is_stored" in segment.read_bytes() for segment in found)):
+                found = [path for path in user.glob("*/*.tlj") if path.parent != folder]
+                time.sleep(0.01)
+            for segment in user.glob("*/*.tlj"):
+                segment.rename(segment.with_suffix(".read"))
+
+        thread = threading.Thread(target=read)
+        thread.start()
         run.finish()
-        assert not run._is_storing()
+        assert not run._is_storing() and not list(user.glob("*/*.tlj"))
+        thread.join()
+        for segment in user.glob("*/*.read"):
+            segment.rename(segment.with_suffix(".tlj"))
         """,
         TRAINLEDGER_FINISH_WAIT_S="60",
     )

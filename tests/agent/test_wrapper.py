@@ -26,6 +26,21 @@ def wrapper_journal(folder: Path) -> Journal:
     return journal
 
 
+def test_wrapper_waits_for_the_agent_where_it_is_told_to(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*WRAPPER, "sh", "-c", "echo said; exit 3"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(tmp_path) | {"TRAINLEDGER_FINISH_WAIT_S": "60"},
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == "said\n"
+        (segment,) = poll_until(lambda: list((tmp_path / "node").glob("*/*/*.tlj")))
+        poll_until(lambda: b"run_exited" in segment.read_bytes())
+        assert process.poll() is None
+        segment.unlink()
+        assert process.wait(30) == 3
+
+
 def test_command_ends_when_it_ends_and_not_when_its_output_is_read(tmp_path: Path) -> None:
     command = ["sh", "-c", "echo $$ > pid; head -c 3000000 /dev/zero; exit 3"]
     process = subprocess.Popen(

@@ -1,5 +1,8 @@
 """From what a kubelet gave to pods to the bill: a real gRPC server, real processes, a fake GPU library, the real tables."""
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -12,7 +15,7 @@ from support.filled_tables import FilledTables
 from support.gpu_node import Node, writer
 from support.gpus import Machine
 from support.ingest_store import fresh_store
-from support.installation import Installation
+from support.installation import BIN, Installation
 from support.polling import poll_until
 from trainledger.node.job_book import JobBook
 from trainledger.node.kubernetes.source import KubernetesReservations
@@ -81,6 +84,46 @@ def test_pods_hold_what_the_kubelet_gave_them_and_their_namespaces_pay(
     assert float(noted["cost"]) == pytest.approx(half / 4, rel=0.06)
     idle = sum((row["cost"] for row in lines if row["kind"] == "idle"), Decimal(0))
     assert float(idle) == pytest.approx(half * 3 / 4, rel=0.1)
+
+
+def test_run_in_a_pod_is_whole_although_its_volume_goes_at_its_end(tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
+    pods = tmp_path / "kubelet" / "pods"
+    volume = pods / TRAIN / "volumes" / "kubernetes.io~empty-dir" / "trainledger-journals"
+    volume.mkdir(parents=True)
+    # Without the capture of code: here it would go on in the volume when the last process of a pod had ended.
+    environment = installation.environment | {
+        "TRAINLEDGER_KUBELET": str(tmp_path / "kubelet"),
+        "TRAINLEDGER_CAPTURE": "off",
+    }
+    script = installation.write_script(
+        """
+        import trainledger
+        with trainledger.init(project="p") as run:
+            for step in range(100):
+                run.log({"loss": 1.0 / (step + 1)})
+        print("last line")
+        """
+    )
+    with subprocess.Popen(
+        [str(BIN / "trainledger"), "agent"], env=environment, cwd=tmp_path, text=True, stdout=subprocess.PIPE
+    ) as agent:
+        try:
+            assert agent.stdout is not None and agent.stdout.readline().startswith("ready")
+            done = subprocess.run(
+                [str(BIN / "trainledger"), "run", "--name", "pod", "--", sys.executable, str(script)],
+                env=environment | {"TRAINLEDGER_DIR": str(volume), "TRAINLEDGER_FINISH_WAIT_S": "100"},
+                cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            shutil.rmtree(pods / TRAIN)  # as the kubelet does when the last container has ended
+        finally:
+            agent.terminate()
+            assert agent.wait(60) == 0
+    (run,) = installation.json("ls")
+    assert (run["name"], run["state"]) == ("pod", "finished")
+    assert installation.sql("SELECT count() AS n FROM metrics")[0]["n"] == 100
+    assert "last line" in installation.command("logs", "pod").stdout
 
 
 def test_pod_with_a_core_of_its_own_is_billed_to_its_namespace_and_a_silent_kubelet_is_no_harm(
