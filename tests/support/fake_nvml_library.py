@@ -44,7 +44,7 @@ class Scenario:
         uuid = f"GPU-{number:08x}-0000-0000-0000-000000000000"
         self.add(f"gpu {number} {uuid} {memory_mib} 500 {model}")
         known = {"power_mw": 70_000, "limit_mw": 700_000, "energy_mj": 1_000_000, "temperature": 30}
-        known |= {"sm_mhz": 1980, "mem_mhz": 2619}
+        known |= {"sm_mhz": 1980, "mem_mhz": 2619, "pcie_gen": 5, "pcie_lanes": 16}
         self.set(number, **known)
         return uuid
 

@@ -140,6 +140,16 @@ def test_throttling_of_an_old_driver_is_an_estimate_from_the_reasons_of_the_mome
     assert desk.mean("throttled_s") == (0.5, "estimated")
 
 
+def test_traffic_of_a_counter_is_a_rate_unless_the_hardware_tells_one() -> None:
+    desk = Desk()
+    for step in range(3):
+        desk.look(
+            {"nvlink_rx_bytes_per_s": 7.0}, counters={"nvlink_tx_bytes": step * 500, "nvlink_rx_bytes": step}
+        )
+    means = {str(row["name"]): row["mean"] for row in desk.stats.take()}
+    assert (means["nvlink_tx_bytes_per_s"], means["nvlink_rx_bytes_per_s"]) == (500.0, 7.0)
+
+
 def test_several_reasons_at_once_are_no_more_time_than_passed() -> None:
     desk = Desk()
     for step in range(2):

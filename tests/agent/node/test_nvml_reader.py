@@ -41,11 +41,31 @@ def test_reading_has_units_and_memory_without_what_the_driver_reserves(machine: 
     assert reading.gauges == {
         "gpu_util_pct": 63, "mem_util_pct": 20, "mem_used_bytes": 4000 * MIB, "mem_total_bytes": 81_559 * MIB,
         "power_w": 351.0, "power_limit_w": 700.0, "temperature_c": 61, "sm_clock_mhz": 1980, "mem_clock_mhz": 2619,
-        "mem_temperature_c": 55,
+        "mem_temperature_c": 55, "pcie_link_gen": 5, "pcie_link_lanes": 16, "pcie_tx_bytes_per_s": 0,
+        "pcie_rx_bytes_per_s": 0,
     }  # fmt: skip
     assert reading.counters["energy_mj"] == 1_000_000 and reading.counters["throttled_power_ns"] == 5001
     assert "throttled_thermal_ns" not in reading.counters, "no field, no number"
-    assert not reading.estimated
+    assert reading.estimated == {"pcie_tx_bytes_per_s", "pcie_rx_bytes_per_s"}
+
+
+def test_traffic_of_links_is_told_by_the_hardware_or_else_by_the_driver(machine: Machine) -> None:
+    older, hopper = machine.scenario.gpu(0), machine.scenario.gpu(1)
+    machine.scenario.set(0, pcie_kbps=2_000_000, replays=3).set(1, pcie_kbps=9)
+    machine.scenario.add(
+        "field 0 138 3 1000", "field 0 139 3 500", "gpm 1 -1 20 100", "gpm 1 -1 7 12", "gpm 1 -1 12 5"
+    )
+    reader = machine.reader()
+    reader.devices()
+    (first,) = reader.sample(older)
+    assert (first.gauges["pcie_tx_bytes_per_s"], first.gauges["pcie_rx_bytes_per_s"]) == (2e9, 1e9)
+    assert (first.counters["nvlink_tx_bytes"], first.counters["nvlink_rx_bytes"]) == (1000 * 1024, 500 * 1024)
+    assert first.counters["pcie_replays"] == 3
+    gauges: dict[str, float] = {}
+    for _ in range(SLOW_EVERY + 1):
+        gauges |= reader.sample(hopper)[0].gauges
+    assert gauges["pcie_tx_bytes_per_s"] == 100 * MIB, "counted, not looked at for 20 ms"
+    assert (gauges["tensor_half_active_pct"], gauges["fp32_active_pct"]) == (12, 5)
 
 
 def test_old_driver_without_fields_and_memory_v2_tells_less_and_says_so(tmp_path: Path) -> None:
@@ -56,7 +76,7 @@ def test_old_driver_without_fields_and_memory_v2_tells_less_and_says_so(tmp_path
     reader = machine.reader()
     reader.devices()
     reading = one(reader)
-    assert reading.gauges["mem_used_bytes"] == 4500 * MIB and reading.estimated == {"mem_used_bytes"}
+    assert reading.gauges["mem_used_bytes"] == 4500 * MIB and "mem_used_bytes" in reading.estimated
     assert reading.gauges["temperature_c"] == 30 and reading.gauges["power_w"] == 70
     assert reading.gauges["throttle_reasons"] == 4
     assert reading.counters["energy_mj"] == 5

@@ -150,6 +150,18 @@ def test_a_minute_of_a_gpu_has_means_sums_and_the_runs_that_were_on_it(tables: F
     assert [str(run_id) for run_id in minute["run_ids"]] == [id_of(1), id_of(2)]
 
 
+def test_everything_that_was_measured_is_there_by_the_minute(tables: FilledTables) -> None:
+    (power,) = tables.rows("hardware_minutes", rest=f"WHERE device_id = '{SHARED}' AND name = 'power_w'")
+    assert (power["mean"], power["last"], power["samples"], power["quality"]) == (
+        400.0,
+        400.0,
+        20,
+        "measured",
+    )
+    (use,) = tables.rows("hardware_minutes", rest=f"WHERE device_id = '{SHARED}' AND name = 'gpu_util_pct'")
+    assert (use["minimum"], use["mean"], use["maximum"], use["last"]) == (40.0, 50.0, 60.0, 60.0)
+
+
 def test_a_gpu_that_nobody_can_observe_is_unknown_and_never_idle(tables: FilledTables) -> None:
     node = "node-lost"
     tables.alive(BEGIN, BEGIN + 600 * S, node=node)

@@ -223,6 +223,10 @@ VIEWS: dict[str, dict[str, str]] = {
         "scope": TEXT, "name": TEXT, "a_month": MAYBE_MONEY, "currency": TEXT, "hard": "Bool", "from_month": TEXT,
         "set_at": AT, "set_by": TEXT, "note": MAYBE_TEXT, "event_ref": TEXT,
     },
+    "hardware_minutes": {
+        "node_id": TEXT, "device_id": TEXT, "name": TEXT, "minute": HOUR, "mean": "Float64", "minimum": "Float64",
+        "maximum": "Float64", "last": "Float64", "samples": "UInt64", "quality": TEXT,
+    },
     "hardware_errors": {
         "at": AT, "node_id": TEXT, "device_id": TEXT, "model": MAYBE_TEXT, "error": TEXT, "code": "Nullable(Int64)",
         "errors": "UInt64", "event_ref": TEXT,

@@ -5,7 +5,8 @@
 
      driver 580.65.06                          init 0                (return code of nvmlInit)
      gpu D UUID MEMORY_MIB RESERVED_MIB NAME   (a device; the name is the rest of the line)
-     set D util|memutil|used_mib|power_mw|limit_mw|energy_mj|temperature|sm_mhz|mem_mhz|reasons|mig|ecc|rows|rows_pending|rows_failed N
+     set D util|memutil|used_mib|power_mw|limit_mw|energy_mj|temperature|sm_mhz|mem_mhz|reasons|mig|ecc|rows|rows_pending|rows_failed|
+           pcie_gen|pcie_lanes|pcie_kbps|replays N
      field D ID TYPE VALUE                     (of nvmlDeviceGetFieldValues; fields without a line are not supported)
      mig D UUID GI CI SIZE GSLICES CSLICES MEMORY_MIB USED_MIB
      proc D PID MEMORY_MIB [GI CI]             (a compute process; memory -1: not available)
@@ -38,7 +39,7 @@ enum { OK = 0, UNINITIALIZED = 1, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6,
 typedef unsigned long long u64;
 typedef unsigned int u32;
 typedef struct { char uuid[96], name[96]; u64 memory, reserved; long util, memutil, used, power, limit, temperature,
-                 sm, mem, reasons, mig, ecc, rows, rows_pending, rows_failed; long long energy; } Gpu;
+                 sm, mem, reasons, mig, ecc, rows, rows_pending, rows_failed, pcie_gen, pcie_lanes, pcie_kbps, replays; long long energy; } Gpu;
 typedef struct { int device; char uuid[96]; u32 gi, ci, size, gslices, cslices; u64 memory, used; } Part;
 typedef struct { int kind, device; u32 pid, gi, ci; long long memory; } Process;
 typedef struct { int device; u32 pid; u64 at; u32 sm, mem; } Use;
@@ -65,7 +66,9 @@ static void set(Gpu *g, const char *name, long long value) {
   else if (!strcmp(name, "mem_mhz")) g->mem = value; else if (!strcmp(name, "reasons")) g->reasons = value;
   else if (!strcmp(name, "mig")) g->mig = value; else if (!strcmp(name, "ecc")) g->ecc = value;
   else if (!strcmp(name, "rows")) g->rows = value; else if (!strcmp(name, "rows_pending")) g->rows_pending = value;
-  else if (!strcmp(name, "rows_failed")) g->rows_failed = value;
+  else if (!strcmp(name, "rows_failed")) g->rows_failed = value; else if (!strcmp(name, "pcie_gen")) g->pcie_gen = value;
+  else if (!strcmp(name, "pcie_lanes")) g->pcie_lanes = value; else if (!strcmp(name, "pcie_kbps")) g->pcie_kbps = value;
+  else if (!strcmp(name, "replays")) g->replays = value;
   else { fprintf(stderr, "fake_nvml: no such value: %s\n", name); abort(); }
 }
 
@@ -187,6 +190,10 @@ NUMBER(nvmlDeviceGetEnforcedPowerLimit, u32, g->limit)
 NUMBER(nvmlDeviceGetCurrentClocksEventReasons, u64, g->reasons)
 NUMBER(nvmlDeviceGetCurrentClocksThrottleReasons, u64, g->reasons)
 NUMBER(nvmlDeviceGetMinorNumber, u32, d)
+NUMBER(nvmlDeviceGetCurrPcieLinkGeneration, u32, g->pcie_gen)
+NUMBER(nvmlDeviceGetCurrPcieLinkWidth, u32, g->pcie_lanes)
+NUMBER(nvmlDeviceGetPcieReplayCounter, u32, g->replays)
+int nvmlDeviceGetPcieThroughput(void *h, u32 direction, u32 *out) { DEVICE("nvmlDeviceGetPcieThroughput"); *out = direction ? g->pcie_kbps / 2 : g->pcie_kbps; return OK; }
 int nvmlDeviceGetTotalEnergyConsumption(void *h, u64 *out) { DEVICE("nvmlDeviceGetTotalEnergyConsumption"); if (g->energy < 0) return NOT_SUPPORTED; *out = g->energy; return OK; }
 int nvmlDeviceGetClockInfo(void *h, u32 kind, u32 *out) { DEVICE("nvmlDeviceGetClockInfo"); *out = kind == 2 ? g->mem : g->sm; return OK; }
 int nvmlDeviceGetTemperature(void *h, u32 sensor, u32 *out) { (void)sensor; DEVICE("nvmlDeviceGetTemperature"); *out = g->temperature; return OK; }

@@ -25,3 +25,23 @@ LEFT ANY JOIN (
   ARRAY JOIN JSONExtract(body, 'devices', 'Array(Tuple(device_id String, model String))') AS device
   WHERE type = 'devices' GROUP BY node_id, device_id
 ) AS d ON d.node_id = e.node_id AND d.device_id = e.device_id;
+
+-- Everything that an agent measured. Filter by minute, node_id, device_id or name: only their parts of the table are read.
+-- One row: a node, a device (or the host), a measurement and a minute.
+CREATE OR REPLACE VIEW {views}.hardware_minutes (
+  node_id String COMMENT 'the node',
+  device_id String COMMENT 'UUID of the device or of its MIG instance; host for the node itself',
+  name String COMMENT 'what was measured, its unit last (docs/cost.md, Measurements)',
+  minute DateTime('UTC') COMMENT 'start of the minute, UTC',
+  mean Float64 COMMENT 'mean of the samples, in the unit that the name ends with',
+  minimum Float64 COMMENT 'smallest sample',
+  maximum Float64 COMMENT 'largest sample',
+  last Float64 COMMENT 'last sample; of counts of errors: how many in all',
+  samples UInt64 COMMENT 'how many samples',
+  quality String COMMENT 'measured, or estimated from other measurements'
+) AS
+SELECT toString(node_id) AS node_id, toString(device) AS device_id, toString(name) AS name,
+  toStartOfMinute(start_at) AS minute, sum(s.mean * s.samples) / sum(s.samples) AS mean, min(s.minimum) AS minimum,
+  max(s.maximum) AS maximum, argMax(s.last, s.start_at) AS last, sum(s.samples) AS samples,
+  if(countIf(s.quality != 'measured') = 0, 'measured', 'estimated') AS quality
+FROM {generation}.hardware_stats AS s GROUP BY node_id, device_id, name, minute;
