@@ -6,8 +6,8 @@ counter that was reset (a device that came back) counts as its new value, never 
 
 Where the agent watches a machine (it sees the first process id namespace) the numbers are the machine's. In a
 container of its own they are the container's, as far as cgroup v2 tells: the limit is the memory, the quota
-the cores, the container's own CPU time the busy time. Memory in use leaves out the page cache. Disks and
-network: physical devices where there are any, else all that are not loop-back.
+the cores, the container's own CPU time the busy time, its own bytes those of the disks. Memory in use leaves out
+the page cache. Disks and network: physical devices where there are any, else all that are not loop-back.
 """
 
 import os
@@ -15,12 +15,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainledger.node.host_files import OpenFile
+from trainledger.node.host_pressure import HostPressure
+
 __all__ = ["HOST_DEVICE", "Counters", "HostReader", "HostSampler", "StatWindow"]
 
 HOST_DEVICE = "host"
 SECTOR_BYTES = 512
 READ_BYTES_MAX = 1 << 20
-READ_BYTES = 16 << 10
 FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel: the namespace of the machine itself
 MICROSECONDS = 1_000_000
 
@@ -39,34 +41,6 @@ class Counters:
     net_tx_bytes: int
 
 
-class _OpenFile:
-    # A file below /proc or /sys that is read again and again, whole; b"" when it is missing. Where the kernel
-    # makes a file of many records, one call gives no more than a page of it, however much is asked for.
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            self._descriptor = -1
-
-    def read(self, bytes_max: int = 65536) -> bytes:
-        if self._descriptor < 0:
-            return b""
-        try:
-            data = part = os.pread(self._descriptor, min(bytes_max, READ_BYTES), 0)
-            while part and len(data) < bytes_max:
-                part = os.pread(self._descriptor, min(bytes_max - len(data), READ_BYTES), len(data))
-                data += part
-            return data
-        except OSError:
-            return b""
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
 class HostReader:
     """Reads the host's counters. `proc`, `sys` and `in_container` are there for tests on recorded folders."""
 
@@ -74,17 +48,19 @@ class HostReader:
         self, *, proc: Path = Path("/proc"), sys: Path = Path("/sys"), in_container: bool | None = None
     ) -> None:
         self._sys = sys
-        self._stat = _OpenFile(proc / "stat")
-        self._meminfo = _OpenFile(proc / "meminfo")
-        self._disks = _OpenFile(proc / "diskstats")
-        self._net = _OpenFile(proc / "self" / "net" / "dev")
+        self._stat = OpenFile(proc / "stat")
+        self._meminfo = OpenFile(proc / "meminfo")
+        self._disks = OpenFile(proc / "diskstats")
+        self._net = OpenFile(proc / "self" / "net" / "dev")
         own = _is_container(proc) if in_container is None else in_container
         group = sys / "fs" / "cgroup"
         # The root of the machine's own hierarchy has no memory.max: where there is one, we are inside.
         self._group = group if own and (group / "memory.max").exists() else None
-        self._group_cpu = _OpenFile(group / "cpu.stat") if self._group else None
-        self._group_memory = _OpenFile(group / "memory.current") if self._group else None
-        self._group_memory_stat = _OpenFile(group / "memory.stat") if self._group else None
+        self._group_cpu = OpenFile(group / "cpu.stat") if self._group else None
+        self._group_memory = OpenFile(group / "memory.current") if self._group else None
+        self._group_memory_stat = OpenFile(group / "memory.stat") if self._group else None
+        self._group_io = OpenFile(group / "io.stat") if self._group else None
+        self.pressure = HostPressure(proc, sys, group=self._group)
         self._tick_us = MICROSECONDS // os.sysconf("SC_CLK_TCK")
         self._physical: dict[tuple[str, str], bool] = {}
         self.cores = self._count_cores()
@@ -115,7 +91,8 @@ class HostReader:
         """Close the files."""
         for file in (self._stat, self._meminfo, self._disks, self._net):
             file.close()
-        for group_file in (self._group_cpu, self._group_memory, self._group_memory_stat):
+        self.pressure.close()
+        for group_file in (self._group_cpu, self._group_memory, self._group_memory_stat, self._group_io):
             if group_file is not None:
                 group_file.close()
 
@@ -141,6 +118,8 @@ class HostReader:
         return used, min(total, limit) if limit is not None else total
 
     def _disk_bytes(self) -> tuple[int, int]:
+        if self._group_io is not None and self._group_io.is_open:
+            return _group_disk_bytes(self._group_io.read(READ_BYTES_MAX), self._sys / "dev" / "block")
         rows = [line.split() for line in self._disks.read(READ_BYTES_MAX).splitlines()]
         rows = [row for row in rows if len(row) >= 10]
         chosen = [row for row in rows if self._is_physical("block", row[2].decode())]
@@ -233,6 +212,7 @@ class HostSampler:
 
     def __init__(self, reader: HostReader) -> None:
         self._read: Callable[[], Counters] = reader.read
+        self._pressure = reader.pressure
         self._cores = reader.cores
         self._is_group = reader.is_group
         self._before: tuple[int, Counters] | None = None
@@ -240,6 +220,8 @@ class HostSampler:
     def sample(self, now_ns: int, window: StatWindow) -> Counters:
         """Add one sample to `window`. The first one has no rates: nothing is known before it."""
         now = self._read()
+        for name, value in self._pressure.sample(now_ns).items():
+            window.add(HOST_DEVICE, name, value)
         window.add(HOST_DEVICE, "mem_used_bytes", now.mem_used_bytes)
         window.add(HOST_DEVICE, "mem_total_bytes", now.mem_total_bytes)
         if self._before is not None:
@@ -272,6 +254,18 @@ def _numbers(text: bytes) -> Mapping[bytes, int]:
         if len(fields) >= 2 and fields[1].isdigit():
             found[fields[0]] = int(fields[1])
     return found
+
+
+def _group_disk_bytes(text: bytes, devices: Path) -> tuple[int, int]:
+    """Bytes that a control group read and wrote: of physical devices where there are any, else of all."""
+    rows: dict[str, dict[bytes, int]] = {}
+    for line in text.splitlines():
+        device, *pairs = line.split()
+        known = (pair.partition(b"=") for pair in pairs)
+        rows[device.decode()] = {name: int(value) for name, _, value in known if value.isdigit()}
+    physical = [row for name, row in rows.items() if (devices / name / "device").exists()]
+    chosen = physical or list(rows.values())
+    return (sum(row.get(b"rbytes", 0) for row in chosen), sum(row.get(b"wbytes", 0) for row in chosen))
 
 
 def _number_of(path: Path) -> int | None:

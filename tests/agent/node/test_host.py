@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from trainledger.node.host import HostReader, HostSampler, StatWindow, _OpenFile
+from trainledger.node.host import HostReader, HostSampler, StatWindow
+from trainledger.node.host_files import OpenFile
 
 STAT = "cpu  {user} 0 100 5000 20 0 0 30 0 0\ncpu0 1 0 1 1 1 0 0 0 0 0\nintr 1 2 3\n"
 MEMINFO = "MemTotal:       1000 kB\nMemFree:        100 kB\nMemAvailable:   400 kB\n"
@@ -167,10 +168,90 @@ def test_a_file_of_many_records_is_read_whole_and_not_just_its_first_page() -> N
         path = Path(f"/proc/{many_mappings.pid}/maps")
         expected = path.read_bytes()[:200_000]
         assert len(expected) == 200_000
-        file = _OpenFile(path)
+        file = OpenFile(path)
         try:
             assert file.read(200_000) == expected
             assert file.read(200_000) == expected
         finally:
             file.close()
             many_mappings.communicate()
+
+
+PRESSURE = "some avg10=9.00 avg60=1.00 avg300=0.00 total={some}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total={full}\n"
+
+
+def test_pressure_is_the_share_of_time_in_which_tasks_waited(tmp_path: Path) -> None:
+    host, window = FakeHost(tmp_path), StatWindow()
+    (host.proc / "pressure").mkdir()
+
+    def write(some: int, full: int) -> None:
+        for name in ("cpu", "memory", "io"):
+            (host.proc / "pressure" / name).write_text(PRESSURE.format(some=some, full=full))
+
+    write(1000, 500)
+    sampler = HostSampler(host.reader())
+    sampler.sample(0, window)
+    write(1000 + 400_000, 500 + 100_000)
+    sampler.sample(2_000_000_000, window)
+    stats = stats_of(window)
+    assert {name: stat["mean"] for name, stat in stats.items() if name.endswith(("some_pct", "full_pct"))} == {
+        "cpu_some_pct": 20.0, "memory_some_pct": 20.0, "memory_full_pct": 5.0, "io_some_pct": 20.0, "io_full_pct": 5.0,
+    }  # fmt: skip
+
+
+def test_energy_of_processors_is_summed_and_turns_over(tmp_path: Path) -> None:
+    host, window = FakeHost(tmp_path), StatWindow()
+    zones = {
+        "intel-rapl:0": "package-0",
+        "intel-rapl:1": "package-1",
+        "intel-rapl:0:0": "core",
+        "intel-rapl:0:1": "dram",
+    }
+    for zone, name in zones.items():
+        folder = host.sys / "class" / "powercap" / zone
+        folder.mkdir(parents=True)
+        (folder / "name").write_text(f"{name}\n")
+        (folder / "max_energy_range_uj").write_text("262143328850\n")
+        (folder / "energy_uj").write_text("262143000000\n")
+    sampler = HostSampler(host.reader())
+    sampler.sample(0, window)
+    for zone in zones:
+        (host.sys / "class" / "powercap" / zone / "energy_uj").write_text("49671150\n")
+    sampler.sample(1_000_000_000, window)
+    stats = stats_of(window)
+    assert stats["cpu_energy_j"]["mean"] == pytest.approx(2 * 50.0), "two processors, and no cores twice"
+    assert stats["dram_energy_j"]["mean"] == pytest.approx(50.0)
+
+
+def test_in_a_container_disks_and_pressure_are_its_own(tmp_path: Path) -> None:
+    host, window = FakeHost(tmp_path), StatWindow()
+    group = host.sys / "fs" / "cgroup"
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text("max\n")
+    (group / "io.stat").write_text("8:0 rbytes=100 wbytes=7 rios=1\n253:0 rbytes=100 wbytes=7 rios=1\n")
+    (group / "io.pressure").write_text(PRESSURE.format(some=0, full=0))
+    (host.sys / "dev" / "block" / "8:0" / "device").mkdir(parents=True)
+    reader = host.reader(in_container=True)
+    counters = reader.read()
+    assert (counters.disk_read_bytes, counters.disk_write_bytes) == (100, 7), (
+        "the volume above it holds the same bytes"
+    )
+    sampler = HostSampler(reader)
+    sampler.sample(0, window)
+    (group / "io.pressure").write_text(PRESSURE.format(some=500_000, full=0))
+    sampler.sample(1_000_000_000, window)
+    assert stats_of(window)["io_some_pct"]["mean"] == 50.0
+
+
+def test_real_host_tells_its_pressure_where_its_kernel_does() -> None:
+    try:
+        has_pressure = b"total=" in Path("/proc/pressure/cpu").read_bytes()
+    except OSError:
+        has_pressure = False
+    window = StatWindow()
+    sampler = HostSampler(HostReader(in_container=False))
+    sampler.sample(time.monotonic_ns(), window)
+    sampler.sample(time.monotonic_ns() + 1, window)
+    stats = stats_of(window)
+    assert ("cpu_some_pct" in stats) == has_pressure
+    assert all(0 <= float(str(stat["mean"])) <= 100 for name, stat in stats.items() if name.endswith("_pct"))
