@@ -186,9 +186,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _admin(self, body: dict[str, Any]) -> Any:
         fields = body.get("fields")
-        if not isinstance(body.get("type"), str) or not isinstance(fields, dict):
-            raise UsageError('an administrator\'s event needs {"type": text, "fields": object}')
-        self.server.session.append_admin(body["type"], fields)
+        rows = [fields] if isinstance(fields, dict) else fields
+        if not isinstance(body.get("type"), str) or not isinstance(rows, list) or not rows:
+            raise UsageError(
+                'an administrator\'s event needs {"type": text, "fields": object, or a list of them}'
+            )
+        if not all(isinstance(row, dict) for row in rows):
+            raise UsageError("the fields of an administrator's event are an object")
+        self.server.session.append_admin(body["type"], *rows)
         return {"ok": True}
 
     def _read_body(self) -> dict[str, Any] | None:

@@ -13,7 +13,8 @@ answers from what that agent has spooled here. `session_choice` says when a comm
 one module of the analysis side that knows the agent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from threading import RLock
@@ -33,7 +34,7 @@ from trainledger_schemas.clock import Clock, SystemClock
 from trainledger_schemas.errors import HomeLockedError, NotFoundError, RetryableError, UsageError
 from trainledger_schemas.positions import LogPosition
 
-from .admin_events import admin_record
+from .admin_events import admin_key, admin_record
 from .cost.statements import close_month
 from .derive import Derivation
 from .dirty import Dirty
@@ -167,14 +168,15 @@ class Embedded:
     def user_query(self, sql: str, *, is_export: bool = False) -> pa.Table:
         return self._store.user_query(sql, is_export=is_export)
 
-    def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
-        record = admin_record(event_type, fields, clock=self._clock)
+    def append_admin(self, event_type: str, *fields: Mapping[str, Any]) -> None:
+        records = [admin_record(event_type, item, clock=self._clock) for item in fields]
         if self._node.spool is None or self._worker is None:
-            self._send_around(event_type, record)
+            self._send_around(event_type, records)
             return
         with self._turn:
-            self._node.spool.append(event_type, record, key=b"admin")
-            self._node.spool.sync()
+            with self._node.spool.batch():
+                for record in records:
+                    self._node.spool.append(event_type, record, key=admin_key(record))
             self._worker.drain()
         if self._publishes and self._node.agent is None:
             self._say(f"{event_type} counts on this node; `trainledger sync` brings it to Kafka")
@@ -242,18 +244,16 @@ class Embedded:
                 self._store.close()
                 self._lock.release()
 
-    def _send_around(self, event_type: str, record: Mapping[str, Any]) -> None:
-        """Send an event of the administrator to Kafka because this home's log is another process's."""
+    def _send_around(self, event_type: str, records: Sequence[Mapping[str, Any]]) -> None:
+        """Send events of the administrator to Kafka because this home's log is another process's."""
         if self._settings.kafka is None:
             raise UsageError(
                 f"{event_type} cannot be written: the log in {self._settings.home} belongs to a live "
                 "`trainledger agent`; stop it for this command, or set TRAINLEDGER_KAFKA to send it to a cluster"
             )
-        sender = AdminSender(self._settings.kafka)
-        try:
-            sender.send(event_type, record)
-        finally:
-            sender.close()
+        with closing(AdminSender(self._settings.kafka)) as sender:
+            for record in records:
+                sender.send(event_type, record)
         self._say(NOT_YET)
 
     def _new_idle_work(self, schema: Schema) -> IdleWork:
@@ -337,7 +337,7 @@ class AdminSender:
     def send(self, event_type: str, record: Mapping[str, Any]) -> LogPosition:
         if self._log is None:
             self._log = self._connect(event_type)
-        return self._log.append(event_type, record)
+        return self._log.append(event_type, record, key=admin_key(record))
 
     def close(self) -> None:
         if self._log is not None:

@@ -179,7 +179,7 @@ def dirty_of(batch: Sequence[Admitted]) -> Dirty:
             dirty.prices = dirty.prices or decoded.type in _PRICE_EVENTS
             dirty.periods = dirty.periods or decoded.type == "period_closed"
         elif topic == TOPIC_NODES:
-            node_id = str(decoded.record["envelope"]["node_id"])
+            node_id = _node_of(decoded.record)
             dirty.node_hours |= {(node_id, hour_us) for hour_us in _hours_of(decoded.record)}
     return dirty
 
@@ -245,9 +245,14 @@ def _run_rows(kind: str, record: Mapping[str, Any]) -> Rows:
     return {"run_events": [row]}
 
 
+def _node_of(record: Mapping[str, Any]) -> str:
+    # What a scheduler says of a node is told by another one.
+    return str(record.get("node") or record["envelope"]["node_id"])
+
+
 def _node_rows(kind: str, record: Mapping[str, Any]) -> Rows:
     envelope = record["envelope"]
-    node_id = envelope["node_id"]
+    node_id = _node_of(record)
     if kind == "hardware":
         start, end = clip_us(record["start_us"]), clip_us(record["end_us"])
         return {"hardware_stats": [(node_id, *_stat(start, end, stat)) for stat in record["stats"]]}

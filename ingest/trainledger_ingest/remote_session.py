@@ -43,8 +43,8 @@ class RemoteSession:
     def user_query(self, sql: str, *, is_export: bool = False) -> pa.Table:
         return self._table({"sql": sql, "user": True, "export": is_export})
 
-    def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
-        self._post("/admin", {"type": event_type, "fields": dict(fields)})
+    def append_admin(self, event_type: str, *fields: Mapping[str, Any]) -> None:
+        self._post("/admin", {"type": event_type, "fields": [dict(item) for item in fields]})
 
     def close_period(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         closed: dict[str, Any] = json.loads(self._post("/close-period", fields))

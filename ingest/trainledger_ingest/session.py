@@ -38,8 +38,8 @@ class Session(Protocol):
 
         `is_export`: for a file, so the limit is on bytes and not on rows."""
 
-    def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
-        """Append one event of topic admin, durably, and wait until it is in the tables.
+    def append_admin(self, event_type: str, *fields: Mapping[str, Any]) -> None:
+        """Append events of an administrator, durably, and wait until they are in the tables.
 
         In a cluster the wait is short, and a line says when the tables do not show it yet. Raises RetryableError
         when the log cannot take it."""

@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from trainledger_schemas.clock import Clock, SystemClock
 from trainledger_schemas.errors import RetryableError, UsageError
-from trainledger_schemas.events import TOPIC_ADMIN
 from trainledger_schemas.positions import LogPosition, TopicPartition
 
 from .admin_events import admin_record
@@ -80,9 +79,9 @@ class TablesReader:
     def user_query(self, sql: str, *, is_export: bool = False) -> pa.Table:
         return self._store.user_query(sql, is_export=is_export)
 
-    def shown_admin_end(self) -> int:
-        """The offset behind the last record of topic admin that these tables have."""
-        return Ledger(self._store, self._schema.tables).end(TopicPartition(TOPIC_ADMIN, 0)) or 0
+    def shown_end(self, place: TopicPartition) -> int:
+        """The offset behind the last record of a partition that these tables have."""
+        return Ledger(self._store, self._schema.tables).end(place) or 0
 
     def close_period(
         self, fields: Mapping[str, Any], clock: Clock, append: Callable[[str, Mapping[str, Any]], None]
@@ -138,9 +137,12 @@ class TablesSession:
     def user_query(self, sql: str, *, is_export: bool = False) -> pa.Table:
         return self._opened().user_query(sql, is_export=is_export)
 
-    def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
-        position = self._send(event_type, admin_record(event_type, fields, clock=self._clock))
-        if not self._is_shown(position) and not self._has_said:
+    def append_admin(self, event_type: str, *fields: Mapping[str, Any]) -> None:
+        ends: dict[TopicPartition, LogPosition] = {}
+        for item in fields:
+            position = self._send(event_type, admin_record(event_type, item, clock=self._clock))
+            ends[TopicPartition(position.topic, position.partition)] = position
+        if not all(self._is_shown(position) for position in ends.values()) and not self._has_said:
             self._has_said = True
             self._say(NOT_YET)
 
@@ -186,7 +188,8 @@ class TablesSession:
         try:
             while not is_shown and self._patience_s > 0:
                 reader = self._opened()
-                is_shown = isinstance(reader, TablesReader) and reader.shown_admin_end() >= position.offset
+                place = TopicPartition(position.topic, position.partition)
+                is_shown = isinstance(reader, TablesReader) and reader.shown_end(place) >= position.offset
                 if not is_shown:
                     self._clock.sleep(POLL_S)
                 now_ns = self._clock.monotonic_ns()

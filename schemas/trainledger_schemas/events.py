@@ -55,6 +55,7 @@ __all__ = [
     "ProcessUsage",
     "Provenance",
     "ReproductionResult",
+    "Reservation",
     "RunExited",
     "RunStarted",
     "RuntimeSeen",
@@ -131,6 +132,7 @@ EVENT_TOPICS: dict[str, str] = {
     "process_usage": TOPIC_NODES,
     "gap": TOPIC_NODES,
     "hardware_error": TOPIC_NODES,
+    "reservation": TOPIC_NODES,
     "price_set": TOPIC_ADMIN,
     "dead_skipped": TOPIC_ADMIN,
     "reproduction_result": TOPIC_ADMIN,
@@ -877,4 +879,31 @@ class AlertSent(TypedDict):
     at_us: int
     alert: str
     channel: str
+    set_by: str
+
+
+class Reservation(TypedDict):
+    """What one job had of one node, by the records of a scheduler."""
+
+    envelope: Envelope
+    node: str
+    reservation_id: str
+    source: str
+    cluster: str
+    job: str
+    owner: str | None
+    account: str | None
+    start_us: int
+    end_us: int
+    is_over: bool
+    read_us: int
+    state: str
+    restarts: int
+    partition: str | None
+    qos: str | None
+    cpu_milli: int
+    device_milli: int
+    memory_bytes: int | None
+    node_cores: int | None
+    node_devices: int | None
     set_by: str

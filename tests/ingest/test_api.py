@@ -45,10 +45,10 @@ class ServedSession(StoreSession):
     def user_query(self, sql: str, *, is_export: bool = False) -> pa.Table:
         return self.store.user_query(sql, is_export=is_export)
 
-    def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
+    def append_admin(self, event_type: str, *fields: Mapping[str, Any]) -> None:
         if self.failure:
             raise self.failure
-        self.admin.append((event_type, fields))
+        self.admin += [(event_type, item) for item in fields]
 
     def log_state(self) -> LogState:
         return LogState(0)

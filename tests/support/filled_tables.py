@@ -46,7 +46,7 @@ class StoreSession:
     def user_query(self, sql: str, *, is_export: bool = False) -> pa.Table:
         return self._store.query(sql)
 
-    def append_admin(self, event_type: str, fields: Mapping[str, Any]) -> None:
+    def append_admin(self, event_type: str, *fields: Mapping[str, Any]) -> None:
         raise NotImplementedError
 
     def close_period(self, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Facts of the administrator (prices, decisions) straight into the cluster's log, topic trainledger.admin.
+"""Facts of the administrator (prices, decisions, records of a scheduler) straight into the cluster's log.
 
 Guarantees: when `append` returns, all replicas have the event. It goes around the spool on purpose: a price that a
 person set is taken now or refused now, never some day when the broker is back. What is not certain is said: after
@@ -21,7 +21,7 @@ from trainledger.node.node_settings import KafkaSettings
 from trainledger_schemas.avro_codec import encode_event
 from trainledger_schemas.clock import Clock, SystemClock, read_boot_id
 from trainledger_schemas.errors import RetryableSourceError
-from trainledger_schemas.events import TOPIC_ADMIN, Envelope
+from trainledger_schemas.events import EVENT_TOPICS, Envelope
 from trainledger_schemas.ids import IdSource, random_id
 from trainledger_schemas.partitioning import partition_of
 from trainledger_schemas.positions import LogPosition
@@ -33,7 +33,7 @@ ADMIN_KEY = b"admin"
 
 
 class AdminLog:
-    """Sends events of topic admin; a producer of its own, made at the first `append` and ended by `close`."""
+    """Sends an administrator's events; a producer of its own, made at the first `append` and ended by `close`."""
 
     def __init__(
         self, settings: KafkaSettings, *, node_id: str, clock: Clock | None = None, ids: IdSource = random_id
@@ -46,20 +46,21 @@ class AdminLog:
         self._next_seq = 0
         self._producer: Any = None
 
-    def append(self, event_type: str, fields: Mapping[str, Any]) -> LogPosition:
+    def append(self, event_type: str, fields: Mapping[str, Any], *, key: bytes = ADMIN_KEY) -> LogPosition:
         """Send one event, given without its envelope; the position behind it in the log.
 
         Raises RetryableSourceError: no broker, no topic, or no acknowledgement in time."""
         producer = self._connected()
-        partition = partition_of(ADMIN_KEY, partition_count(producer, TOPIC_ADMIN))
+        topic = EVENT_TOPICS[event_type]
+        partition = partition_of(key, partition_count(producer, topic))
         payload = encode_event(event_type, {"envelope": self._envelope(), **fields})
         self._next_seq += 1
         try:
             offset = send_acknowledged(
                 producer,
-                TOPIC_ADMIN,
+                topic,
                 partition=partition,
-                key=ADMIN_KEY,
+                key=key,
                 value=payload,
                 timeout_s=ACKNOWLEDGE_S,
             )
@@ -69,7 +70,7 @@ class AdminLog:
                 f"{event_type} went to Kafka at {self._settings.bootstrap}, and {error}: it may have been taken all"
                 " the same. See that the broker works, then give the command again; a repeat is harmless"
             ) from error
-        return LogPosition(TOPIC_ADMIN, partition, offset + 1)
+        return LogPosition(topic, partition, offset + 1)
 
     def close(self) -> None:
         """Let the broker go; harmless when repeated."""

@@ -10,6 +10,7 @@ from .aliases import app as alias_app
 from .budgets import app as budget_app
 from .data import app as data_app
 from .garbage import gc
+from .imports import app as import_app
 from .opening import read_settings, session
 from .options import Json
 from .output import cell_text, print_json, print_table
@@ -30,6 +31,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(owner_app, name="owner")
 app.command()(gc)
 app.add_typer(budget_app, name="budget")
+app.add_typer(import_app, name="import")
 app.add_typer(period_app, name="period")
 
 

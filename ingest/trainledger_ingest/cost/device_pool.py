@@ -11,8 +11,9 @@ which it is said that nobody can tell who is on it (a holder of kind unknown).
 
 import math
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from trainledger_ingest.cost.claimants import Claimant, Claimants, claimant
 from trainledger_ingest.cost.frames import Frame
@@ -171,6 +172,12 @@ class DevicePool:
     def __init__(self, uses: Iterable[DeviceUse], tally: Tally) -> None:
         self._uses = find_use_windows(uses)
         self._tally = tally
+
+    def into(self, tally: Tally) -> Self:
+        """The same pool, which deals into another tally."""
+        other = copy(self)
+        other._tally = tally
+        return other
 
     def deal(self, frame: Frame, pool_ppm: int) -> None:
         """Deal the device pool of one watched frame."""

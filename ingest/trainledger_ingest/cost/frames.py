@@ -1,16 +1,17 @@
 """Cutting a node-hour where its facts change: who holds what, which devices there are, watched or not.
 
-A frame is a range of wall time in which the allocation and the devices are constant. Key frames that repeat
+A frame is a range of wall time in which the allocation, the devices and the reservations are constant.
+Key frames that repeat
 an allocation make no cut. An allocation is in force for its own boot only, until the next one, and at most
 `allocation_age_us_max`: one that was not repeated for longer proves nothing any more.
 """
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from trainledger_ingest.cost.node_events import Allocation, AllocationHolder, Device, Devices
+from trainledger_ingest.cost.node_events import Allocation, AllocationHolder, Device, Devices, Reservation
 from trainledger_ingest.cost.presence import Interval, LiveInterval, Presence
 
 __all__ = ["Frame", "cut_frames"]
@@ -18,13 +19,16 @@ __all__ = ["Frame", "cut_frames"]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A range with constant facts. `boot_id` None: not watched; `holders` None: nobody said who holds."""
+    """A range with constant facts. `boot_id` None: not watched; `holders` None: nobody said who holds.
+
+    `reserved`: the jobs that a scheduler's records name, in order of their ids."""
 
     start_us: int
     end_us: int
     boot_id: str | None
     devices: tuple[Device, ...]
     holders: tuple[AllocationHolder, ...] | None
+    reserved: tuple[Reservation, ...] = ()
 
     @property
     def duration_us(self) -> int:
@@ -38,13 +42,17 @@ def cut_frames(
     *,
     devices: Sequence[Devices],
     allocation_age_us_max: int,
+    reservations: Sequence[Reservation] = (),
 ) -> list[Frame]:
-    """The frames of a presence, sorted by time. `allocations` and `devices` are sorted by time."""
+    """The frames of a presence, sorted by time. `allocations` and `devices` are sorted by time.
+
+    `reservations`: of each job what counts, see `current_reservations`."""
     claims = _Timeline(allocations, age_us_max=allocation_age_us_max)
     inventory = _Inventory(devices)
+    edges = [edge for item in reservations for edge in (item.start_us, item.end_us)]
     frames: list[Frame] = []
     for item in presence.live:
-        for part in _split(item, [*claims.cuts(item.boot_id), *inventory.cuts()]):
+        for part in _split(item, [*claims.cuts(item.boot_id), *inventory.cuts(), *edges]):
             current = claims.at(item.boot_id, part.start_us)
             _append(
                 frames,
@@ -54,11 +62,14 @@ def cut_frames(
                     item.boot_id,
                     inventory.at(part.start_us, item.boot_id),
                     None if current is None else current.holders,
+                    _in_force(reservations, part.start_us),
                 ),
             )
     for blind in presence.blind:
-        for part in _split(blind, inventory.cuts()):
-            _append(frames, Frame(part.start_us, part.end_us, None, inventory.at(part.start_us, None), None))
+        for part in _split(blind, [*inventory.cuts(), *edges]):
+            at_us = part.start_us
+            jobs = _in_force(reservations, at_us)
+            _append(frames, Frame(at_us, part.end_us, None, inventory.at(at_us, None), None, jobs))
     return sorted(frames, key=lambda frame: frame.start_us)
 
 
@@ -66,14 +77,16 @@ def _append(frames: list[Frame], frame: Frame) -> None:
     """Add a frame, or widen the last one when nothing changed."""
     if frames:
         last = frames[-1]
-        if last.end_us == frame.start_us and (last.boot_id, last.devices, last.holders) == (
-            frame.boot_id,
-            frame.devices,
-            frame.holders,
+        if last.end_us == frame.start_us and replace(last, end_us=frame.end_us) == replace(
+            frame, start_us=last.start_us
         ):
-            frames[-1] = Frame(last.start_us, frame.end_us, last.boot_id, last.devices, last.holders)
+            frames[-1] = replace(last, end_us=frame.end_us)
             return
     frames.append(frame)
+
+
+def _in_force(reservations: Sequence[Reservation], at_us: int) -> tuple[Reservation, ...]:
+    return tuple(item for item in reservations if item.start_us <= at_us < item.end_us)
 
 
 def _split(item: Interval | LiveInterval, cuts: Sequence[int]) -> list[Interval]:

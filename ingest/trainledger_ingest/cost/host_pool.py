@@ -11,9 +11,11 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter, le
+from typing import Self
 
 from trainledger_ingest.cost.claimants import Claimants
 from trainledger_ingest.cost.frames import Frame
@@ -88,6 +90,12 @@ class HostPool:
     def __init__(self, windows: dict[str, UsageWindows], tally: Tally) -> None:
         self._windows = windows
         self._tally = tally
+
+    def into(self, tally: Tally) -> Self:
+        """The same pool, which deals into another tally."""
+        other = copy(self)
+        other._tally = tally
+        return other
 
     def deal(self, frame: Frame, host_ppm: int) -> None:
         """Deal one watched frame."""

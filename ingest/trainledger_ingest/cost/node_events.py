@@ -25,6 +25,7 @@ __all__ = [
     "NodeEvent",
     "NodePresent",
     "ProcessUsage",
+    "Reservation",
     "device_resource",
     "hour_of",
 ]
@@ -194,7 +195,35 @@ class DeviceUse(_Event):
             raise ValueError(f"devices busy {self.busy_ppm} ppm; the range is 0 to 1000000")
 
 
-NodeEvent = NodePresent | ProcessUsage | Allocation | Devices | Gap | DeviceUse
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation(_Event):
+    """What a scheduler's records say that one job had of the node in `[start_us, end_us)`.
+
+    The same `reservation_id` comes again as the job goes on; see `current_reservations`. Amounts are thousandths of
+    a core and of a device; `node_cores` and `node_devices`: how many the node has, None where nobody said.
+    Its `wall_us` is `end_us`, so that an owned node counts as there for as long as its jobs ran."""
+
+    reservation_id: str
+    start_us: int
+    end_us: int
+    is_over: bool
+    read_us: int
+    owner: str | None
+    account: str | None = None
+    evidence: str = ""
+    cpu_milli: int = 0
+    node_cores: int | None = None
+    device_milli: int = 0
+    node_devices: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.end_us < self.start_us or self.cpu_milli < 0 or self.device_milli < 0:
+            raise ValueError(f"{self.reservation_id} ends before it begins, or holds less than nothing")
+        if min(self.node_cores or 1, self.node_devices or 1) < 1:
+            raise ValueError(f"{self.reservation_id} is of a node with less than no cores or devices")
+
+
+NodeEvent = NodePresent | ProcessUsage | Allocation | Devices | Gap | DeviceUse | Reservation
 
 
 def device_resource(uuid: str) -> str:

@@ -22,6 +22,7 @@ from .node_events import (
     NodeEvent,
     NodePresent,
     ProcessUsage,
+    Reservation,
 )
 from .policy import WHOLE_PPM
 
@@ -33,6 +34,12 @@ _KINDS = {
     "system": Kind.SYSTEM,
     "unknown": Kind.UNKNOWN,
 }
+
+
+_RESERVATION_FIELDS = (
+    "reservation_id", "start_us", "end_us", "is_over", "read_us", "owner", "account", "cpu_milli", "node_cores",
+    "device_milli", "node_devices",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,8 @@ def _events(row: Mapping[str, Any], body: Mapping[str, Any], attempts: Mapping[s
             return [Devices(devices=found, **stamp)]
         case "gap" if body["what"] == "node":
             return [Gap(start_us=body["start_us"], end_us=body["end_us"], reason=body["reason"], **stamp)]
+        case "reservation":
+            return [_reservation(body, stamp)]
         case _:
             return []
 
@@ -127,6 +136,11 @@ def _claim(item: Mapping[str, Any], attempts: Mapping[str, int]) -> AllocationHo
         part_numerator=int(item.get("part_numerator", 1)),
         part_denominator=int(item.get("part_denominator", 1)),
     )
+
+
+def _reservation(body: Mapping[str, Any], stamp: Mapping[str, Any]) -> Reservation:
+    fields = {name: body[name] for name in _RESERVATION_FIELDS}
+    return Reservation(**fields, evidence=f"{body['source']} {body['job']}", **stamp)
 
 
 def _boot_us(row: Mapping[str, Any], body: Mapping[str, Any]) -> int:

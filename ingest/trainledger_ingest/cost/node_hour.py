@@ -29,10 +29,12 @@ from trainledger_ingest.cost.node_events import (
     NodeEvent,
     NodePresent,
     ProcessUsage,
+    Reservation,
 )
 from trainledger_ingest.cost.node_stream import NodeStream, normalise
 from trainledger_ingest.cost.policy import WHOLE_PPM, CostPolicy
 from trainledger_ingest.cost.presence import Interval, covered_us, find_presence
+from trainledger_ingest.cost.reservations import current_reservations, give_reserved
 from trainledger_ingest.cost.share_sum import LineKey
 from trainledger_ingest.cost.tally import Tally
 from trainledger_schemas.errors import InvariantError
@@ -95,18 +97,21 @@ def deal_node_hour(stream: NodeStream, hour_us: int, policy: CostPolicy) -> Node
     if hour_us % HOUR_US:
         raise InvariantError(f"{hour_us} us is not the start of a UTC hour")
     events = _by_type(normalise([*stream.carry, *stream.events]))
+    reservations = current_reservations(events[Reservation])
     presence = find_presence(
         events[NodePresent],
         events[Gap],
         window=Interval(hour_us, hour_us + HOUR_US),
         rule=policy.presence,
         until_us=stream.until_us,
+        reserved_until_us=max((item.end_us for item in reservations), default=None),
     )
     frames = cut_frames(
         presence,
         events[Allocation],
-        devices=[_weighted(item, policy) for item in events[Devices]],
+        devices=[_weighted(item, policy) for item in _device_lists(events, reservations)],
         allocation_age_us_max=policy.allocation_age_us_max,
+        reservations=reservations,
     )
     tally = _deal_frames(frames, events, policy)
     presence_us = covered_us(presence.present)
@@ -125,15 +130,33 @@ def _deal_frames(frames: Sequence[Frame], events: Mapping[type, list[Any]], poli
     devices = DevicePool(events[DeviceUse], tally)
     for frame in frames:
         host_ppm = policy.host_ppm(has_devices=bool(frame.devices))
-        if frame.boot_id is None:
-            key = LineKey(Holder(Kind.UNKNOWN), HOST)
-            tally.held.add(key, host_ppm * frame.duration_us, 1)
-            tally.note(key, "gap")
-            devices.deal_unknown(frame, WHOLE_PPM - host_ppm, "gap")
+        if frame.reserved:
+            seen = Tally()
+            _deal_frame(frame, host.into(seen), devices.into(seen), host_ppm=host_ppm, tally=seen)
+            tally.add(give_reserved(frame, seen, host_ppm))
         else:
-            host.deal(frame, host_ppm)
-            devices.deal(frame, WHOLE_PPM - host_ppm)
+            _deal_frame(frame, host, devices, host_ppm=host_ppm, tally=tally)
     return tally
+
+
+def _deal_frame(frame: Frame, host: HostPool, devices: DevicePool, *, host_ppm: int, tally: Tally) -> None:
+    if frame.boot_id is None:
+        key = LineKey(Holder(Kind.UNKNOWN), HOST)
+        tally.held.add(key, host_ppm * frame.duration_us, 1)
+        tally.note(key, "gap")
+        devices.deal_unknown(frame, WHOLE_PPM - host_ppm, "gap")
+    else:
+        host.deal(frame, host_ppm)
+        devices.deal(frame, WHOLE_PPM - host_ppm)
+
+
+def _device_lists(events: Mapping[type, list[Any]], reservations: Sequence[Reservation]) -> Sequence[Devices]:
+    """The lists of the agent; where there never was an agent, as many nameless devices as the scheduler says."""
+    count = max((item.node_devices or 0 for item in reservations), default=0)
+    if events[Devices] or events[NodePresent] or not count:
+        return events[Devices]
+    nameless = tuple(Device(f"gpu-{number}") for number in range(count))
+    return [Devices(seq=0, wall_us=0, boot_id="", devices=nameless)]
 
 
 def _lines(tally: Tally, total: int) -> tuple[Line, ...]:

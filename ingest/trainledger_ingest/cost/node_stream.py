@@ -20,10 +20,12 @@ from trainledger_ingest.cost.node_events import (
     NodeEvent,
     NodePresent,
     ProcessUsage,
+    Reservation,
     hour_of,
 )
 from trainledger_ingest.cost.policy import CostPolicy
 from trainledger_ingest.cost.presence import CLOCK_STEP_US, Interval, PresenceMode
+from trainledger_ingest.cost.reservations import current_reservations
 from trainledger_schemas.errors import InvariantError
 
 __all__ = ["HOURS_TOUCHED_MAX", "NodeStream", "cut_stream", "hours_touched", "normalise"]
@@ -74,6 +76,7 @@ def cut_stream(node_id: str, events: Iterable[NodeEvent], hour_us: int, *, polic
         for item in ordered
         if isinstance(item, Allocation) and hour.start_us - age_us < item.wall_us < hour.end_us
     ]
+    kept += _deciding_reservations(ordered, hour, policy)
     # Lists of devices are few (at start and on change) and the first of a boot counts backwards: keep all.
     kept += [item for item in ordered if isinstance(item, Devices)]
     inside = tuple(item for item in kept if hour.start_us <= item.wall_us < hour.end_us)
@@ -103,7 +106,9 @@ def hours_touched(
     bounds = _bounds(everything, policy)
     if bounds is not None:
         for event in new:
-            if not isinstance(event, NodePresent):
+            if isinstance(event, Reservation):
+                ranges += _reserved_ranges(event, everything, policy)
+            elif not isinstance(event, NodePresent):
                 item = _range_of(event, bounds, policy)
                 ranges.append(Interval(max(item.start_us, bounds.start_us), min(item.end_us, bounds.end_us)))
     hours: set[int] = set()
@@ -117,6 +122,27 @@ def hours_touched(
             )
         hours.update(range(hour_of(start_us), max(end_us, start_us + 1), HOUR_US))
     return frozenset(hours)
+
+
+def _reserved_ranges(event: Reservation, known: Sequence[NodeEvent], policy: CostPolicy) -> list[Interval]:
+    """The time of a job, by all that was said of it; of an owned node also the time since it was last heard of."""
+    ranges = [
+        Interval(item.start_us, item.end_us)
+        for item in known
+        if isinstance(item, Reservation) and item.reservation_id == event.reservation_id
+    ]
+    if policy.presence.mode is PresenceMode.OWNED:
+        others = [
+            other.wall_us
+            for other in known
+            if isinstance(other, NodePresent | Reservation)
+            and other.wall_us < event.end_us
+            and other is not event
+        ]
+        begun_us = policy.presence.owned_from_us
+        heard_us = max(others, default=event.start_us if begun_us is None else begun_us)
+        ranges.append(Interval(min(heard_us, event.end_us), event.end_us))
+    return ranges
 
 
 def _meets(event: Gap | ProcessUsage | DeviceUse, hour: Interval) -> bool:
@@ -152,6 +178,20 @@ def _deciding_presence(events: Sequence[NodeEvent], hour: Interval, policy: Cost
         present = [event for event in events if isinstance(event, NodePresent)]
         kept += present[-1:]
     return kept
+
+
+def _deciding_reservations(
+    events: Sequence[NodeEvent], hour: Interval, policy: CostPolicy
+) -> list[NodeEvent]:
+    """All that was said of the jobs that meet the hour, and of the last job of an owned node: it is there till then."""
+    jobs = [event for event in events if isinstance(event, Reservation)]
+    wanted = {
+        item.reservation_id for item in jobs if item.start_us < hour.end_us and item.end_us > hour.start_us
+    }
+    if policy.presence.mode is PresenceMode.OWNED:
+        counting = sorted(current_reservations(jobs), key=lambda item: item.end_us)
+        wanted |= {item.reservation_id for item in counting[-1:]}
+    return [item for item in jobs if item.reservation_id in wanted]
 
 
 def _presence_ranges(

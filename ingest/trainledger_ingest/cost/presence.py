@@ -95,10 +95,12 @@ def find_presence(
     window: Interval,
     rule: PresenceRule,
     until_us: int | None = None,
+    reserved_until_us: int | None = None,
 ) -> Presence:
     """Presence and observation inside `window`.
 
-    `until_us`: up to when an owned node counts as owned already (the time of asking); None: its last event.
+    `until_us`: up to when an owned node counts as owned already (the time of asking); None: its last event, or
+    `reserved_until_us`, the end of the last job that a scheduler's records name.
     """
     boots = _by_boot(events)
     by_boot = {boot_id: boot_spans(group, mode=rule.mode) for boot_id, group in boots.items()}
@@ -122,6 +124,7 @@ def find_presence(
     present = merge(clip([Interval(span.start_us, span.end_us) for span, _ in spans], window))
     if rule.mode is PresenceMode.OWNED:
         last_us = max((event.wall_us for group in boots.values() for event in group), default=window.start_us)
+        last_us = max(last_us, reserved_until_us or last_us)
         present = _owned(rule, window, last_us if until_us is None else until_us)
         live = [
             LiveInterval(part.start_us, part.end_us, item.boot_id)

@@ -44,6 +44,24 @@ class ShareSum:
         """All lines, in order."""
         return sorted({key for terms in self._terms.values() for key in terms}, key=sort_key)
 
+    def sums(self) -> dict[LineKey, tuple[int, int]]:
+        """Each line's sum, as numerator and denominator."""
+        numerators, denominator = self._common()
+        return {key: (numerator, denominator) for key, numerator in numerators.items()}
+
+    def sum_of(self, key: LineKey) -> tuple[int, int]:
+        """One line's sum, as numerator and denominator."""
+        denominator = math.lcm(*self._terms) if self._terms else 1
+        return sum(
+            terms.get(key, 0) * (denominator // part) for part, terms in self._terms.items()
+        ), denominator
+
+    def take(self, other: "ShareSum") -> None:
+        """Add all that another one holds."""
+        for denominator, terms in other._terms.items():
+            for key, numerator in terms.items():
+                self.add(key, numerator, denominator)
+
     def floors(self) -> dict[LineKey, int]:
         """Each line's sum, rounded down to whole shares."""
         numerators, denominator = self._common()

@@ -30,6 +30,10 @@ __all__ = ["CostTables"]
 MARGIN_US = 2 * HOUR_US
 PRICES_A_VERSION = 1 << 20
 
+_EVENT_COLUMNS = (
+    "type, toUnixTimestamp64Micro(at) AS at_us, toString(boot_id) AS boot_id, toString(producer_id) AS producer_id, "
+    "seq, body, offset"
+)
 _MONEY = pa.decimal128(38, 9)
 _NANO_SCALE = Decimal(1).scaleb(-9)
 _HOURS = pa.schema(
@@ -184,10 +188,8 @@ class CostTables:
         edge += "ORDER BY at {direction} LIMIT 1"
         before = edge.format(g=self._generation, present=present, sign="<", name="start", direction="DESC")
         after = edge.format(g=self._generation, present=present, sign=">", name="end", direction="ASC")
-        columns = "type, toUnixTimestamp64Micro(at) AS at_us, toString(boot_id) AS boot_id, "
-        columns += "toString(producer_id) AS producer_id, seq, body, offset"
         table = self._store.query(
-            f"SELECT {columns} FROM (SELECT * FROM {self._generation}.node_events WHERE {node} AND {near} "
+            f"SELECT {_EVENT_COLUMNS} FROM (SELECT * FROM {self._generation}.node_events WHERE {node} AND {near} "
             f"UNION ALL SELECT * FROM ({before}) UNION ALL SELECT * FROM ({after}) UNION ALL "
             f"SELECT * FROM {self._generation}.node_events WHERE {node} AND type = 'devices' AND NOT ({near}))",
             {
@@ -196,7 +198,8 @@ class CostTables:
                 "end": (end_us + MARGIN_US) // 1_000_000,
             },
         )
-        facts = read_node_events(table.to_pylist(), attempts=attempts)
+        rows = table.to_pylist() + self._reservations(node_id, start_us, end_us)
+        facts = read_node_events(rows, attempts=attempts)
         newest = self._store.rows(
             f"SELECT max(offset) + 1 AS version FROM {self._generation}.node_events WHERE {node}",
             {"node": node_id},
@@ -218,6 +221,26 @@ class CostTables:
             start_us = first[node_id]
             if start_us is not None and hour_us >= start_us:
                 yield node_id, hour_us
+
+    def _reservations(self, node_id: str, start_us: int, end_us: int) -> list[dict[str, Any]]:
+        """All that was said of the jobs that reach into the time, and of the one before it."""
+        mine = f"FROM {self._generation}.node_events WHERE node_id = {{node:String}} AND type = 'reservation'"
+        name = "JSONExtractString(body, 'reservation_id')"
+        bounds = {"node": node_id, "start": (start_us - MARGIN_US) // 1_000_000, "end": end_us + MARGIN_US}
+        # A row stands at the hour in which its job ended, so older ones are left aside by the order of the table.
+        names = self._store.rows(
+            f"SELECT DISTINCT {name} AS name {mine} AND hour >= toDateTime({{start:Int64}}, 'UTC') "
+            "AND JSONExtractInt(body, 'start_us') < {end:Int64} UNION DISTINCT "
+            f"(SELECT {name} AS name {mine} AND hour < toDateTime({{start:Int64}}, 'UTC') ORDER BY at DESC LIMIT 1)",
+            bounds,
+        )
+        if not names:
+            return []
+        rows: list[dict[str, Any]] = self._store.query(
+            f"SELECT {_EVENT_COLUMNS} {mine} AND {name} IN {{names:Array(String)}}",
+            {"node": node_id, "names": [str(row["name"]) for row in names]},
+        ).to_pylist()
+        return rows
 
     def _known_hours(self) -> list[tuple[str, int]]:
         rows = self._store.rows(

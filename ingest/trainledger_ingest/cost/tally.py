@@ -22,6 +22,25 @@ class Tally:
         if evidence:
             self._evidence.setdefault(key, set()).add(evidence)
 
+    def add(self, other: "Tally") -> None:
+        """Add all that another one holds."""
+        for mine, theirs in (
+            (self.held, other.held),
+            (self.unused, other.unused),
+            (self.unseen, other.unseen),
+        ):
+            mine.take(theirs)
+        for key, evidence in other._evidence.items():
+            self._evidence.setdefault(key, set()).update(evidence)
+
+    def copy_use(self, other: "Tally", key: LineKey, told: LineKey) -> None:
+        """Add what another one says of the use of a line to the line `told`."""
+        for mine, theirs in ((self.unused, other.unused), (self.unseen, other.unseen)):
+            numerator, denominator = theirs.sum_of(key)
+            mine.add(told, numerator, denominator)
+        for text in other._evidence.get(key, ()):
+            self.note(told, text)
+
     def evidence(self, key: LineKey) -> str:
         """All evidence of a line, sorted, joined by `; `."""
         return "; ".join(sorted(self._evidence.get(key, ())))

@@ -255,6 +255,16 @@ VIEWS: dict[str, dict[str, str]] = {
         "currency": TEXT, "cause": TEXT, "event_ref": TEXT, "booked_at": AT, "booked_by": TEXT, "booked_in": TEXT,
         "is_booked": "Bool", "kind": TEXT, "owner": MAYBE_TEXT, "experiment": MAYBE_TEXT, "account": MAYBE_TEXT,
     },
+    "reservations": {
+        "reservation_id": TEXT, "node_id": TEXT, "source": TEXT, "cluster": TEXT, "job": TEXT, "owner": MAYBE_TEXT,
+        "account": MAYBE_TEXT, "start_at": AT, "end_at": AT, "is_over": "Bool", "state": TEXT, "restarts": "UInt32",
+        "partition": MAYBE_TEXT, "qos": MAYBE_TEXT, "cpu_milli": "UInt64", "device_milli": "UInt64",
+        "memory_bytes": "Nullable(UInt64)", "node_cores": "Nullable(UInt32)", "node_devices": "Nullable(UInt32)",
+        "read_at": AT, "set_by": TEXT,
+    },
+    "watched_nodes": {
+        "node_id": TEXT, "host": TEXT, "cores": "UInt32", "devices": "UInt32", "last_seen_at": AT,
+    },
     "dead_letters": {
         "topic": TEXT, "partition": "UInt16", "offset": "UInt64", "at": AT, "reason": TEXT, "message": TEXT,
     },
