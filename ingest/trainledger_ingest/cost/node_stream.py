@@ -108,6 +108,11 @@ def hours_touched(
         for event in new:
             if isinstance(event, Reservation):
                 ranges += _reserved_ranges(event, everything, policy)
+            elif isinstance(event, Devices):
+                # A list of devices counts until the next, and the first of a boot from the boot's start; lists are
+                # rare, so all hours around are dealt again rather than told apart. Between boots there are none.
+                is_owned = policy.presence.mode is PresenceMode.OWNED
+                ranges += [bounds] if is_owned else _boot_bounds(everything, policy)
             elif not isinstance(event, NodePresent):
                 item = _range_of(event, bounds, policy)
                 ranges.append(Interval(max(item.start_us, bounds.start_us), min(item.end_us, bounds.end_us)))
@@ -241,18 +246,24 @@ def _bounds(events: Sequence[NodeEvent], policy: CostPolicy) -> Interval | None:
         begun_us = policy.presence.owned_from_us
         first_us = events[0].wall_us if begun_us is None else min(begun_us, events[0].wall_us)
         return Interval(first_us, events[-1].wall_us)
-    boots = _boots(events)
+    boots = _boot_bounds(events, policy)
     if not boots:
         return None
-    starts = [_begin(event, policy) for group in boots for event in group]
-    ends = [event.wall_us for group in boots for event in group]
-    for group in boots:
+    return Interval(min(item.start_us for item in boots), max(item.end_us for item in boots))
+
+
+def _boot_bounds(events: Sequence[NodeEvent], policy: CostPolicy) -> list[Interval]:
+    """From where to where the node can have been present in each of its boots."""
+    found = []
+    for group in _boots(events):
+        ends = [event.wall_us for event in group]
         ends += [
             before.wall_us + after.boot_us - before.boot_us
             for before, after in pairwise(group)
             if _is_stepped(before, after)
         ]
-    return Interval(min(starts), max(ends))
+        found.append(Interval(min(_begin(event, policy) for event in group), max(ends)))
+    return found
 
 
 def _range_of(event: NodeEvent, bounds: Interval, policy: CostPolicy) -> Interval:
@@ -260,6 +271,4 @@ def _range_of(event: NodeEvent, bounds: Interval, policy: CostPolicy) -> Interva
         return Interval(event.start_us, event.end_us)
     if isinstance(event, Allocation):
         return Interval(event.wall_us, event.wall_us + policy.allocation_age_us_max)
-    # A list of devices counts until the next, and the first of a boot from the boot's start; lists are rare,
-    # so all hours around are dealt again rather than told apart.
     return bounds
