@@ -10,7 +10,9 @@
                     by MIG, the instances that CUDA_VISIBLE_DEVICES names. Where none is set, the UUIDs in
                     CUDA_VISIBLE_DEVICES, else the device files that its processes have open, if they are as many as
                     SLURM_GPUS_ON_NODE.
-    cores, memory   cpuset.cpus and the memory limit of the job's group, else SLURM_CPUS_ON_NODE
+    cores           cpuset.cpus of the job's group, else SLURM_CPUS_ON_NODE
+    memory          where SLURM_MEM_PER_NODE or _PER_CPU say that memory was reserved (MiB): the limit of the job's
+                    group, else that much. A limit alone is none: SLURM limits every job to the node's memory
 
 A list of allowed devices cannot be read: control groups of version 2 keep it in a program of the kernel, and version 1
 shows `a *:* rwm` when only some devices are denied, as SLURM denies them.
@@ -53,6 +55,8 @@ class SlurmVariables:
     open_gpus: set[int] = field(default_factory=set)
     gpus_on_node: int = 0
     cpus_on_node: int = 0
+    reserves_memory: bool = False
+    memory_bytes: int = 0
     seen: set[Mark] = field(default_factory=set)
 
     def note(self, variables: Mapping[str, str]) -> None:
@@ -69,7 +73,12 @@ class SlurmVariables:
         if visible is not None and names_by_uuid(visible):
             self.named |= {entry.strip() for entry in visible.split(",")}
         self.gpus_on_node = max(self.gpus_on_node, _number(variables.get("SLURM_GPUS_ON_NODE")))
-        self.cpus_on_node = max(self.cpus_on_node, _number(variables.get("SLURM_CPUS_ON_NODE")))
+        cpus = _number(variables.get("SLURM_CPUS_ON_NODE"))
+        self.cpus_on_node = max(self.cpus_on_node, cpus)
+        for name, factor in (("SLURM_MEM_PER_NODE", 1), ("SLURM_MEM_PER_CPU", cpus)):
+            if name in variables:
+                self.reserves_memory = True
+                self.memory_bytes = max(self.memory_bytes, factor * _number(variables[name]) << 20)
 
 
 class SlurmJobs:
@@ -106,7 +115,9 @@ class SlurmJobs:
             uid=facts.uid,
             devices=tuple(devices),
             millicores=cpus * 1000 if cpus else None,
-            memory_bytes=self._files.memory_bytes(paths),
+            memory_bytes=self._files.memory_bytes(paths) or facts.memory_bytes or None
+            if facts.reserves_memory
+            else None,
         )
 
     def _look_at_new(self, job: JobKey, facts: SlurmVariables, marks: Sequence[Mark]) -> None:
@@ -200,7 +211,7 @@ def _numbers(text: str) -> set[int]:
 
 
 def _number(text: str | None) -> int:
-    return int(text) if text is not None and text.isdigit() and len(text) < 7 else 0
+    return int(text) if text is not None and text.isdigit() and len(text) < 10 else 0
 
 
 def _owner(path: Path) -> int | None:

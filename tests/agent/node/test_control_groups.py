@@ -17,7 +17,22 @@ SLURM_V1 = """\
 0::/system.slice/slurmd.service
 """
 
+# As SLURM 22.05 with task/cgroup and proctrack/cgroup made it on a machine with both versions.
+SLURM_HYBRID = """\
+9:name=systemd:/
+8:pids:/
+7:blkio:/
+6:freezer:/slurm_node-a/uid_0/job_2/step_batch
+5:devices:/slurm_node-a/uid_0/job_2/step_batch/task_0
+4:memory:/slurm_node-a/uid_0/job_2/step_batch/task_0
+3:cpuset:/slurm_node-a/uid_0/job_2/step_batch
+2:cpuacct:/
+1:cpu:/
+0::/
+"""
+
 TEXTS = {
+    "slurm v1 beside v2": (SLURM_HYBRID, JobKey("slurm", "2")),
     "slurm v1": (SLURM_V1, JobKey("slurm", "17")),
     "slurm v1, one node": ("8:memory:/slurm/uid_0/job_4711/step_batch/task_0\n0::/\n", JobKey("slurm", "4711")),
     "slurm v2": ("0::/system.slice/slurmstepd.scope/job_17/step_0/user/task_0\n", JobKey("slurm", "17")),

@@ -76,7 +76,8 @@ def test_on_another_node_of_the_job_the_steps_devices_count_not_those_inherited(
 
 @pytest.mark.parametrize("text", [V1, V2], ids=["v1", "v2"])
 def test_cores_and_memory_are_those_of_the_jobs_group(node: Node, text: str) -> None:
-    node.put(50, cgroup=text.format(job=17, step="batch"), variables=BATCH)
+    variables = BATCH | {"SLURM_MEM_PER_NODE": "1024"}
+    node.put(50, cgroup=text.format(job=17, step="batch"), variables=variables)
     v2 = "system.slice/slurmstepd.scope/job_17"
     node.file(f"{v2}/cpuset.cpus", "0-5,8,10\n")
     node.file(f"{v2}/memory.max", "17179869184\n")
@@ -84,6 +85,25 @@ def test_cores_and_memory_are_those_of_the_jobs_group(node: Node, text: str) -> 
     node.file("memory/slurm/uid_1001/job_17/memory.limit_in_bytes", "17179869184\n")
     (found,) = node.reservations()
     assert (found.millicores, found.memory_bytes) == (8000, 16 << 30)
+
+
+@pytest.mark.parametrize(
+    ("variables", "limit", "gib"),
+    [
+        ({}, 64, None), ({"SLURM_MEM_PER_NODE": "2048"}, None, 2), ({"SLURM_MEM_PER_CPU": "1024"}, None, 4),
+        ({"SLURM_MEM_PER_NODE": "0"}, 64, 64), ({"SLURM_MEM_PER_NODE": "0"}, None, None),
+        ({"SLURM_MEM_PER_NODE": "much"}, None, None),
+    ],
+)  # fmt: skip
+def test_a_limit_of_memory_is_a_reservation_only_where_memory_was_reserved(
+    node: Node, variables: dict[str, str], limit: int | None, gib: int | None
+) -> None:
+    # Without memory in its request, SLURM limits a job to all memory of the node.
+    node.put(50, cgroup=V2.format(job=17, step="batch"), variables=BATCH | variables)
+    if limit is not None:
+        node.file("system.slice/slurmstepd.scope/job_17/memory.max", f"{limit << 30}\n")
+    (found,) = node.reservations()
+    assert found.memory_bytes == (None if gib is None else gib << 30)
 
 
 def test_no_limit_is_no_reservation(node: Node) -> None:
