@@ -21,6 +21,7 @@ from trainledger_schemas.errors import InvariantError
 
 A, B, C = run("a"), run("b"), run("c")
 BOB = Holder(Kind.UNTRACKED, owner="bob")
+ANN_OUTSIDE = Holder(Kind.UNTRACKED, owner="ann")
 
 
 def deal(script: Script, policy: CostPolicy | None = None, hour_us: int = HOUR) -> NodeHour:
@@ -277,3 +278,26 @@ def test_processes_of_a_job_beside_its_run_are_inside_what_the_job_reserved() ->
     }  # fmt: skip
     assert lines["host", "ann", "account:red"].used_share == 11.25 * SHARES_PER_US * SECOND_US
     assert not any(line.evidence == "intruder" for line in dealt.lines)
+
+
+def test_what_an_owner_does_outside_of_a_job_is_not_inside_what_the_job_reserved() -> None:
+    in_job = Holder(Kind.UNTRACKED, owner="ann", account="account:red")
+    events = (
+        Script()
+        .alive(0, 60)
+        .devices(0, Device("g0", "m"))
+        .allocation(
+            0, claim("host", in_job, 1, 4), claim("device:g0", in_job), seen_on("device:g0", ANN_OUTSIDE)
+        )
+        .windows(0, 60, (in_job, 1), (ANN_OUTSIDE, 1))
+    )
+    lines = deal(events, CostPolicy(host_share_ppm=500_000)).lines
+    held = {
+        (line.resource, line.account): line.held_share / SHARES_PER_US / SECOND_US
+        for line in lines
+        if line.owner
+    }
+    assert held == {
+        ("host", "account:red"): 7.5, ("host", None): 7.5, ("device:g0", "account:red"): 30, ("device:g0", None): 0
+    }  # fmt: skip
+    assert [line.evidence for line in lines if not line.held_share] == ["intruder"]

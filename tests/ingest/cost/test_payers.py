@@ -129,22 +129,22 @@ def test_an_account_pays_before_the_owner_and_is_a_team_of_which_nothing_is_said
     assert {row["account"] for row in lines} == {"account:physics", "namespace:vision"}
 
 
+def close(tables: FilledTables, period: str, at_us: int) -> None:
+    request = CloseRequest(period, accepts_silent=True)
+    now = datetime.fromtimestamp(at_us / S, UTC)
+    number = 900 + len(tables.rows("cost_periods"))
+    closed = write_statement(tables.store, tables.schema, request, now=now, statement_id=id_of(number))
+    event = closed | {"statement_id": id_bytes(closed["statement_id"])}
+    tables.event("period_closed", at_us, at_us=at_us, set_by="fin", **event)
+    tables.take_in()
+
+
 def test_a_closed_month_keeps_its_accounts_and_a_team_that_an_account_gets_later_is_a_difference(
     of_jobs: FilledTables,
 ) -> None:
     tables = of_jobs
     end_us = int(datetime(2026, 12, 1, tzinfo=UTC).timestamp()) * S
-    request = CloseRequest("2026-11", accepts_silent=True)
-    now = datetime(2026, 12, 2, tzinfo=UTC)
-    closed = write_statement(tables.store, tables.schema, request, now=now, statement_id=id_of(900))
-    tables.event(
-        "period_closed",
-        end_us,
-        at_us=end_us,
-        set_by="fin",
-        **closed | {"statement_id": id_bytes(closed["statement_id"])},
-    )
-    tables.take_in()
+    close(tables, "2026-11", end_us)
     check_statements(tables.store, tables.schema)
     kept = tables.rows(
         "statement_lines", columns="account, count() AS n", rest="GROUP BY account ORDER BY account"
@@ -181,3 +181,13 @@ def test_a_closed_month_keeps_its_accounts_and_a_team_that_an_account_gets_later
     booked = tables.rows("cost_adjustments", columns="sum(delta) AS delta")[0]["delta"]
     newest = tables.rows("cost_lines", columns="sum(cost) AS cost")[0]["cost"]
     assert tables.rows("statement_lines", columns="sum(cost) AS cost")[0]["cost"] + booked == newest
+    # The next month books the differences with their accounts, and nothing is left to tell.
+    close(tables, "2026-12", end_us + 32 * 24 * H)
+    tables.derivation.catch_up()
+    check_statements(tables.store, tables.schema)
+    open_or_booked = tables.rows(
+        "cost_adjustments", columns="is_booked, account", rest="GROUP BY is_booked, account ORDER BY account"
+    )
+    assert [(row["is_booked"], row["account"]) for row in open_or_booked] == [
+        (True, "account:chem"), (True, "account:physics"), (True, "namespace:vision"), (True, None)
+    ]  # fmt: skip
