@@ -27,7 +27,7 @@ from trainledger.node.daemon import NodeAgent, spool_folder
 from trainledger.node.foreign_spool import durable_ends, is_given_away
 from trainledger.node.identity import load_identity
 from trainledger.node.journal_sync import SyncReport, sync_journals
-from trainledger.node.node_settings import AgentSettings, parse_kafka
+from trainledger.node.node_settings import AgentSettings, kubelet_places, parse_kafka
 from trainledger.node.reader_lock import STAYING_KINDS, ReaderKind
 from trainledger.node.spool import Spool
 from trainledger_schemas.clock import Clock, SystemClock
@@ -41,7 +41,7 @@ from .dirty import Dirty
 from .home_lock import HomeLock
 from .idle_work import IdleWork
 from .ingest_settings import WorkerSettings
-from .installation import BrokerLook, NodeSide
+from .installation import NodeSide
 from .log_state import LogState, state_of_spool
 from .rebuild import rebuild_generation, verify_generation
 from .reports.run_cost import cost_so_far
@@ -309,14 +309,9 @@ def node_side(environ: Mapping[str, str]) -> NodeSide:
         reader=diagnosis.journal_reader,
         stalling_disk=diagnosis.stalling_disk,
         gpus=lambda: diagnosis.gpus_seen(SystemClock()),
-        broker=_look_at_broker,
+        broker=diagnosis.broker_seen,
+        kubelet=lambda: diagnosis.kubelet_seen(kubelet_places(environ)),
     )
-
-
-def _look_at_broker(kafka: str) -> BrokerLook:
-    from trainledger.node.kafka_client import look_at_broker
-
-    return look_at_broker(kafka)
 
 
 def make_topics(kafka: str) -> list[dict[str, Any]]:

@@ -76,6 +76,7 @@ class NodeSide:
     stalling_disk: Callable[[Path], str | None]
     gpus: Callable[[], tuple[bool, str]]
     broker: Callable[[str], BrokerLook]
+    kubelet: Callable[[], tuple[bool, str] | None]
 
 
 def check_installation(settings: IngestSettings, node: NodeSide, *, clock: Clock) -> list[Check]:
@@ -89,6 +90,7 @@ def check_installation(settings: IngestSettings, node: NodeSide, *, clock: Clock
         _looked("journals", lambda: _journals(settings, node)),
         _looked("home", lambda: _home(settings)),
         _gpus(node),
+        *_kubelet(node),
         _looked("clock", lambda: _clock(settings, clock)),
         *_kafka(settings, node),
         *_clickhouse(settings, clock),
@@ -195,6 +197,14 @@ def _gpus(node: NodeSide) -> Check:
         return Check("gpus", "ok", detail)
     mend = "until this is mended, GPUs count as unknown: see that `nvidia-smi -L` or `amd-smi list` names them to you"
     return Check("gpus", "notice", detail, mend)
+
+
+def _kubelet(node: NodeSide) -> Iterator[Check]:
+    seen = node.kubelet()
+    if seen is not None:
+        answers, detail = seen
+        mend = "until it answers, pods hold no GPU by their reservation, and who is seen on one shares it"
+        yield Check("kubelet", "ok", detail) if answers else Check("kubelet", "notice", detail, mend)
 
 
 def _clock(settings: IngestSettings, clock: Clock) -> Check:

@@ -147,6 +147,8 @@ def test_pod_with_a_core_of_its_own_is_billed_to_its_namespace_and_a_silent_kube
             "ml",
         )
         assert held["payer_evidence"] == "pod namespace ml"
+        (check,) = [item for item in installation.json("doctor") if item["part"] == "kubelet"]
+        assert check["state"] == "ok" and check["detail"].startswith("1 pods hold"), check
         kubelet.hangs.set()
         assert Decimal(installation.json("cost", "--by", "team")[0]["cost"]) > 0
         assert up.stop() == 0

@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainledger.node.gpu_vendors import VENDORS, Vendor
+from trainledger.node.kubernetes.places import KubeletPlaces
 from trainledger.node.node_settings import AgentSettings
 from trainledger.placement import NETWORK, filesystem_type, reader_of
 from trainledger.settings import PREFIX, Settings
@@ -13,7 +15,18 @@ from trainledger_schemas.clock import Clock
 from trainledger_schemas.effective import EffectiveSetting, effective_settings
 from trainledger_schemas.kafka_address import KafkaAddress
 
-__all__ = ["gpus_seen", "journal_reader", "node_settings", "settings_warnings", "stalling_disk"]
+if TYPE_CHECKING:
+    from trainledger.node.kafka_client import BrokerView
+
+__all__ = [
+    "broker_seen",
+    "gpus_seen",
+    "journal_reader",
+    "kubelet_seen",
+    "node_settings",
+    "settings_warnings",
+    "stalling_disk",
+]
 
 _AGENT_VARIABLES = {
     "node_id": "TRAINLEDGER_NODE",
@@ -85,3 +98,28 @@ def _seen(vendor: Vendor, clock: Clock) -> tuple[bool, str]:
     listed = ", ".join(f"{number} x {model}" for model, number in sorted(models.items()))
     driver = next((device.driver for device in devices if device.driver), "unknown")
     return bool(devices), f"{listed or 'a driver that shows no GPU'}; driver {driver}"
+
+
+def broker_seen(kafka: str) -> "BrokerView":
+    """What the brokers of TRAINLEDGER_KAFKA answer; raises as `look_at_broker`."""
+    # Loaded here: the Kafka client costs 0.3 s.
+    from trainledger.node.kafka_client import look_at_broker
+
+    return look_at_broker(kafka)
+
+
+def kubelet_seen(places: KubeletPlaces) -> tuple[bool, str] | None:
+    """Whether the kubelet of this node tells what pods hold, and what it says; None on a node without one."""
+    if not places.socket.exists():
+        return None
+    try:
+        from trainledger.node.kubernetes.pod_resources import read_resources
+        from trainledger.node.kubernetes.unix_calls import CallError
+    except ImportError as error:
+        return False, f'{error.name} is not installed: pip install "trainledger[kubernetes]"'
+    try:
+        told = read_resources(places.socket)
+    except CallError as error:
+        return False, f"{places.socket}: {error}"
+    logs = "" if places.logs.is_dir() else f"; {places.logs} is not here, so no run is found to be in a pod"
+    return True, f"{len(told.pods)} pods hold devices, cores or memory{logs}"

@@ -36,6 +36,7 @@ __all__ = [
     "KafkaSettings",
     "SamplingSettings",
     "SpoolSettings",
+    "kubelet_places",
     "parse_kafka",
     "rocm_folder",
 ]
@@ -244,9 +245,7 @@ class AgentSettings:
             kafka=parse_kafka(shared.kafka) if shared.kafka else None,
             blobs=_blobs(shared),
             schedulers=_schedulers(environ.get("TRAINLEDGER_SCHEDULERS")),
-            kubelet=KubeletPlaces(
-                Path(environ.get("TRAINLEDGER_KUBELET", "").strip() or KubeletPlaces().folder)
-            ),
+            kubelet=kubelet_places(environ),
             ec2=_ec2(environ),
             nvidia_driver=Path(environ.get("TRAINLEDGER_NVIDIA_DRIVER", "").strip() or NVIDIA_DRIVER),
         )
@@ -256,6 +255,11 @@ def rocm_folder(environ: Mapping[str, str] | None = None) -> Path:
     """Where ROCm is installed, by its own variables."""
     environ = os.environ if environ is None else environ
     return Path(environ.get("ROCM_HOME") or environ.get("ROCM_PATH") or "/opt/rocm")
+
+
+def kubelet_places(environ: Mapping[str, str]) -> KubeletPlaces:
+    """Where the kubelet of this node keeps its files."""
+    return KubeletPlaces(Path(environ.get("TRAINLEDGER_KUBELET", "").strip() or KubeletPlaces().folder))
 
 
 def parse_kafka(text: str) -> KafkaSettings:
