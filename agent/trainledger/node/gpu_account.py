@@ -198,13 +198,21 @@ class GpuAccount:
         if not track.waiting:
             track.waits_since_ns = track.at_ns
         track.waiting.append(_Step(dt_s * 1e6, busy_us, weight))
-        counted_ns, _ = track.counters.get("energy_mj", (0, 0))
-        if counted_ns and track.at_ns - counted_ns > 2 * SLOW_STEP_NS_MAX:
-            del track.counters["energy_mj"]  # it is told no more
-        if "energy_mj" not in track.counters and power_w is not None:
-            stats.add(reading.place_id, "energy_j", weight / 1000, is_estimated=True)
-            whole.add_energy(weight)
-            track.waiting.append(weight)
+        if power_w is not None:
+            self._use_power(place, track, weight, stats=stats)
+
+    def _use_power(self, place: Place, track: _Track, weight: float, *, stats: StatWindow) -> None:
+        """Where no counter tells the energy, power times time stands in for it."""
+        if "energy_mj" in track.counters:
+            counted_ns, _ = track.counters["energy_mj"]
+            if track.at_ns - counted_ns <= 2 * SLOW_STEP_NS_MAX:
+                return
+            del track.counters["energy_mj"]  # it is told no more: what was not counted since then, too
+            steps = (item.weight for item in track.waiting if isinstance(item, _Step))
+            weight = sum(track.weights.values()) + sum(steps)
+        stats.add(place.part_id or place.device_id, "energy_j", weight / 1000, is_estimated=True)
+        self._whole.setdefault(place, _Use()).add_energy(weight)
+        track.waiting.append(weight)
 
     def _note_energy(
         self, place: Place, track: _Track, grown: tuple[int, float] | None, *, stats: StatWindow
@@ -219,9 +227,13 @@ class GpuAccount:
 
     def _settle(self, place: Place, track: _Track) -> None:
         """Give what waits to whom it belongs, by the list before and the newest."""
-        if not track.waiting:
-            return
         end = self._occupancy.shares(place)
+        if not track.waiting:
+            if (
+                track.shares is None or not place.part_id
+            ):  # of a part a reading may still come for the time before
+                track.shares = end
+            return
         shares = end if track.shares is None else track.shares.between(end)
         track.shares = end
         waiting, track.waiting = track.waiting, []

@@ -35,10 +35,11 @@ class Desk:
         counters: dict[str, int] | None = None,
         place: str = "GPU-0",
         after_s: float = 1,
+        lists_processes: bool = True,
     ) -> None:
         self.now_ns += round(after_s * SECOND)
         readings = () if gauges is None else (GpuReading(place, gauges, counters or {}),)
-        lists = (GpuProcesses("GPU-0", processes),)
+        lists = (GpuProcesses("GPU-0", processes),) if lists_processes else None
         self.account.add(GpuLook(self.now_ns, self._devices, readings, lists), self.stats)
         self._devices = None
 
@@ -217,3 +218,69 @@ def test_what_is_not_told_is_unknown(
     desk = Desk()
     desk.account.add(GpuLook(1, (device,), (), (GpuProcesses("GPU-0", lists),)), desk.stats)
     assert desk.evidence(after_s) == [why]
+
+
+def waiting(desk: Desk, seconds: int, percent: float = 80) -> None:
+    """Looks between two lists."""
+    for _ in range(seconds):
+        desk.look(busy(percent), lists_processes=False)
+
+
+def test_what_passed_before_a_list_is_divided_by_what_the_list_measured() -> None:
+    desk = Desk()
+    desk.look(busy(80), GpuProcess(10), GpuProcess(20))
+    waiting(desk, 3)
+    assert desk.runs() == {}, "it waits for the list"
+    desk.look(busy(80), GpuProcess(10, busy_pct=20), GpuProcess(20, busy_pct=60))
+    runs = desk.runs()
+    assert {holder: use["busy_us"] for holder, use in runs.items()} == {ANN: 800_000, BOB: 2_400_000}
+
+
+def test_process_that_ended_has_what_it_used_until_then_and_is_not_there() -> None:
+    desk = Desk()
+    desk.look(busy(80), GpuProcess(10), GpuProcess(20))
+    waiting(desk, 1)
+    desk.look(busy(80), GpuProcess(10, busy_pct=20), GpuProcess(20, busy_pct=60, is_gone=True))
+    assert {holder: use["busy_us"] for holder, use in desk.runs().items()} == {ANN: 400_000, BOB: 1_200_000}
+    assert [item.holder for item in desk.account.occupants(desk.now_ns)] == [ANN]
+
+
+def test_unmeasured_change_between_two_lists_is_half_and_half() -> None:
+    desk = Desk()
+    desk.look(busy(80), GpuProcess(10))
+    waiting(desk, 3)
+    desk.look(busy(80), GpuProcess(20))
+    runs = desk.runs()
+    assert {holder: use["busy_us"] for holder, use in runs.items()} == {ANN: 1_600_000, BOB: 1_600_000}
+    assert {str(use["quality"]) for use in runs.values()} == {"estimated"}
+
+
+def test_who_came_to_an_empty_device_used_what_was_busy_and_was_not_there_while_it_was_idle() -> None:
+    desk = Desk()
+    desk.look(busy(0))
+    waiting(desk, 2, percent=0)
+    waiting(desk, 1, percent=60)
+    desk.look(busy(60), GpuProcess(10))
+    use = desk.runs()[ANN]
+    assert (use["observed_us"], use["busy_us"], use["quality"]) == (2_000_000, 1_200_000, "exclusive")
+
+
+def test_last_window_holds_what_still_waits_and_a_silent_list_does_not_keep_it_for_ever() -> None:
+    desk = Desk()
+    desk.look(busy(50), GpuProcess(10))
+    waiting(desk, 2, percent=50)
+    (use,) = desk.account.take(is_last=True)[1][ANN]
+    assert use["busy_us"] == 1_000_000
+    waiting(desk, 20, percent=50)
+    assert desk.runs()[ANN]["busy_us"] >= 7_500_000
+
+
+def test_energy_counter_that_is_told_no_more_gives_way_to_power() -> None:
+    desk = Desk()
+    for second in range(11):
+        counters = {"energy_mj": second * 1000} if second % 10 == 0 else {}
+        desk.look({"power_w": 2.0}, GpuProcess(10), counters=counters)
+    assert desk.runs()[ANN]["energy_mj"] == 10_000
+    for _ in range(100):
+        desk.look({"power_w": 2.0}, GpuProcess(10))
+    assert desk.runs()[ANN]["energy_mj"] == pytest.approx(2000 * 100, rel=0.02), "nothing is lost on the way"

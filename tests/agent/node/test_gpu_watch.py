@@ -70,6 +70,23 @@ def test_process_of_nobody_on_a_gpu_is_untracked_even_when_it_is_roots(machine: 
         assert holder["owner"] is not None
 
 
+def test_use_that_comes_under_other_process_ids_than_the_list_is_not_measured(machine: Machine) -> None:
+    """In a container newer drivers list its own process ids, and measure by the machine's."""
+    machine.scenario.gpu(0)
+    with burning("sys.stdin.readline()") as one, burning("sys.stdin.readline()") as two:
+        machine.scenario.set(0, util=80).process(0, one.pid).process(0, two.pid)
+        for second in range(20):
+            at_us = machine.clock.wall_ns() // 1000 + second * 1_000_000
+            machine.scenario.use(0, 4_100_000, at_us, 60).use(0, 4_100_001, at_us, 20)
+        machine.scenario.write()
+        writers = [writer(one.pid, 1), writer(two.pid, 2)]
+        node = Node(machine)
+        node.turn(12, writers)
+        rows = [item for item in node.last("process_usage")["usage"] if item["kind"] == "run"]
+        assert [item["devices"][0]["quality"] for item in rows] == ["estimated"] * 2
+        assert len({item["devices"][0]["busy_us"] for item in rows}) == 1
+
+
 def test_lost_gpu_becomes_unknown_and_the_other_goes_on(machine: Machine) -> None:
     lost, well = machine.scenario.gpu(0), machine.scenario.gpu(1)
     node = Node(machine)
