@@ -150,6 +150,8 @@ def test_up_measures_gpus_and_deals_their_price_to_the_run_on_them(machine: Mach
         assert Decimal(fits["could_save"]) <= Decimal(fits["cost"])
         table = installation.command("waste", "memory").stdout
         assert "1g.10gb (14% of its compute)" in table and "where memory alone decides" in table
+        assert "one" in installation.command("waste", "input", "--all").stdout
+        assert "for 1 of loss" in installation.command("waste", "metric", "loss", "--goal", "min").stdout
         energy = {row["run"]: row for row in installation.json("energy", "--by", "run")}
         assert set(energy) == {usage["run_id"], None} and energy[None]["kgco2e"] is None
         assert "is not measured, and not in here" in installation.command("energy").stdout

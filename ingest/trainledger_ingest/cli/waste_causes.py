@@ -1,7 +1,7 @@
-"""`waste memory` and `waste stragglers`: single causes of waste, run by run."""
+"""`waste memory`, `stragglers`, `input` and `metric`: single causes of waste, run by run."""
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -11,6 +11,10 @@ from trainledger_schemas.errors import UsageError
 
 from ..reports.headroom import COLUMNS as HEADROOM
 from ..reports.headroom import read_headroom, saving_totals
+from ..reports.input_waits import COLUMNS as INPUT_WAITS
+from ..reports.input_waits import read_input_waits
+from ..reports.metric_cost import COLUMNS as METRIC_COST
+from ..reports.metric_cost import MetricCost, read_metric_cost
 from ..reports.stragglers import COLUMNS as STRAGGLERS
 from ..reports.stragglers import read_stragglers
 from ..run_lookup import find_run
@@ -21,8 +25,20 @@ from .output import cell_text, check_one_form, print_json, print_rows, print_tab
 
 __all__ = ["print_records", "refuse_ignored", "register"]
 
-_MONEY = {"cost", "could_save", "cost_waited"}
-_WHOLE = {"mem_total_bytes", "mem_peak_bytes", "fits_gpu_gib", "attempt", "straggler", "ranks_waiting"}
+_KINDS: Mapping[str, pa.DataType] = {
+    **dict.fromkeys(
+        "mem_total_bytes mem_peak_bytes fits_gpu_gib attempt straggler ranks_waiting gpus improvements".split(),
+        pa.int64(),
+    ),
+    **dict.fromkeys(
+        "used_pct busy_pct wait_pct observed_s unmeasured_s fits_part fits_compute low_s cpu_s read_s swing_s "
+        "starved_s unseen_s low_cores low_read_bytes first best gain".split(),
+        pa.float64(),
+    ),
+    "is_starved": pa.bool_(),
+    "evidence": pa.list_(pa.string()),
+}
+_MONEY = {"cost", "could_save", "cost_waited", "cost_to_best", "cost_after_best", "cost_per_unit"}
 _ID_CHARACTERS = 8
 
 Run = Annotated[
@@ -33,6 +49,10 @@ Run = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands to `waste`."""
     app.command("memory", help="Which smaller GPU or MIG instance each run's peak of memory fits.")(memory)
+    app.command("input", help="Runs whose GPUs wait for input, and what that costs.")(input_waits)
+    app.command("metric", help="What a unit of a metric cost, and what was paid after the best value.")(
+        metric
+    )
     app.command("stragglers", help="What ranks cost while they waited for the slowest.")(stragglers)
 
 
@@ -146,6 +166,101 @@ def stragglers(
     typer.echo("an estimate: as if all steps were like the newest 1,000")
 
 
+def input_waits(
+    is_all: Annotated[bool, typer.Option("--all", help="Also runs that are not starved.")] = False,
+    start: Start = None,
+    end: End = None,
+    month: Month = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    parquet: Parquet = None,
+) -> None:
+    """Runs whose GPUs wait for input: GPUs less than half busy while processes compute or the node reads."""
+    check_one_form(as_json=as_json, as_csv=as_csv, parquet=parquet)
+    first, last = asked_period(start, end, month)
+    with session() as opened:
+        rows = read_input_waits(opened, start=hour_text(first), end=hour_text(last), is_all=is_all)
+    if as_json or as_csv or parquet is not None:
+        print_records(INPUT_WAITS, rows, as_json=as_json, as_csv=as_csv, parquet=parquet)
+        return
+    if not rows:
+        stderr_line("no run waits for input by the rule of docs/waste.md; --all shows all that were measured")
+        return
+    columns = (
+        "run",
+        "node",
+        "starved",
+        "GPU busy",
+        "time low",
+        "with evidence",
+        "cpu",
+        "read",
+        "swing",
+        "waiting cost",
+    )
+    cells = (
+        [
+            _run_cell(row), row["node_id"],
+            "not known yet" if row["is_starved"] is None else "yes" if row["is_starved"] else "no",
+            f"{row['busy_pct']:.0f} %",
+            *(f"{100 * row[f'{name}_s'] / row['observed_s']:.0f} %" for name in "low starved cpu read swing".split()),
+            _amount(row, "cost_waited"),
+        ]
+        for row in rows
+    )  # fmt: skip
+    print_table(columns, cells, right=columns[3:])
+    typer.echo(
+        "percent of the time that the run was alone on a GPU; what the node reads is of all that run on it"
+    )
+
+
+def metric(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The metric, as in eval/acc.")],
+    goal: Annotated[str | None, typer.Option(help="min or max; default as define_metric set it.")] = None,
+    unit: Annotated[
+        str, typer.Option(help="How much of it is a unit, as in 0.01 for a point of accuracy.")
+    ] = "1",
+    group: Annotated[str | None, typer.Option(help="Only runs of this group, as of a sweep.")] = None,
+    project: Annotated[str | None, typer.Option(help="Only runs of this project.")] = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    parquet: Parquet = None,
+) -> None:
+    """What a unit of a metric cost, by run and of all together."""
+    check_one_form(as_json=as_json, as_csv=as_csv, parquet=parquet)
+    try:
+        size = Decimal(unit)
+    except InvalidOperation:
+        raise UsageError(f"--unit {unit!r} is not a number such as 0.01") from None
+    with session() as opened:
+        report = read_metric_cost(opened, key, goal=goal, group=group, project=project, unit=size)
+    if as_json or as_csv or parquet is not None:
+        print_records(METRIC_COST, report.rows, as_json=as_json, as_csv=as_csv, parquet=parquet)
+    elif not report.rows:
+        stderr_line(f"no run logged a finite value of {key!r}")
+    else:
+        _print_metric(key, unit, report)
+
+
+def _print_metric(key: str, unit: str, report: MetricCost) -> None:
+    columns = ("run", "first", "best", "gain", "cost", "to the best", "after it", f"for {unit} of {key}")
+    cells = (
+        [
+            _run_cell(row), *(f"{row[name]:.6g}" for name in ("first", "best", "gain")),
+            *(_amount(row, name) for name in ("cost", "cost_to_best", "cost_after_best", "cost_per_unit")),
+        ]
+        for row in report.rows
+    )  # fmt: skip
+    print_table(columns, cells, right=columns[1:])
+    total = report.total
+    if total is not None and total["runs"] > 1:
+        each = f": {_amount(total, 'cost_per_unit')} for {unit}" if total["cost_per_unit"] is not None else ""
+        typer.echo(
+            f"all {total['runs']} runs cost {_amount(total, 'cost')} and brought {key} from {total['first']:.6g} to "
+            f"{total['best']:.6g}{each}"
+        )
+
+
 def print_records(
     columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, as_json: bool, as_csv: bool, parquet: Any
 ) -> None:
@@ -153,17 +268,16 @@ def print_records(
     if as_json:
         print_json(rows)
         return
-    money = pa.string() if as_csv else pa.decimal128(38, 9)
-    kinds = {name: money if name in _MONEY else pa.int64() if name in _WHOLE else None for name in columns}
     arrays = []
-    for name, kind in kinds.items():
+    for name in columns:
         values = [row[name] for row in rows]
         if name in _MONEY and not as_csv:
-            values = [None if value is None else Decimal(value) for value in values]
-        if kind is None:
-            is_number = name.endswith(("_pct", "_s", "_part", "_compute", "_usd"))
-            kind = pa.float64() if is_number else pa.string()
-        arrays.append(pa.array(values, kind))
+            decimals = [None if value is None else Decimal(value) for value in values]
+            arrays.append(pa.array(decimals, pa.decimal128(38, 9)))
+        elif name == "evidence" and "straggler" in columns:
+            arrays.append(pa.array(values, pa.string()))
+        else:
+            arrays.append(pa.array(values, _KINDS.get(name, pa.string())))
     print_rows(pa.table(arrays, names=list(columns)), as_csv=as_csv, parquet=parquet)
 
 

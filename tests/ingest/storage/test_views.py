@@ -157,6 +157,17 @@ VIEWS: dict[str, dict[str, str]] = {
         "straggler_node": TEXT, "evidence": TEXT, "wait_pct": "Float64", "cost": MAYBE_MONEY, "cost_waited": MAYBE_MONEY,
         "currency": MAYBE_TEXT,
     },
+    "metric_costs": {
+        "run_id": "UUID", "key": TEXT, "goal": TEXT, "is_set": "Bool", "step": "Int64", "at": AT, "value": "Float64",
+        "gain": MAYBE_NUMBER, "cost_so_far": MAYBE_MONEY, "cost_since": MAYBE_MONEY, "cost_per_unit": MAYBE_NUMBER,
+        "currency": MAYBE_TEXT,
+    },
+    "input_waits": {
+        "run_id": "UUID", "node_id": TEXT, "gpus": "UInt64", "is_starved": "Nullable(Bool)", "evidence": "Array(String)",
+        "busy_pct": "Float64", "observed_s": "Float64", "low_s": "Float64", "cpu_s": "Float64", "read_s": "Float64",
+        "swing_s": "Float64", "starved_s": "Float64", "unseen_s": "Float64", "low_cores": MAYBE_NUMBER,
+        "low_read_bytes": MAYBE_NUMBER, "cost_waited": MAYBE_MONEY, "currency": MAYBE_TEXT,
+    },
     "cost_daily": {
         "day": DAY, "team": MAYBE_TEXT, "project": MAYBE_TEXT, "experiment": MAYBE_TEXT, "user": MAYBE_TEXT,
         "kind": TEXT, "runs": "UInt64", "gpu_hours_held": "Float64", "gpu_hours_used": MAYBE_NUMBER,
