@@ -46,3 +46,16 @@ def test_waste_of_one_team_by_run_and_a_wrong_group(installation: Installation) 
     assert "total 10.00 USD\n" in installation.command("waste", "--month", PAST_MONTH, "--team", "red").stdout
     wrong = installation.command("waste", "--by", "colour")
     assert wrong.returncode == 2 and "the groups are team" in wrong.stderr and not wrong.stdout
+
+
+def test_the_bill_is_compared_with_an_invoice(installation: Installation, tmp_path: Path) -> None:
+    text = installation.command("cost", "--month", PAST_MONTH, "--reconcile", "21.50").stdout
+    assert "bills of the nodes 20.00 USD, invoice 21.50: difference 1.50 USD" in text
+    assert "in no line of any team" in text
+    file = tmp_path / "invoice.csv"
+    (node,) = {row["node"] for row in installation.json("cost", "--month", PAST_MONTH, "--by", "node")}
+    file.write_text(f"node,amount\n{node},20\nother,3.5\n")
+    rows = installation.json("cost", "--month", PAST_MONTH, "--reconcile", str(file))
+    assert {(row["node"], row["status"], row["difference"]) for row in rows} == {
+        (node, "equal", "0.00"), ("other", "not in the bills", "3.50"),
+    }  # fmt: skip

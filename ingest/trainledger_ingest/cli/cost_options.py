@@ -17,8 +17,10 @@ __all__ = [
     "Explain",
     "Focus",
     "FocusVersion",
+    "InvoiceCurrency",
     "Month",
     "Prices",
+    "Reconcile",
     "Start",
     "asked_period",
     "hour_text",
@@ -41,6 +43,16 @@ FocusVersion = Annotated[str, typer.Option(help="1.4 or 1.2.")]
 Prices = Annotated[
     tuple[Path, Path] | None,
     typer.Option(metavar="OLD.toml NEW.toml", help="The same hours under two price books."),
+]
+
+Reconcile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="INVOICE", help="An amount, or a CSV file of node and amount, against the bills of the nodes."
+    ),
+]
+InvoiceCurrency = Annotated[
+    str, typer.Option("--currency", help="Of --reconcile, where the file names none.")
 ]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pyarrow as pa
 import typer
@@ -18,13 +19,16 @@ from .cost_options import (
     Explain,
     Focus,
     FocusVersion,
+    InvoiceCurrency,
     Month,
     Prices,
+    Reconcile,
     Start,
     asked_period,
     hour_text,
 )
 from .cost_prices import print_repricing
+from .cost_reconcile import print_reconciliation
 from .opening import session, utc_now
 from .options import Csv, Json, Parquet
 from .output import cell_text, check_one_form, print_json, print_rows, print_table, stderr_line
@@ -48,6 +52,8 @@ def cost(
     focus: Focus = None,
     focus_version: FocusVersion = "1.4",
     prices: Prices = None,
+    reconcile: Reconcile = None,
+    currency: InvoiceCurrency = "USD",
     as_json: Json = False,
     as_csv: Csv = False,
     parquet: Parquet = None,
@@ -56,8 +62,8 @@ def cost(
     check_one_form(as_json=as_json, as_csv=as_csv, parquet=parquet)
     if by not in GROUPS:
         raise UsageError(f"cannot report by {by!r}; the groups are {', '.join(GROUPS)}")
-    if sum((explain, focus is not None, prices is not None)) > 1:
-        raise UsageError("choose one of --explain, --focus and --prices")
+    if sum((explain, focus is not None, prices is not None, reconcile is not None)) > 1:
+        raise UsageError("choose one of --explain, --focus, --prices and --reconcile")
     _check_form(
         "--explain" if explain else "--focus" if focus else "--prices" if prices else "",
         {"--json": as_json and focus is not None, "--csv": as_csv, "--parquet": parquet is not None},
@@ -70,6 +76,11 @@ def cost(
             print_explanation(opened, closed, asked=month, as_json=as_json)
         elif prices is not None:
             print_repricing(opened, prices, by=by, period=hours, as_json=as_json)
+        elif reconcile is not None:
+            forms = (as_json, as_csv, parquet)
+            print_reconciliation(
+                opened, reconcile, (first, last), closed=closed, currency=currency, forms=forms
+            )
         elif focus is not None:
             export_focus(opened, focus, (first, last), closed=closed, version=focus_version)
         else:
@@ -77,13 +88,18 @@ def cost(
                 report = read_statement(opened, closed, by=by)
             else:
                 report = read_report(opened, by=by, start=hours[0], end=hours[1])
-            if as_json:
-                print_json(report.rows)
-            elif as_csv or parquet is not None:
-                print_rows(_report_table(report, exact=parquet is not None), as_csv=as_csv, parquet=parquet)
-            else:
-                _print_report(report, now=utc_now())
+            _print_forms(report, as_json=as_json, as_csv=as_csv, parquet=parquet)
+            if not (as_json or as_csv or parquet is not None):
                 say_closed(opened, closed, first, is_month=month is not None)
+
+
+def _print_forms(report: CostReport, *, as_json: bool, as_csv: bool, parquet: Path | None) -> None:
+    if as_json:
+        print_json(report.rows)
+    elif as_csv or parquet is not None:
+        print_rows(_report_table(report, exact=parquet is not None), as_csv=as_csv, parquet=parquet)
+    else:
+        _print_report(report, now=utc_now())
 
 
 def _check_form(report: str, forms: Mapping[str, bool]) -> None:
