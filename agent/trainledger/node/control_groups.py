@@ -26,7 +26,7 @@ from trainledger.node.reservations import JobKey
 
 __all__ = ["JobGroup", "parse"]
 
-_SLURM_V1 = re.compile(r"^(.*/slurm(?:_[^/]+)?/uid_(\d+)/job_(\d+))(?=/|$)")
+_SLURM_V1 = re.compile(r"^(.*/slurm(?:_[^/]+)?/uid_\d+/job_(\d+))(?=/|$)")
 _SLURM_V2 = re.compile(r"^(.*/(?:[^/]+_)?slurmstepd\.scope/(?:job_(\d+)|(s[0-9A-Z]{13})))(?=/|$)")
 _POD = re.compile(
     r"^((?:.*?/(?:[^/]*-)?kubepods[^/]*|(?:/\.\.)+)(?:/[^/]+)*?/(?:[^/]*-)?pod"
@@ -38,13 +38,10 @@ _NO_JOB = re.compile(r"session-|user@|init\.scope")
 
 
 class JobGroup(NamedTuple):
-    """A job's control group. `paths` are the job's folders by controller; of version 2 it is the one named "".
-
-    `uid`: the job's user, where the path has it."""
+    """A job's control group. `paths` are the job's folders by controller; of version 2 it is the one named ""."""
 
     job: JobKey
     paths: dict[str, str]
-    uid: int | None = None
 
 
 def parse(text: str) -> JobGroup | None:
@@ -54,42 +51,42 @@ def parse(text: str) -> JobGroup | None:
     for find in (_slurm, _pod, _container, _unit):
         found = [(controllers, match) for controllers, path in places if (match := find(path)) is not None]
         if found:
-            job, uid = found[0][1][1:]
+            job = found[0][1][1]
             paths = {
                 controller: match[0]
                 for controllers, match in found
                 for controller in controllers.split(",")
                 if match[1] == job
             }
-            return JobGroup(job, paths, uid)
+            return JobGroup(job, paths)
     return None
 
 
-# The job's folder, the job, and its user's id where the path says it.
-_Match = tuple[str, JobKey, int | None]
+# The job's folder, and the job.
+_Match = tuple[str, JobKey]
 _Finder = Callable[[str], _Match | None]
 
 
 def _slurm(path: str) -> _Match | None:
     old = _SLURM_V1.match(path)
     if old is not None:
-        return old[1], JobKey("slurm", old[3]), int(old[2])
+        return old[1], JobKey("slurm", old[2])
     new = _SLURM_V2.match(path)
-    return None if new is None else (new[1], JobKey("slurm", new[2] or new[3]), None)
+    return None if new is None else (new[1], JobKey("slurm", new[2] or new[3]))
 
 
 def _pod(path: str) -> _Match | None:
     found = _POD.match(path)
-    return None if found is None else (found[1], JobKey("kubernetes", found[2].replace("_", "-")), None)
+    return None if found is None else (found[1], JobKey("kubernetes", found[2].replace("_", "-")))
 
 
 def _container(path: str) -> _Match | None:
     found = _CONTAINER.match(path)
-    return None if found is None else (found[1], JobKey("docker", found[2]), None)
+    return None if found is None else (found[1], JobKey("docker", found[2]))
 
 
 def _unit(path: str) -> _Match | None:
     found = _UNIT.match(path)
     if found is None or _NO_JOB.match(found[2]):
         return None
-    return found[1], JobKey("systemd", found[1]), None
+    return found[1], JobKey("systemd", found[1])

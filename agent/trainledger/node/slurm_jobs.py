@@ -22,6 +22,7 @@ replaces the first process of his job before the agent's first look can name ano
 /sys/fs/cgroup alone, and asks no daemon.
 """
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -33,6 +34,7 @@ from trainledger.node.group_files import GroupFiles
 from trainledger.node.process_jobs import Mark
 from trainledger.node.reservations import JobKey, NodeView, Reservation, ReservedDevice
 from trainledger.node.visible_devices import names_by_uuid, visible_devices
+from trainledger_schemas.structured_log import say
 
 __all__ = ["SlurmJobs", "SlurmVariables", "reserved_devices"]
 
@@ -40,6 +42,7 @@ _ENVIRONMENT_BYTES_MAX = 1 << 20
 _NAME_CHARACTERS_MAX = 200
 _GPU_FILE = re.compile(r"/dev/nvidia(\d{1,4})")
 _FILES_MAX = 4096
+_USER = re.compile(r"/uid_(\d+)/")
 
 
 @dataclass(slots=True)
@@ -88,6 +91,7 @@ class SlurmJobs:
         self._proc = proc
         self._files = files or GroupFiles()
         self._jobs: dict[JobKey, SlurmVariables] = {}
+        self._has_complained = False
 
     def read(self, view: NodeView) -> list[Reservation]:
         """The jobs that are on the node now, by number."""
@@ -102,9 +106,10 @@ class SlurmJobs:
         facts = self._jobs[job]
         marks = view.processes[job]
         self._look_at_new(job, facts, marks)
+        paths = view.groups.get(job, {})
+        facts.uid = self._user(paths, marks) if facts.uid is None else facts.uid
         if not (facts.job_gpus or facts.step_gpus or facts.named) and facts.gpus_on_node:
             facts.open_gpus |= {number for pid, _ in marks for number in self._open_gpus(pid)}
-        paths = view.groups.get(job, {})
         cpus = self._files.cpus(paths) or facts.cpus_on_node
         devices, source = reserved_devices(facts, view.devices)
         return Reservation(
@@ -132,9 +137,29 @@ class SlurmJobs:
             if number is None or (job.name.isdigit() and number != job.name):
                 continue  # a login that was adopted into the job, or variables of another job
             facts.note(variables)
-            if facts.uid is None:
-                facts.uid = _owner(self._proc / str(mark[0]))
         facts.seen &= set(marks)
+        if marks and not facts.seen and not self._has_complained and self._is_refused(marks[0][0]):
+            self._has_complained = True
+            what = "jobs of SLURM are here, but not what they reserved: run the agent as root or with CAP_SYS_PTRACE"
+            say(logging.WARNING, what, {"job": job.name})
+
+    def _is_refused(self, pid: int) -> bool:
+        """Whether this process may not read what another one was started with."""
+        try:
+            (self._proc / str(pid) / "environ").open("rb").close()
+        except PermissionError:
+            return True
+        except OSError:  # it is gone
+            return False
+        return False
+
+    def _user(self, paths: Mapping[str, str], marks: Sequence[Mark]) -> int | None:
+        """The job's user: by its control group, else by its oldest process."""
+        for path in paths.values():
+            match = _USER.search(path)
+            if match is not None:
+                return int(match[1])
+        return next((uid for pid, _ in marks if (uid := _owner(self._proc / str(pid))) is not None), None)
 
     def _open_gpus(self, pid: int) -> set[int]:
         found: set[int] = set()

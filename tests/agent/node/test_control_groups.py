@@ -119,4 +119,3 @@ def test_the_folders_of_a_job_are_known_by_controller_and_end_with_the_job() -> 
     assert found is not None
     folder = "/slurm_node-a/uid_1001/job_17"
     assert found.paths == dict.fromkeys(("cpuset", "freezer", "devices", "cpu", "cpuacct"), folder)
-    assert found.uid == 1001

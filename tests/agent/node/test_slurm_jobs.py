@@ -1,6 +1,8 @@
 """What SLURM reserved, from a made-up /proc and /sys/fs/cgroup with texts as real nodes have them."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -120,6 +122,27 @@ def test_a_job_is_there_until_its_last_process_went(node: Node) -> None:
     assert [item.label for item in node.reservations()] == ["slurm job 17", "slurm job 9"]
     node.end(50)
     assert [item.label for item in node.reservations()] == ["slurm job 9"]
+
+
+NOBODY = """
+import os, sys
+from trainledger.node.reservations import JobKey, NodeView
+from trainledger.node.slurm_jobs import SlurmJobs
+pid = os.getppid()
+os.setuid(65534)
+source = SlurmJobs()
+view = NodeView((), {JobKey("slurm", "17"): [(pid, 1)]}, {JobKey("slurm", "17"): {"cpuset": sys.argv[1]}})
+print([(item.uid, item.account) for item in (*source.read(view), *source.read(view))])
+"""
+
+
+@pytest.mark.parametrize(("path", "uid"), [("/slurm/uid_1001/job_17", 1001), ("/job_17", os.getuid())])
+def test_variables_that_may_not_be_read_are_told_once_and_the_user_is_known_all_the_same(
+    path: str, uid: int
+) -> None:
+    done = subprocess.run([sys.executable, "-c", NOBODY, path], capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"{[(uid, None)] * 2}\n"
+    assert done.stderr.count("CAP_SYS_PTRACE") == 1
 
 
 def test_the_account_of_a_job_does_not_change_once_it_is_known(node: Node) -> None:
