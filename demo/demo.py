@@ -32,6 +32,8 @@ class Demo:
             "TRAINLEDGER_DIR": str(folder / "journals"),
             "TRAINLEDGER_HOME": str(folder / "home"),
             "PATH": f"{BIN}:{os.environ['PATH']}",
+            # Whatever else runs on this machine: its jobs have no part in this bill.
+            "TRAINLEDGER_SCHEDULERS": "none",
             # One thread a training: two cores are shared by all of them.
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
