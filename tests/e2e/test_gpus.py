@@ -100,7 +100,13 @@ TRAIN = (
 )
 
 
-def test_up_measures_gpus_and_deals_their_price_to_the_run_on_them(machine: Machine, tmp_path: Path) -> None:
+# The training is in a container, where its process has another id than on the machine; the driver knows the machine's.
+CONTAINER = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+def test_up_measures_gpus_and_deals_their_price_to_the_run_in_a_container_on_them(
+    machine: Machine, tmp_path: Path
+) -> None:
     shared, idle = machine.scenario.gpu(0), machine.scenario.gpu(1)
     machine.scenario.write()
     installation = Installation(tmp_path)
@@ -111,12 +117,13 @@ def test_up_measures_gpus_and_deals_their_price_to_the_run_on_them(machine: Mach
     with installation.up() as up:
         installation.json("price", "set", "--node", "*", "--usd-per-hour", "36")
         train = subprocess.Popen(
-            [sys.executable, str(installation.write_script(TRAIN))],
+            [*CONTAINER, sys.executable, str(installation.write_script(TRAIN))],
             cwd=tmp_path, env=installation.environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
         try:
             assert train.stdout is not None and train.stdout.readline() == "ready\n"
-            machine.scenario.set(0, util=80, used_mib=900).process(0, train.pid, 900).write()
+            (pid,) = Path(f"/proc/{train.pid}/task/{train.pid}/children").read_text().split()
+            machine.scenario.set(0, util=80, used_mib=900).process(0, int(pid), 900).write()
             (usage,) = poll_until(
                 lambda: installation.sql("SELECT * FROM run_usage WHERE gpu_observed_s > 1"),
                 deadline_s=60,
