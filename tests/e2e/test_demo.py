@@ -29,11 +29,24 @@ def processes_of(session: int) -> list[str]:
     return found
 
 
+def has_processes(folder: Path) -> bool:
+    """Whether a process lives that was started with this folder in its environment."""
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if os.fsencode(folder) in environment.read_bytes():
+                return True
+        except OSError:
+            continue
+    return False
+
+
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
     # Not under pytest's own folder: the path of a unix socket is at most 107 bytes long.
     with tempfile.TemporaryDirectory(prefix="tl-") as folder:
         yield Path(folder)
+        # What captures code and environment beside the trainings has a session of its own, and may still write.
+        poll_until(lambda: not has_processes(Path(folder)), deadline_s=60)
 
 
 def test_ctrl_c_in_the_demo_ends_everything_in_one_line(tmp_path: Path, short_folder: Path) -> None:
