@@ -19,10 +19,13 @@ ADMIN_TYPES = frozenset(
     {"price_set", "dead_skipped", "reproduction_result", "alias_set"}
     | {"period_closed", "owner_set", "budget_set", "alert_sent", "prices_set", "price_ended"}
     | {"energy_factor_set"}
-    | {"reservation"}
+    | {"reservation", "writers_moved"}
 )
 ADMIN_KEY = b"admin"
-_ID_FIELDS = frozenset({"price_id", "run_id", "repetition", "statement_id"})
+_ID_FIELDS = frozenset(
+    {"price_id", "run_id", "repetition", "statement_id", "change_id", "from_run_id", "to_run_id", "undoes"}
+)
+_ID_LISTS = frozenset({"writer_ids"})
 
 
 def admin_record(event_type: str, fields: Mapping[str, Any], *, clock: Clock) -> dict[str, Any]:
@@ -39,6 +42,7 @@ def _with_ids(fields: Mapping[str, Any]) -> dict[str, Any]:
         name: id_bytes(value) if name in _ID_FIELDS and isinstance(value, str) else value
         for name, value in fields.items()
     }
+    known |= {name: [id_bytes(item) for item in fields[name]] for name in _ID_LISTS & fields.keys()}
     if isinstance(fields.get("prices"), list):
         known["prices"] = [_with_ids(price) for price in fields["prices"]]
     return known

@@ -25,14 +25,16 @@ class Derivation:
         """Compute anew what these events can change."""
         moved = self.runs.refresh(dirty.run_ids)
         hours = dirty.node_hours | self.costs.unbooked() if dirty.periods else dirty.node_hours
-        if moved:
-            hours = hours | self.costs.hours_of(moved)
-        self.costs.refresh(hours, prices_changed=dirty.prices)
+        self.costs.refresh(hours | self.costs.hours_of(moved.since_us), prices_changed=dirty.prices)
+        if moved.is_decided:
+            self.costs.note_moves()
         self._progress.add(dirty.steps)
 
     def catch_up(self) -> None:
         """Compute anew everything that is older than its events."""
         moved = self.runs.refresh(self.runs.stale())
-        self.costs.refresh(
-            self.costs.stale() | self.costs.hours_of(moved), prices_changed=self.costs.prices_are_stale()
-        )
+        undealt = self.costs.undealt_moves()
+        hours = self.costs.stale() | self.costs.hours_of(moved.since_us | undealt)
+        self.costs.refresh(hours, prices_changed=self.costs.prices_are_stale())
+        if undealt:
+            self.costs.note_moves()

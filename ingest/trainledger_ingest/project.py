@@ -177,6 +177,8 @@ def dirty_of(batch: Sequence[Admitted]) -> Dirty:
             dirty.run_ids.add(id_text(decoded.record["run_id"]))
         elif topic == TOPIC_ADMIN:
             dirty.prices = dirty.prices or decoded.type in _PRICE_EVENTS
+            if decoded.type == "writers_moved":
+                dirty.run_ids |= {id_text(decoded.record[name]) for name in ("from_run_id", "to_run_id")}
             dirty.periods = dirty.periods or decoded.type == "period_closed"
         elif topic == TOPIC_NODES:
             node_id = _node_of(decoded.record)

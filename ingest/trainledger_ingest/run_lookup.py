@@ -6,6 +6,7 @@ from collections.abc import Callable
 from trainledger_schemas.errors import NotFoundError, UsageError
 
 from .artifact_lookup import run_of_artifact
+from .run_moves import merged_into
 from .session import Session
 
 __all__ = ["find_run"]
@@ -42,6 +43,9 @@ def find_run(session: Session, reference: str, *, say: Callable[[str], None]) ->
             f"LIMIT {CANDIDATES_SHOWN_MAX + 1}",
             {"part": reference.lower()},
         )["id"].to_pylist()
+        if not matching and (merged := merged_into(session, reference)) is not None:
+            say(f"run {merged[0]} was merged into run {merged[1]}")
+            matching = [merged[1]]
     if len(matching) > 1:
         shown = ", ".join(matching[:CANDIDATES_SHOWN_MAX])
         more = " and more" if len(matching) > CANDIDATES_SHOWN_MAX else ""

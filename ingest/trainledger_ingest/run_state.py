@@ -110,8 +110,10 @@ class RunPicture:
     summary: tuple[SettingChange, ...] = ()
 
 
-def judge_run(run_id: str, events: Sequence[RunEvent]) -> RunPicture:
-    """Compute the picture of one run from all its events (at least one)."""
+def judge_run(run_id: str, events: Sequence[RunEvent], *, version: int | None = None) -> RunPicture:
+    """Compute the picture of one run from all its events (at least one).
+
+    `version`: of a run that processes were moved to or from; else behind its newest event."""
     writers = collect_writers(events)
     attempts = assign_attempts(writers)
     states = tuple(
@@ -124,7 +126,7 @@ def judge_run(run_id: str, events: Sequence[RunEvent]) -> RunPicture:
     ordered = sorted(events, key=lambda e: (e.at_us, e.offset))
     return RunPicture(
         run_id=run_id,
-        version=max(event.offset for event in events) + 1,
+        version=max(event.offset for event in events) + 1 if version is None else version,
         run=_run_state(states, newest, verdict, attempts, _last_us(events)),
         writers=states,
         params=_setting_changes(ordered, writers, _PARAM_FIELDS),

@@ -13,129 +13,16 @@ from uuid import UUID
 import pyarrow as pa
 
 from .reproduce.grade import facts_of, judge
+from .run_columns import KEYS, SCHEMAS
 from .run_evidence import RunEvent
+from .run_homes import EVENTS_A_DECISION, Decisions, Family, Moved, divide, gone_rows
 from .run_state import RunPicture, SettingChange, judge_run
+from .storage.migrate import show_moved
 from .storage.store import Store
 
 __all__ = ["RunTables"]
 
 RUNS_AT_ONCE_MAX = 500
-
-_ID = pa.binary(16)
-_AT = pa.timestamp("us", tz="UTC")
-_SETTING_CHANGES = pa.schema(
-    [
-        ("run_id", _ID),
-        ("key", pa.string()),
-        ("set_at", _AT),
-        ("ordinal", pa.uint32()),
-        ("version", pa.uint64()),
-        ("value", pa.string()),
-        ("value_number", pa.float64()),
-        ("attempt", pa.uint16()),
-        ("is_current", pa.bool_()),
-    ]
-)
-_SCHEMAS = {
-    "run_states": pa.schema(
-        [
-            ("run_id", _ID),
-            ("version", pa.uint64()),
-            ("project", pa.string()),
-            ("experiment", pa.string()),
-            ("name", pa.string()),
-            ("team", pa.string()),
-            ("user", pa.string()),
-            ("run_group", pa.string()),
-            ("tags", pa.list_(pa.string())),
-            ("parent_run", _ID),
-            ("state", pa.string()),
-            ("state_reason", pa.string()),
-            ("attempts", pa.uint16()),
-            ("ranks", pa.uint32()),
-            ("nodes", pa.uint32()),
-            ("started_at", _AT),
-            ("ended_at", _AT),
-            ("last_event_at", _AT),
-            ("grade", pa.string()),
-            ("grade_if_repeated", pa.string()),
-        ]
-    ),
-    "writer_states": pa.schema(
-        [
-            ("run_id", _ID),
-            ("writer_id", _ID),
-            ("version", pa.uint64()),
-            ("attempt", pa.uint16()),
-            ("rank", pa.uint32()),
-            ("local_rank", pa.uint32()),
-            ("world_size", pa.uint32()),
-            ("role", pa.string()),
-            ("parent_writer", _ID),
-            ("node_id", pa.string()),
-            ("pid", pa.uint32()),
-            ("owner", pa.string()),
-            ("device_ids", pa.list_(pa.string())),
-            ("started_at", _AT),
-            ("last_event_at", _AT),
-            ("state", pa.string()),
-            ("exit_code", pa.int32()),
-            ("signal", pa.int32()),
-            ("gap_points", pa.uint64()),
-            ("node_rank", pa.uint32()),
-            ("launcher", pa.string()),
-            ("joined", pa.string()),
-            ("decides", pa.bool_()),
-        ]
-    ),
-    "param_changes": _SETTING_CHANGES,
-    "summary_changes": _SETTING_CHANGES,
-    "metric_goals": pa.schema(
-        [("run_id", _ID), ("key", pa.string()), ("version", pa.uint64()), ("goal", pa.string())]
-    ),
-    "provenance_facts": pa.schema(
-        [
-            ("run_id", _ID),
-            ("attempt", pa.uint16()),
-            ("version", pa.uint64()),
-            ("vcs", pa.string()),
-            ("repository", pa.string()),
-            ("commit", pa.string()),
-            ("branch", pa.string()),
-            ("dirty", pa.bool_()),
-            ("entry_point", pa.string()),
-            ("argv", pa.list_(pa.string())),
-            ("python", pa.string()),
-            ("packages", pa.map_(pa.string(), pa.string())),
-            ("os", pa.string()),
-            ("reasons", pa.list_(pa.string())),
-            ("snapshot_id", pa.string()),
-            ("snapshot_sha256", pa.string()),
-            ("patch_sha256", pa.string()),
-            ("patch_bytes", pa.uint64()),
-            ("left_out", pa.uint64()),
-            ("left_out_files", pa.list_(pa.string())),
-            ("code_root", pa.string()),
-            ("cwd", pa.string()),
-            ("launcher", pa.list_(pa.string())),
-            ("variables", pa.map_(pa.string(), pa.string())),
-            ("program", pa.string()),
-            ("package_ids", pa.map_(pa.string(), pa.string())),
-            ("package_sources", pa.map_(pa.string(), pa.string())),
-            ("lock_sha256", pa.string()),
-            ("lock_files", pa.map_(pa.string(), pa.string())),
-            ("image_digest", pa.string()),
-            ("image_source", pa.string()),
-            ("driver", pa.string()),
-            ("cuda", pa.string()),
-            ("cudnn", pa.string()),
-            ("nccl", pa.string()),
-            ("system", pa.map_(pa.string(), pa.string())),
-            ("libraries", pa.map_(pa.string(), pa.string())),
-            ("randomness", pa.map_(pa.string(), pa.string())),
-        ]
-    ),
-}
 
 
 class RunTables:
@@ -146,44 +33,60 @@ class RunTables:
         self._generation = generation
 
     def stale(self) -> list[str]:
-        """The runs whose events are newer than their row, e.g. after a crash between the two."""
+        """The runs whose events or decisions are newer than their row, e.g. after a crash between the two."""
         rows = self._store.rows(
             f"SELECT toString(e.run_id) AS run_id FROM "
-            f"(SELECT run_id, max(offset) + 1 AS version "
+            f"(SELECT run_id, max(offset) + 1 AS told_end "
             f"FROM {self._generation}.run_events GROUP BY run_id) AS e "
-            f"LEFT ANY JOIN (SELECT run_id, version FROM {self._generation}.run_states FINAL) AS s "
-            f"ON s.run_id = e.run_id WHERE s.version < e.version"
+            f"LEFT ANY JOIN (SELECT run_id, if(told_end = 0, version, told_end) AS told_end "
+            f"FROM {self._generation}.run_states FINAL) AS s "
+            f"ON s.run_id = e.run_id WHERE s.told_end < e.told_end"
         )
-        return [str(row["run_id"]) for row in rows]
+        return sorted({str(row["run_id"]) for row in rows} | self._undecided())
 
-    def refresh(self, run_ids: Collection[str]) -> dict[str, int]:
+    def _undecided(self) -> set[str]:
+        """The runs that a decision names which their row does not know."""
+        named = self._decisions().named_since()
+        if not named:
+            return set()
+        rows = self._store.query(
+            f"SELECT toString(r.run_id) AS run_id, intDiv(version, {EVENTS_A_DECISION}) AS known "
+            f"FROM {self._generation}.run_states AS r FINAL WHERE r.run_id IN {{ids:Array(UUID)}}",
+            {"ids": sorted(named)},
+        ).to_pylist()
+        known = {str(row["run_id"]): int(row["known"]) for row in rows}
+        return {run_id for run_id, ordinal in named.items() if known.get(run_id, 0) < ordinal}
+
+    def refresh(self, run_ids: Collection[str]) -> Moved:
         """Compute these runs anew from all their events. A repeat is harmless.
 
-        Returns the runs of which a process is of another attempt than the tables said before, with the earliest start
-        of such a process, microseconds since 1970: what they held from then on belongs to another attempt."""
-        wanted, moved = sorted(set(run_ids)), dict[str, int]()
-        for begin in range(0, len(wanted), RUNS_AT_ONCE_MAX):
-            pictures = [
-                judge_run(run_id, events)
-                for run_id, events in self._read_events(wanted[begin : begin + RUNS_AT_ONCE_MAX])
-            ]
+        Returns which processes are of another attempt or run than the tables said before: what they held is too."""
+        decisions, moved = self._decisions(), Moved()
+        families = {decisions.related(run_id) for run_id in run_ids}
+        plain = sorted(min(family) for family in families if not decisions.newest(family))
+        for begin in range(0, len(plain), RUNS_AT_ONCE_MAX):
+            told = self._read_events(plain[begin : begin + RUNS_AT_ONCE_MAX])
+            pictures = [judge_run(run_id, events) for run_id, events in told.items()]
             if pictures:
-                moved |= self._moved(pictures)
+                moved.add(self._other_attempts(pictures))
                 self._write(pictures)
+        for family in sorted(families, key=min):
+            if decisions.newest(family):
+                moved.add(self._refresh_family(family, decisions))
         return moved
 
-    def _moved(self, pictures: Sequence[RunPicture]) -> dict[str, int]:
+    def _other_attempts(self, pictures: Sequence[RunPicture]) -> Moved:
         # Most runs have one attempt, which is what is assumed of a process that is not known yet.
         again = [picture for picture in pictures if any(w.evidence.attempt > 1 for w in picture.writers)]
         if not again:
-            return {}
+            return Moved()
         rows = self._store.rows(
             f"SELECT toString(writer_id) AS writer_id, attempt FROM {self._generation}.writer_states FINAL "
-            "WHERE run_id IN {ids:Array(UUID)}",
+            "WHERE run_id IN {ids:Array(UUID)} AND NOT gone",
             {"ids": [picture.run_id for picture in again]},
         )
         known = {str(row["writer_id"]): int(str(row["attempt"])) for row in rows}
-        moved: dict[str, int] = {}
+        moved = Moved()
         for picture in again:
             found = [
                 w.evidence
@@ -191,20 +94,67 @@ class RunTables:
                 if known.get(w.evidence.writer_id, 1) != w.evidence.attempt
             ]
             if found:
-                moved[picture.run_id] = min(evidence.start_us or evidence.last_us for evidence in found)
+                start_us = min(evidence.start_us or evidence.last_us for evidence in found)
+                moved.add(Moved(since_us={picture.run_id: start_us}))
         return moved
 
-    def _read_events(self, run_ids: Sequence[str]) -> Iterable[tuple[str, list[RunEvent]]]:
+    def _refresh_family(self, run_ids: frozenset[str], decisions: Decisions) -> Moved:
+        """Runs that exchanged processes are computed together; what is of a run no more is marked as gone."""
+        family = divide(self._read_events(sorted(run_ids)), run_ids, decisions=decisions)
+        pictures = [
+            judge_run(run_id, events, version=family.version) for run_id, events in family.events.items()
+        ]
+        moved = self._write_homes(family)
+        moved.add(self._other_attempts(pictures))
+        self._write(pictures, family)
+        return moved
+
+    def _write_homes(self, family: Family) -> Moved:
+        rows = self._store.query(
+            "SELECT toString(h.writer_id) AS writer_id, toString(h.run_id) AS run_id "
+            f"FROM {self._generation}.writer_homes AS h FINAL WHERE h.writer_id IN {{ids:Array(UUID)}}",
+            {"ids": sorted(family.homes)},
+        ).to_pylist()
+        known = {str(row["writer_id"]): str(row["run_id"]) for row in rows}
+        before = {writer: known.get(writer, told) for writer, told in family.told.items()}
+        changed = {writer: before[writer] for writer, home in family.homes.items() if before[writer] != home}
+        newest = self._store.rows(f"SELECT max(version) AS newest FROM {self._generation}.writer_homes")
+        moved = family.moved(changed, settled=int(str(newest[0]["newest"])))
+        homes = [
+            {
+                "writer_id": _raw(writer),
+                "told_run_id": _raw(family.told[writer]),
+                "run_id": _raw(home),
+                "version": family.version,
+            }
+            for writer, home in sorted(family.homes.items())
+            if moved.is_decided or writer in changed
+        ]
+        if moved.is_decided:
+            show_moved(self._store, self._generation)
+        if homes:
+            self._insert("writer_homes", homes)
+        return moved
+
+    def _decisions(self) -> Decisions:
+        rows = self._store.rows(
+            f"SELECT body FROM {self._generation}.admin_events WHERE type = 'writers_moved' ORDER BY offset, idx"
+        )
+        return Decisions(json.loads(str(row["body"])) for row in rows)
+
+    def _read_events(self, run_ids: Sequence[str]) -> dict[str, list[RunEvent]]:
         table = self._store.query(
             f"SELECT toString(e.run_id) AS run_id, offset, type, toString(writer_id) AS writer_id, node_id, "
             f"toUnixTimestamp64Micro(at) AS at_us, body FROM {self._generation}.run_events AS e "
             f"WHERE e.run_id IN {{ids:Array(UUID)}} ORDER BY e.run_id, offset, idx",
             {"ids": list(run_ids)},
         )
-        for run_id, rows in groupby(table.to_pylist(), key=lambda row: str(row["run_id"])):
-            yield run_id, [_event(row) for row in rows]
+        return {
+            run_id: [_event(row) for row in rows]
+            for run_id, rows in groupby(table.to_pylist(), key=lambda row: str(row["run_id"]))
+        }
 
-    def _write(self, pictures: Sequence[RunPicture]) -> None:
+    def _write(self, pictures: Sequence[RunPicture], family: Family | None = None) -> None:
         rows = {
             "writer_states": [row for p in pictures for row in _writer_rows(p)],
             "param_changes": [row for p in pictures for row in _setting_rows(p, p.params)],
@@ -214,10 +164,17 @@ class RunTables:
             # Last: its version says that the others are done, so a crash before it is found by `stale`.
             "run_states": [_run_row(p) for p in pictures],
         }
+        if family is not None:
+            for name, keys in KEYS.items():
+                rows[name] += gone_rows(rows[name], keys, family)
+            for row in rows["run_states"]:
+                row["told_end"] = family.told_ends.get(str(UUID(bytes=row["run_id"])), 0)
         for name, values in rows.items():
             if values:
-                table = pa.Table.from_pylist(values, schema=_SCHEMAS[name])
-                self._store.insert(f"{self._generation}.{name}", table)
+                self._insert(name, values)
+
+    def _insert(self, name: str, values: list[dict[str, Any]]) -> None:
+        self._store.insert(f"{self._generation}.{name}", pa.Table.from_pylist(values, schema=SCHEMAS[name]))
 
 
 def _event(row: dict[str, Any]) -> RunEvent:
@@ -259,6 +216,8 @@ def _run_row(picture: RunPicture) -> dict[str, Any]:
         "last_event_at": run.last_us,
         "grade": grade,
         "grade_if_repeated": grade_if_repeated,
+        "told_end": picture.version,
+        "gone": False,
     }
 
 
@@ -291,6 +250,7 @@ def _writer_rows(picture: RunPicture) -> Iterable[dict[str, Any]]:
             "launcher": started.get("launcher") or "single",
             "joined": evidence.joined_by,
             "decides": evidence.decides,
+            "gone": False,
         }
 
 
@@ -306,6 +266,7 @@ def _setting_rows(picture: RunPicture, changes: Iterable[SettingChange]) -> Iter
             "value_number": change.number,
             "attempt": change.attempt,
             "is_current": change.is_current,
+            "gone": False,
         }
 
 
@@ -316,6 +277,7 @@ def _goal_rows(picture: RunPicture) -> Iterable[dict[str, Any]]:
             "key": goal.key,
             "version": picture.version,
             "goal": goal.goal,
+            "gone": False,
         }
 
 

@@ -71,6 +71,7 @@ __all__ = [
     "WriterGap",
     "WriterGone",
     "WriterSeen",
+    "WritersMoved",
 ]
 
 TOPIC_RUNS = "trainledger.runs"
@@ -144,6 +145,7 @@ EVENT_TOPICS: dict[str, str] = {
     "alert_sent": TOPIC_ADMIN,
     "prices_set": TOPIC_ADMIN,
     "price_ended": TOPIC_ADMIN,
+    "writers_moved": TOPIC_ADMIN,
 }
 
 
@@ -907,3 +909,17 @@ class Reservation(TypedDict):
     node_cores: int | None
     node_devices: int | None
     set_by: str
+
+
+class WritersMoved(TypedDict):
+    """A person said which run processes belong to."""
+
+    envelope: Envelope
+    at_us: int
+    change_id: bytes
+    from_run_id: bytes
+    to_run_id: bytes
+    writer_ids: list[bytes]
+    undoes: bytes | None
+    set_by: str
+    note: str | None

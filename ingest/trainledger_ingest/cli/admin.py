@@ -17,6 +17,7 @@ from .output import cell_text, print_json, print_table
 from .owners import app as owner_app
 from .periods import app as period_app
 from .progress import progress_bar
+from .run_moves import app as run_app
 
 __all__ = ["register"]
 
@@ -33,6 +34,7 @@ app.command()(gc)
 app.add_typer(budget_app, name="budget")
 app.add_typer(import_app, name="import")
 app.add_typer(period_app, name="period")
+app.add_typer(run_app, name="run")
 
 
 def register(program: typer.Typer) -> None:

@@ -1,8 +1,9 @@
 """Why the money of a closed node-hour moved: a chain of bills from what was booked to what is known now.
 
 Each bill of the chain differs from the one before it by one cause, so the differences add up to the whole exactly,
-whoever and however many they are: `late` (events that came after the month was closed), `presence` (another rule
-of when the node is billed), `policy` (another division between host and devices), `price` (another rate).
+whoever and however many they are: `late` (events that came after the month was closed), `run` (none came, but a process
+was counted to another run), `presence` (another rule of when the node is billed), `policy` (another division between
+host and devices), `price` (another rate).
 Amounts are 10^-9 of a currency. Pure.
 """
 

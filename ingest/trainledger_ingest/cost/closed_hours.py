@@ -62,8 +62,8 @@ class Closing:
     """The closed months, and what was known when the last of them was closed.
 
     `statements`: statement id by month; `book`: the prices then; `price_events`: the event of every price by its id;
-    `price_ends`: where prices end, with the event that says so; `ends`: offsets behind the node events that were known
-    then, by partition."""
+    `price_ends`: where prices end, with the event that says so; `moved`: the newest decision since that processes are
+    of another run; `ends`: offsets behind the node events that were known then, by partition."""
 
     statements: Mapping[str, str] = field(default_factory=dict)
     closes: int = 0
@@ -72,6 +72,7 @@ class Closing:
     book: PriceBook = field(default_factory=lambda: PriceBook(()))
     price_events: Mapping[str, EventRef] = field(default_factory=dict)
     price_ends: Sequence[tuple[PriceEnd, EventRef]] = ()
+    moved: EventRef | None = None
 
     def holds(self, hour_us: int) -> bool:
         """Whether the hour's month is closed."""
@@ -128,6 +129,14 @@ class ClosedHours:
             ),
             price_events={entry.price_id: _admin_ref(row) for row, entry in book if isinstance(entry, Price)},
             price_ends=[(entry, _admin_ref(row)) for row, entry in book if isinstance(entry, PriceEnd)],
+            moved=next(
+                (
+                    _admin_ref(row)
+                    for row in reversed(self._admin_events("writers_moved"))
+                    if int(row["offset"]) >= known.get(int(row["partition"]), 0)
+                ),
+                None,
+            ),
         )
 
     def stale(self, closing: Closing) -> set[tuple[str, int]]:
@@ -268,10 +277,12 @@ def _chain(
         stream = cut_stream(node.node_id, node.events, hour.hour_us, policy=policy)
         return bill_by_holder(deal_node_hour(stream, hour.hour_us, policy), then, users)
 
-    # Without a late event the rules themselves are newer than the statement.
+    # Without a late event a process was counted to another run, or the rules themselves are newer than the statement.
     chain = [
         ("late", bill(old), late)
         if late
+        else ("run", bill(old), closing.moved)
+        if closing.moved
         else ("policy", bill(old), nobody._replace(event=f"rules of trainledger {__version__}"))
     ]
     if old.presence != new.presence:

@@ -6,7 +6,7 @@ out and counted, and the time it covered shows as unknown.
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .node_events import (
@@ -26,7 +26,7 @@ from .node_events import (
 )
 from .policy import WHOLE_PPM
 
-__all__ = ["NodeFacts", "read_node_events"]
+__all__ = ["NodeFacts", "WriterPlaces", "read_node_events"]
 
 _KINDS = {
     "run": Kind.RUN,
@@ -51,20 +51,28 @@ class NodeFacts:
     senseless: int
 
 
-def read_node_events(rows: Iterable[Mapping[str, Any]], *, attempts: Mapping[str, int]) -> NodeFacts:
-    """Build the events of one node; `attempts` maps a writer's id to its attempt (default 1)."""
+@dataclass(frozen=True, slots=True)
+class WriterPlaces:
+    """Writer id to its attempt (default 1), and to its run where somebody moved it to another than it tells."""
+
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    runs: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_node_events(rows: Iterable[Mapping[str, Any]], *, writers: WriterPlaces) -> NodeFacts:
+    """Build the events of one node."""
     events: list[NodeEvent] = []
     version = senseless = 0
     for row in rows:
         version = max(version, int(row["offset"]) + 1)
         try:
-            events += _events(row, json.loads(row["body"]), attempts)
+            events += _events(row, json.loads(row["body"]), writers)
         except (ValueError, KeyError, TypeError):
             senseless += 1
     return NodeFacts(tuple(events), version, senseless)
 
 
-def _events(row: Mapping[str, Any], body: Mapping[str, Any], attempts: Mapping[str, int]) -> list[NodeEvent]:
+def _events(row: Mapping[str, Any], body: Mapping[str, Any], writers: WriterPlaces) -> list[NodeEvent]:
     stamp: dict[str, Any] = {
         "seq": int(row["seq"]),
         "producer_id": str(row["producer_id"]),
@@ -75,9 +83,9 @@ def _events(row: Mapping[str, Any], body: Mapping[str, Any], attempts: Mapping[s
         case "node_present":
             return [NodePresent(boot_us=_boot_us(row, body), leaving=bool(body["leaving"]), **stamp)]
         case "process_usage":
-            return _usage(body, attempts, stamp)
+            return _usage(body, writers, stamp)
         case "allocation":
-            return [Allocation(holders=tuple(_claim(item, attempts) for item in body["holders"]), **stamp)]
+            return [Allocation(holders=tuple(_claim(item, writers) for item in body["holders"]), **stamp)]
         case "devices":
             # MIG instances are parts of a device: who holds one says which part it is.
             physical = [item for item in body["devices"] if item.get("parent_id") is None]
@@ -91,10 +99,10 @@ def _events(row: Mapping[str, Any], body: Mapping[str, Any], attempts: Mapping[s
             return []
 
 
-def _usage(body: Mapping[str, Any], attempts: Mapping[str, int], stamp: Mapping[str, Any]) -> list[NodeEvent]:
+def _usage(body: Mapping[str, Any], writers: WriterPlaces, stamp: Mapping[str, Any]) -> list[NodeEvent]:
     """A usage event is two facts: CPU time by holder, and how busy each device was."""
     window = {"start_us": body["start_us"], "end_us": body["end_us"]}
-    usage = tuple((_holder(item, attempts), int(item["cpu_us"])) for item in body["usage"])
+    usage = tuple((_holder(item, writers), int(item["cpu_us"])) for item in body["usage"])
     events: list[NodeEvent] = [ProcessUsage(cores=body["cores"], usage=usage, **window, **stamp)]
     length_us = body["end_us"] - body["start_us"]
     devices = [
@@ -114,21 +122,22 @@ def _usage(body: Mapping[str, Any], attempts: Mapping[str, int], stamp: Mapping[
     return events
 
 
-def _holder(item: Mapping[str, Any], attempts: Mapping[str, int]) -> Holder:
+def _holder(item: Mapping[str, Any], writers: WriterPlaces) -> Holder:
     kind = _KINDS[item["kind"]]
     if kind is not Kind.RUN:
         if kind is not Kind.UNTRACKED:
             return Holder(kind)
         return Holder(kind, owner=item.get("owner"), account=item.get("account"))
-    attempt = attempts.get(item.get("writer_id") or "", 1)
+    writer = item.get("writer_id") or ""
+    run_id, attempt = writers.runs.get(writer, item["run_id"]), writers.attempts.get(writer, 1)
     owner, account = item.get("owner"), item.get("account")
-    return Holder(kind, run_id=item["run_id"], attempt=attempt, owner=owner, account=account)
+    return Holder(kind, run_id=run_id, attempt=attempt, owner=owner, account=account)
 
 
-def _claim(item: Mapping[str, Any], attempts: Mapping[str, int]) -> AllocationHolder:
+def _claim(item: Mapping[str, Any], writers: WriterPlaces) -> AllocationHolder:
     return AllocationHolder(
         resource=item["resource"],
-        holder=_holder(item, attempts),
+        holder=_holder(item, writers),
         numerator=int(item["numerator"]),
         denominator=int(item["denominator"]),
         evidence=item["evidence"],

@@ -2,8 +2,9 @@
 
 Every row is replaced whole under a higher version, so a refresh may be repeated or cut off anywhere. The version
 says what a row was computed from: behind the newest event of its node that was known, then how many entries the price
-book had, because it also says how an hour is dealt. The lines of an hour and their prices have one version; rows of
-different versions are never shown together. `dealt_book` says up to which entry of the book all hours are dealt.
+book had, because it also says how an hour is dealt, and how many decisions there were on the run that a process is of.
+The lines of an hour and their prices have one version; rows of different versions are never shown together.
+`dealt_book` says up to which entry of the book all hours are dealt, `dealt_moves` up to which decision.
 """
 
 from collections import defaultdict
@@ -14,10 +15,11 @@ from uuid import UUID
 
 import pyarrow as pa
 
+from ..run_homes import EVENTS_A_DECISION
 from ..storage.store import Store
 from .closed_hours import ClosedHours, Closing, DealtNode
 from .node_events import HOUR_US, NodeEvent, hour_of
-from .node_facts import NodeFacts, read_node_events
+from .node_facts import NodeFacts, WriterPlaces, read_node_events
 from .node_hour import NodeHour, deal_node_hour
 from .node_stream import cut_stream, hours_touched
 from .prices import BOOK_EVENTS, Entry, Price, PriceBook, entry_of, matches
@@ -112,6 +114,20 @@ class CostTables:
                 found.add((str(row["node_id"]), hour_us))
         return found
 
+    def undealt_moves(self) -> dict[str, int]:
+        """For `hours_of`: the runs of all moved processes, if not all hours are dealt by the decisions in force."""
+        if self._number(f"max(decisions) FROM {self._generation}.dealt_moves") >= self._moves():
+            return {}
+        rows = self._store.rows(
+            f"SELECT DISTINCT toString(arrayJoin([told_run_id, run_id])) AS run FROM {self._generation}.writer_homes"
+        )
+        return {str(row["run"]): 0 for row in rows}
+
+    def note_moves(self) -> None:
+        """All hours of moved processes are dealt by the decisions that are in force."""
+        dealt = pa.table({"decisions": pa.array([self._moves()], pa.uint64())})
+        self._store.insert(f"{self._generation}.dealt_moves", dealt)
+
     def prices_are_stale(self) -> bool:
         """Whether the price book has entries that not all hours are dealt by."""
         return self._dealt_entries() < self._count_entries()
@@ -120,22 +136,25 @@ class CostTables:
         """Deal these hours, and all that they can change, anew; after a price change also those it is about."""
         if not node_hours and not prices_changed:
             return
-        entries = self._entries()
+        # Before the processes: which of them are of another run may be newer than the number says, never older.
+        entries, moves = self._entries(), self._moves()
         by_node: dict[str, set[int]] = defaultdict(set)
         for node_id, hour_us in node_hours:
             by_node[node_id].add(hour_us)
         if prices_changed:
             for node_id, hour_us in self._hours_of(entries[self._dealt_entries() :]):
                 by_node[node_id].add(hour_us)
-        book, attempts, closing = PriceBook(entries), self._attempts(), self._closed.closing()
+        book, writers, closing = PriceBook(entries), self._writers(), self._closed.closing()
+        version = len(entries) + moves
         for node_id, hours in sorted(by_node.items()):
-            node = self._deal_node(node_id, hours, book=book, book_version=len(entries), attempts=attempts)
+            node = self._deal_node(node_id, hours, book=book, book_version=version, writers=writers)
             self._write(node, closing)
         if prices_changed:
             dealt = pa.table({"entries": pa.array([len(entries)], pa.uint64())})
             self._store.insert(f"{self._generation}.dealt_book", dealt)
-        elif self._count_entries() > len(entries):
-            # Another worker took in a price meanwhile, and may have dealt these hours before the rows above were there.
+        elif self._count_entries() > len(entries) or self._moves() > moves:
+            # Another worker took in a price or a decision meanwhile, and may have dealt these hours before the rows
+            # above were there.
             self.refresh(node_hours, prices_changed=False)
 
     def _deal_node(
@@ -145,9 +164,9 @@ class CostTables:
         *,
         book: PriceBook,
         book_version: int,
-        attempts: dict[str, int],
+        writers: WriterPlaces,
     ) -> DealtNode:
-        facts = self._read(node_id, min(hours), max(hours) + HOUR_US, attempts)
+        facts = self._read(node_id, min(hours), max(hours) + HOUR_US, writers)
         fresh: list[NodeEvent] = [event for event in facts.events if hour_of(event.wall_us) in hours]
         touched = set(hours)
         # An event reaches into hours of other rules than its own, so every rule that ever holds is asked; each hour
@@ -156,7 +175,7 @@ class CostTables:
             touched |= hours_touched(fresh, known=facts.events, policy=policy)
         if min(touched) < min(hours) - HOUR_US or max(touched) > max(hours) + HOUR_US:
             # Beyond what was read with a margin: nothing of those hours may be dealt from half of its events.
-            facts = self._read(node_id, min(touched), max(touched) + HOUR_US, attempts)
+            facts = self._read(node_id, min(touched), max(touched) + HOUR_US, writers)
         dealt = []
         for hour_us in sorted(touched):
             hour_policy = book.policy_for(node_id, hour_us)
@@ -180,7 +199,7 @@ class CostTables:
         self._store.insert(f"{self._generation}.node_hour_revisions", hours)
         self._store.insert(f"{self._generation}.node_hours", hours)
 
-    def _read(self, node_id: str, start_us: int, end_us: int, attempts: dict[str, int]) -> NodeFacts:
+    def _read(self, node_id: str, start_us: int, end_us: int, writers: WriterPlaces) -> NodeFacts:
         near = "hour >= toDateTime({start:Int64}, 'UTC') AND hour <= toDateTime({end:Int64}, 'UTC')"
         node = "node_id = {node:String}"
         present = f"{node} AND type = 'node_present'"
@@ -199,7 +218,7 @@ class CostTables:
             },
         )
         rows = table.to_pylist() + self._reservations(node_id, start_us, end_us)
-        facts = read_node_events(rows, attempts=attempts)
+        facts = read_node_events(rows, writers=writers)
         newest = self._store.rows(
             f"SELECT max(offset) + 1 AS version FROM {self._generation}.node_events WHERE {node}",
             {"node": node_id},
@@ -248,13 +267,20 @@ class CostTables:
         )
         return [(str(row["node_id"]), int(str(row["hour"])) * 1_000_000) for row in rows]
 
-    def _attempts(self) -> dict[str, int]:
-        # Most writers are of attempt 1, which is the default: only the others are read.
+    def _writers(self) -> WriterPlaces:
+        # Most writers are of attempt 1 and of the run that they tell: only the others are read.
         rows = self._store.rows(
             f"SELECT toString(writer_id) AS writer_id, attempt FROM {self._generation}.writer_states FINAL "
-            "WHERE attempt > 1"
+            "WHERE attempt > 1 AND NOT gone"
         )
-        return {str(row["writer_id"]): int(str(row["attempt"])) for row in rows}
+        moved = self._store.rows(
+            f"SELECT toString(writer_id) AS writer_id, toString(run_id) AS run_id "
+            f"FROM {self._generation}.writer_homes AS h FINAL WHERE h.run_id != told_run_id"
+        )
+        return WriterPlaces(
+            {str(row["writer_id"]): int(str(row["attempt"])) for row in rows},
+            {str(row["writer_id"]): str(row["run_id"]) for row in moved},
+        )
 
     def _entries(self) -> list[Entry]:
         rows = self._store.rows(
@@ -268,6 +294,10 @@ class CostTables:
 
     def _dealt_entries(self) -> int:
         return self._number(f"max(entries) FROM {self._generation}.dealt_book")
+
+    def _moves(self) -> int:
+        """How many decisions on the runs of processes are in force."""
+        return self._number(f"intDiv(max(version), {EVENTS_A_DECISION}) FROM {self._generation}.writer_homes")
 
     def _number(self, sql: str) -> int:
         return int(str(self._store.query(f"SELECT {sql}").column(0)[0].as_py()))

@@ -15,7 +15,7 @@ from .last_lines import last_lines
 from .listing import SELECTED_COLUMNS, money_text
 from .missing_cost import why_no_cost
 from .notebook import notebook_cells
-from .ranks import ranks_facts, summed, writers_section
+from .ranks import moved_facts, ranks_facts, summed, writers_section
 from .section import CELL_CHARACTERS_MAX, Section, shortened, shortened_parts
 from .time_left import time_left
 from .times import duration_text
@@ -79,6 +79,7 @@ def _facts(session: Session, row: dict[str, Any]) -> tuple[tuple[str, str], ...]
         *([("time left", time_left(session, row["run_id"]))] if row["state"] == "running" else []),
         ("attempts, ranks, nodes", f"{row['attempts']}, {row['ranks']}, {row['nodes']}"),
         *ranks_facts(session, row),
+        *moved_facts(session, row["run_id"]),
         (
             "cost",
             money_text(row["cost"], row["currency"])

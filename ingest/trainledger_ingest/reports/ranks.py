@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
+from ..run_moves import decisions_on
 from ..session import Session
 from .section import Section
+from .times import duration_text
 
-__all__ = ["grouped", "ranks_facts", "ranks_text", "straggler", "summed", "writers_section"]
+__all__ = ["grouped", "moved_facts", "ranks_facts", "ranks_text", "straggler", "summed", "writers_section"]
 
 # More rows than these are put together: by node, and if that is still too much over all nodes.
 ROWS_MAX = 16
@@ -17,6 +19,8 @@ NODES_NAMED_MAX = 3
 SLOWER_PCT_MIN = 5.0
 LAST_SHARE_MIN = 0.5
 LATE_PCT_MAX = 100.0
+# Ranks of one launch start together; after this long a guessed one is worth a question.
+WEAK_APART_S_MIN = 600
 _ALIKE = ("attempt", "state", "exit_code", "signal")
 
 
@@ -137,14 +141,41 @@ def ranks_facts(session: Session, row: Mapping[str, Any]) -> list[tuple[str, str
     )["reason"].to_pylist()
     facts += [("nodes differ", difference) for difference in differences]
     weak = session.query(
-        f"SELECT count() AS n FROM {session.views}.run_writers WHERE run_id = {{id:UUID}} "
+        "SELECT count() AS n, ifNull(dateDiff('second', min(started_at), max(started_at)), 0) AS apart_s "
+        f"FROM {session.views}.run_writers WHERE run_id = {{id:UUID}} "
         "AND attempt = {attempt:UInt16} AND joined = 'weak'",
         parameters,
-    )["n"].to_pylist()[0]
-    if weak:
-        facts.append(
-            ("joined by", "a guess: the ranks share only an address or a shell; set TRAINLEDGER_RUN_ID")
+    ).to_pylist()[0]
+    if weak["n"]:
+        facts.append(("joined by", _guess(int(weak["apart_s"]))))
+    return facts
+
+
+def _guess(apart_s: int) -> str:
+    if apart_s >= WEAK_APART_S_MIN:
+        return (
+            f"a guess, and they started {duration_text(apart_s)} apart: if they are two launches, "
+            "`trainledger admin run split` takes them apart"
         )
+    return "a guess: the ranks share only an address or a shell; set TRAINLEDGER_RUN_ID"
+
+
+def moved_facts(session: Session, run_id: str) -> list[tuple[str, str]]:
+    """Which of its processes somebody counted to this run, or took from it."""
+    facts = []
+    for row in decisions_on(session, run_id):
+        if row["undone_at"] is None:
+            came = row["to_run_id"] == run_id
+            other = row["from_run_id" if came else "to_run_id"]
+            many = len(row["writer_ids"])
+            what = f"{many} {'process' if many == 1 else 'processes'}" if many else "all processes"
+            how = f"{what} of run {other}" if came else f"{what} to run {other}"
+            facts.append(
+                (
+                    "moved here" if came else "moved away",
+                    f"{how}, by {row['set_by']} ({row['change_id'][:8]})",
+                )
+            )
     return facts
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "current_generation",
     "migrate",
     "migration_state",
+    "show_moved",
     "sql_files",
 ]
 
@@ -147,9 +148,11 @@ def create_tables(store: Store, *, generation: int) -> Schema:
     return schema
 
 
-def create_views(store: Store, schema: Schema) -> None:
-    """(Re)create the public views over a generation, unless just these are there: a hundred statements are slow."""
-    statements = [text for entry in sql_files("views") for text in _statements(entry, schema, "")]
+def create_views(store: Store, schema: Schema, *, is_moved: bool = False) -> None:
+    """(Re)create the public views over a generation, unless just these are there: a hundred statements are slow.
+
+    `is_moved`: a process is about to be moved to another run, see `show_moved`."""
+    statements = _view_statements(schema, is_moved=is_moved or _has_moved(store, schema.generation))
     made = _VIEWS_MADE + hashlib.sha256("\n".join(statements).encode()).hexdigest()[:16]
     public = sum(text.startswith(f"CREATE OR REPLACE VIEW {schema.views_database}.") for text in statements)
     if _views_made(store, schema) != (made, public):
@@ -160,6 +163,29 @@ def create_views(store: Store, schema: Schema) -> None:
         _record(store, schema.number, made)
     if current_generation(store) != schema.number or not _has_views_mark(store):
         _record(store, schema.number, _VIEWS_MARK)
+
+
+def show_moved(store: Store, generation: str) -> None:
+    """To be called before a process is moved to another run: from then on the views ask where each belongs.
+
+    Does nothing in a generation that is not shown yet; `create_views` makes the right ones when it is."""
+    schema = Schema(generation, store.database)
+    if current_generation(store) == schema.number:
+        create_views(store, schema, is_moved=True)
+
+
+def _has_moved(store: Store, generation: str) -> bool:
+    return bool(store.rows(f"SELECT 1 AS found FROM {generation}.writer_homes LIMIT 1"))
+
+
+def _view_statements(schema: Schema, *, is_moved: bool) -> list[str]:
+    homed = f"{schema.generation}.homed_" if is_moved else f"{schema.generation}."
+    entries = sql_files("views") + (sql_files("moved_views") if is_moved else [])
+    return [
+        text.replace("{homed}", homed)
+        for entry in sorted(entries, key=lambda entry: entry.name)
+        for text in _statements(entry, schema, "")
+    ]
 
 
 def _views_made(store: Store, schema: Schema) -> tuple[str, int]:
@@ -207,7 +233,7 @@ def _settings_text(store: Store) -> str:
 
 
 def sql_files(folder: str) -> list[Traversable]:
-    """The files of `migrations` or `views` in the order in which they are applied."""
+    """The files of `migrations`, `views` or `moved_views` in the order in which they are applied."""
     found = [
         entry
         for entry in (resources.files("trainledger_ingest.storage") / folder).iterdir()

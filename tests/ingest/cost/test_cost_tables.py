@@ -26,7 +26,7 @@ from trainledger_ingest.cost.node_events import (
     ProcessUsage,
     hour_of,
 )
-from trainledger_ingest.cost.node_facts import read_node_events
+from trainledger_ingest.cost.node_facts import WriterPlaces, read_node_events
 from trainledger_ingest.cost.policy import CostPolicy
 from trainledger_ingest.cost.price_list import read_listed
 from trainledger_ingest.cost.report import make_report
@@ -96,7 +96,7 @@ def stored_events(tables: FilledTables) -> list[NodeEvent]:
         "SELECT type, toUnixTimestamp64Micro(at) AS at_us, toString(boot_id) AS boot_id, toString(producer_id) AS "
         f"producer_id, seq, body, offset FROM {tables.schema.tables.name('node_events')}"
     ).to_pylist()
-    return list(read_node_events(rows, attempts={}).events)
+    return list(read_node_events(rows, writers=WriterPlaces()).events)
 
 
 def stored_shares(tables: FilledTables) -> dict[int, dict[Any, int]]:

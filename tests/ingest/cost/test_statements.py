@@ -15,7 +15,7 @@ from support.ingest_store import fresh_store
 from support.slow_cost import slow_node_hour
 from trainledger_ingest.cost.month import explain_month, read_closed_month
 from trainledger_ingest.cost.node_events import NodeEvent
-from trainledger_ingest.cost.node_facts import read_node_events
+from trainledger_ingest.cost.node_facts import WriterPlaces, read_node_events
 from trainledger_ingest.cost.policy import CostPolicy
 from trainledger_ingest.cost.presence import PresenceMode, PresenceRule
 from trainledger_ingest.cost.statements import CloseRequest, list_periods, write_statement
@@ -364,7 +364,7 @@ def node_events(tables: FilledTables, node: str) -> list[NodeEvent]:
         f"producer_id, seq, body, offset FROM {tables.schema.tables.name('node_events')} WHERE node_id = {{n:String}}",
         {"n": node},
     ).to_pylist()
-    return list(read_node_events(rows, attempts={}).events)
+    return list(read_node_events(rows, writers=WriterPlaces()).events)
 
 
 def booked(tables: FilledTables) -> Decimal:

@@ -15,7 +15,7 @@ from support.ingest_events import HOUR_US, fixed_id
 from support.ingest_store import fresh_store
 from support.random_cluster import BEGIN_US, HOURS, RandomCluster, S
 from support.slow_waste import slow_parts, slow_table, slow_why
-from trainledger_ingest.cost.node_facts import read_node_events
+from trainledger_ingest.cost.node_facts import WriterPlaces, read_node_events
 from trainledger_ingest.cost.report import read_report
 from trainledger_ingest.cost.waste import WASTED, WHYS, WasteChoice, make_waste, read_waste
 from trainledger_schemas.errors import UsageError
@@ -40,7 +40,7 @@ def events_of(tables: FilledTables, node: str) -> list[Any]:
         "SELECT type, toUnixTimestamp64Micro(at) AS at_us, toString(boot_id) AS boot_id, toString(producer_id) AS "
         f"producer_id, seq, body, offset FROM {generation}.node_events WHERE node_id = '{node}'"
     ).to_pylist()
-    return list(read_node_events(rows, attempts=attempts).events)
+    return list(read_node_events(rows, writers=WriterPlaces(attempts)).events)
 
 
 def expected_parts(cluster: RandomCluster) -> dict[tuple[Any, ...], int]:

@@ -34,6 +34,11 @@ VIEWS: dict[str, dict[str, str]] = {
         "device_ids": "Array(String)", "started_at": f"Nullable({AT})", "last_seen_at": AT, "state": TEXT,
         "exit_code": "Nullable(Int32)", "signal": "Nullable(Int32)", "gap_points": "UInt64",
         "node_rank": "Nullable(UInt32)", "launcher": TEXT, "joined": TEXT, "decides": "Bool",
+        "role": TEXT, "parent_writer": "Nullable(UUID)",
+    },
+    "writer_moves": {
+        "change_id": "UUID", "from_run_id": "UUID", "to_run_id": "UUID", "writer_ids": "Array(UUID)", "at": AT,
+        "set_by": TEXT, "note": MAYBE_TEXT, "undone_at": f"Nullable({AT})", "undone_by": MAYBE_TEXT,
     },
     "params": {
         "run_id": "UUID", "key": TEXT, "value": TEXT, "value_number": MAYBE_NUMBER, "attempt": "UInt16", "set_at": AT,

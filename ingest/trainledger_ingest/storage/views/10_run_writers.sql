@@ -19,7 +19,9 @@ CREATE OR REPLACE VIEW {views}.run_writers (
   node_rank Nullable(UInt32) COMMENT 'number of its node in the launch, where the launcher says it',
   launcher String COMMENT 'what started it: single, torchrun, slurm, openmpi and so on',
   joined String COMMENT 'how it came to its run: new, strong or weak (by what its launch shares), environment (it was told), parent, wrapper, resume',
-  decides Bool COMMENT 'whether its end decides how the run ended; children of a process never do'
+  decides Bool COMMENT 'whether its end decides how the run ended; children of a process never do',
+  role String COMMENT 'sdk (a training), wrapper (`trainledger run`), or capture (it only describes another)',
+  parent_writer Nullable(UUID) COMMENT 'the process that made it, where that is known'
 ) AS
 SELECT
   w.run_id AS run_id, w.attempt AS attempt, w.writer_id AS writer_id, w.rank AS rank, w.local_rank AS local_rank,
@@ -29,8 +31,9 @@ SELECT
   if(w.state = 'running' AND greatest(w.last_event_at, n.seen_at) < now64(6, 'UTC') - INTERVAL 90 SECOND,
      'lost', toString(w.state)) AS state,
   w.exit_code AS exit_code, w.signal AS signal, w.gap_points AS gap_points, w.node_rank AS node_rank,
-  toString(w.launcher) AS launcher, toString(w.joined) AS joined, w.decides AS decides
-FROM (SELECT * FROM {generation}.writer_states FINAL) AS w
+  toString(w.launcher) AS launcher, toString(w.joined) AS joined, w.decides AS decides,
+  toString(w.role) AS role, w.parent_writer AS parent_writer
+FROM (SELECT * FROM {generation}.writer_states FINAL WHERE NOT gone) AS w
 LEFT JOIN (
   SELECT node_id, max(at) AS seen_at FROM {generation}.node_events
   WHERE hour >= toStartOfHour(now('UTC')) - INTERVAL 1 HOUR GROUP BY node_id

@@ -10,8 +10,8 @@ CREATE OR REPLACE VIEW {views}.metrics (
 ) AS
 SELECT p.run_id AS run_id, w.attempt AS attempt, w.rank AS rank, toString(p.key) AS key, p.step AS step, p.at AS at,
   p.value AS value
-FROM {generation}.points AS p
-LEFT ANY JOIN (SELECT writer_id, attempt, rank FROM {generation}.writer_states FINAL) AS w ON w.writer_id = p.writer_id;
+FROM {homed}points AS p
+LEFT ANY JOIN (SELECT writer_id, attempt, rank FROM {generation}.writer_states FINAL WHERE NOT gone) AS w ON w.writer_id = p.writer_id;
 
 -- One row: a logged text.
 CREATE OR REPLACE VIEW {views}.text_points (
@@ -25,8 +25,8 @@ CREATE OR REPLACE VIEW {views}.text_points (
 ) AS
 SELECT p.run_id AS run_id, w.attempt AS attempt, w.rank AS rank, toString(p.key) AS key, p.step AS step, p.at AS at,
   p.text AS text
-FROM {generation}.text_points AS p
-LEFT ANY JOIN (SELECT writer_id, attempt, rank FROM {generation}.writer_states FINAL) AS w ON w.writer_id = p.writer_id;
+FROM {homed}text_points AS p
+LEFT ANY JOIN (SELECT writer_id, attempt, rank FROM {generation}.writer_states FINAL WHERE NOT gone) AS w ON w.writer_id = p.writer_id;
 
 -- One row: a run and a metric.
 CREATE OR REPLACE VIEW {views}.metric_summary (
@@ -56,18 +56,9 @@ FROM (
     argMax(highest_step, place) AS last_step, argMax(newest_value, place) AS last,
     sum(finites) AS finite, minIf(lowest, finites > 0) AS low, maxIf(highest, finites > 0) AS high,
     argMinIf(lowest_at, lowest, finites > 0) AS low_step, argMaxIf(highest_at, highest, finites > 0) AS high_step
-  FROM (
-    SELECT run_id, key, writer_id, count() AS n, countIf(isNaN(value)) AS nans, min(step) AS lowest_step,
-      max(step) AS highest_step,
-      argMax(value, bitShiftLeft(toInt128(step), 64) + toUnixTimestamp64Micro(at)) AS newest_value,
-      max(bitShiftLeft(toInt128(step), 64) + toUnixTimestamp64Micro(at)) AS newest,
-      countIf(isFinite(value)) AS finites, minIf(value, isFinite(value)) AS lowest,
-      maxIf(value, isFinite(value)) AS highest, argMinIf(step, value, isFinite(value)) AS lowest_at,
-      argMaxIf(step, value, isFinite(value)) AS highest_at
-    FROM {generation}.points GROUP BY run_id, key, writer_id
-  ) AS p
-  LEFT ANY JOIN (SELECT writer_id, attempt FROM {generation}.writer_states FINAL) AS w ON w.writer_id = p.writer_id
+  FROM {homed}point_sums AS p
+  LEFT ANY JOIN (SELECT writer_id, attempt FROM {generation}.writer_states FINAL WHERE NOT gone) AS w ON w.writer_id = p.writer_id
   GROUP BY run_id, key
 ) AS s
-LEFT ANY JOIN (SELECT run_id, key, goal FROM {generation}.metric_goals FINAL) AS g
+LEFT ANY JOIN (SELECT run_id, key, goal FROM {generation}.metric_goals FINAL WHERE NOT gone) AS g
   ON g.run_id = s.run_id AND g.key = s.key;

@@ -8,7 +8,7 @@ CREATE OR REPLACE VIEW {views}.params (
   set_at DateTime64(6, 'UTC') COMMENT 'when it was set, UTC',
   is_current Bool COMMENT 'whether it is the newest value of this key'
 ) AS
-SELECT run_id, key, value, value_number, attempt, set_at, is_current FROM {generation}.param_changes FINAL;
+SELECT run_id, key, value, value_number, attempt, set_at, is_current FROM {generation}.param_changes FINAL WHERE NOT gone;
 
 -- One row: a run and an attempt.
 CREATE OR REPLACE VIEW {views}.provenance (
@@ -107,8 +107,8 @@ CREATE OR REPLACE VIEW {views}.logs (
 ) AS
 SELECT l.run_id AS run_id, w.attempt AS attempt, w.rank AS rank, toString(l.stream) AS stream, l.line_no AS line_no,
   l.at AS at, l.text AS text, l.writer_id AS writer_id
-FROM {generation}.log_lines AS l
-LEFT ANY JOIN (SELECT writer_id, attempt, rank FROM {generation}.writer_states FINAL) AS w ON w.writer_id = l.writer_id;
+FROM {homed}log_lines AS l
+LEFT ANY JOIN (SELECT writer_id, attempt, rank FROM {generation}.writer_states FINAL WHERE NOT gone) AS w ON w.writer_id = l.writer_id;
 
 -- One row: a node and a minute.
 CREATE OR REPLACE VIEW {views}.host_minutes (
@@ -171,14 +171,14 @@ FROM (
       end_at, true AS is_usage, CAST(NULL AS Nullable(UInt64)) AS gpu_us,
       CAST(NULL AS Nullable(UInt64)) AS busy_us, CAST(NULL AS Nullable(UInt64)) AS gpu_memory,
       CAST(NULL AS Nullable(UInt64)) AS energy_mj, 0 AS weakness
-    FROM {generation}.run_usage_windows
+    FROM {homed}run_usage_windows
     UNION ALL
     SELECT run_id, writer_id, node_id, start_at, 0, 0, start_at, false, observed_us, busy_us, memory_peak_bytes, energy_mj,
       indexOf(['exclusive', 'shared-measured', 'estimated', 'unknown'], toString(quality))
-    FROM {generation}.run_gpu_windows
+    FROM {homed}run_gpu_windows
   ) AS u
   LEFT ANY JOIN (SELECT writer_id, attempt, rank, started_at, last_event_at, toString(state) AS state
-    FROM {generation}.writer_states FINAL) AS w ON w.writer_id = u.writer_id
+    FROM {generation}.writer_states FINAL WHERE NOT gone) AS w ON w.writer_id = u.writer_id
   LEFT ANY JOIN (SELECT run_id, started_at, ended_at FROM {generation}.run_states FINAL) AS r ON r.run_id = u.run_id
   GROUP BY run_id, attempt, rank, u.node_id, u.start_at
 ) GROUP BY run_id, attempt, rank;
@@ -227,5 +227,5 @@ LEFT ANY JOIN (
 LEFT ANY JOIN (
   SELECT toString(node_id) AS node_id, toString(if(part_id = '', device_id, part_id)) AS place_id,
     toStartOfMinute(start_at) AS minute, arraySort(groupUniqArray(run_id)) AS run_ids
-  FROM {generation}.run_gpu_windows GROUP BY node_id, place_id, minute
+  FROM {homed}run_gpu_windows GROUP BY node_id, place_id, minute
 ) AS r ON r.node_id = s.node_id AND r.place_id = s.device_id AND r.minute = s.minute;

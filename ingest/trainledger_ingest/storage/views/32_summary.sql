@@ -8,4 +8,4 @@ CREATE OR REPLACE VIEW {views}.summary (
   set_at DateTime64(6, 'UTC') COMMENT 'when it was set, UTC',
   is_current Bool COMMENT 'whether it is the newest value of this key'
 ) AS
-SELECT run_id, key, value, value_number, attempt, set_at, is_current FROM {generation}.summary_changes FINAL;
+SELECT run_id, key, value, value_number, attempt, set_at, is_current FROM {generation}.summary_changes FINAL WHERE NOT gone;

@@ -18,7 +18,7 @@ SELECT run_id, call_id, declared_at AS at, toBool(event = 'artifact_logged') AS 
 FROM (
   SELECT run_id, coalesce(nullIf(JSONExtractString(body, 'use_id'), ''), JSONExtractString(body, 'artifact_id')) AS call_id,
     any(toString(type)) AS event, min(at) AS declared_at, argMax(body, tuple(JSONExtractInt(body, 'stage'), offset)) AS told
-  FROM {generation}.run_events WHERE type IN ('dataset_used', 'artifact_logged') GROUP BY run_id, call_id
+  FROM {homed}run_events WHERE type IN ('dataset_used', 'artifact_logged') GROUP BY run_id, call_id
 );
 
 -- By the time of the first sight of each content. What was named by a system's own version, without bytes, has none.

@@ -27,6 +27,6 @@ FROM (
     argMin(body, tuple(JSONExtractInt(body, 'stage'), offset)) AS begun,
     argMax(body, tuple(JSONExtractInt(body, 'stage'), offset)) AS told, max(JSONExtractInt(body, 'stage')) AS stage,
     argMin(e.at, JSONExtractInt(body, 'stage')) AS at, argMax(e.at, JSONExtractInt(body, 'stage')) AS last_at
-  FROM {generation}.run_events AS e WHERE type = 'cell_run' GROUP BY run_id, writer_id, ordinal
+  FROM {homed}run_events AS e WHERE type = 'cell_run' GROUP BY run_id, writer_id, ordinal
 ) AS c
-LEFT ANY JOIN (SELECT writer_id, attempt, rank FROM {generation}.writer_states FINAL) AS w ON w.writer_id = c.writer_id;
+LEFT ANY JOIN (SELECT writer_id, attempt, rank FROM {generation}.writer_states FINAL WHERE NOT gone) AS w ON w.writer_id = c.writer_id;

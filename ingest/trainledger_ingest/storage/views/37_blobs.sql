@@ -15,7 +15,7 @@ FROM (
   SELECT run_id, at, offset, JSONExtractString(body, 'sha256') AS sha256, JSONExtractString(body, 'place') AS place,
     JSONExtractUInt(body, 'blobs') AS kept, JSONExtractUInt(body, 'new_bytes') AS sent,
     JSONExtractUInt(body, 'missing') AS gone, JSONExtract(body, 'reasons', 'Array(String)') AS why
-  FROM {generation}.run_events WHERE type = 'blobs_stored'
+  FROM {homed}run_events WHERE type = 'blobs_stored'
 ) GROUP BY run_id, sha256, place;
 
 -- One row: a run and a blob that an event of it names.
@@ -29,7 +29,7 @@ CREATE OR REPLACE VIEW {views}.blob_references (
 ) AS
 SELECT DISTINCT run_id, named.1 AS sha256, named.2 AS kind, toString(type) AS what,
   JSONExtractString(body, 'name') AS name, at
-FROM {generation}.run_events
+FROM {homed}run_events
 ARRAY JOIN multiIf(
   type = 'provenance', arrayConcat(
     [(JSONExtractString(body, 'snapshot_sha256'), 'snapshot'), (JSONExtractString(body, 'patch_sha256'), 'file')],

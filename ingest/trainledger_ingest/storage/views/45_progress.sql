@@ -23,10 +23,10 @@ FROM (
       indexOf(names_of_lengths, name) AS place_of_lengths
     FROM (
       SELECT run_id, key, value_number, is_current FROM {generation}.param_changes FINAL
-      WHERE run_id IN (SELECT run_id FROM {generation}.run_states FINAL WHERE state = 'running')
+      WHERE NOT gone AND run_id IN (SELECT run_id FROM {generation}.run_states FINAL WHERE state = 'running')
       UNION ALL
       SELECT run_id, key, value_number, is_current FROM {generation}.summary_changes FINAL
-      WHERE run_id IN (SELECT run_id FROM {generation}.run_states FINAL WHERE state = 'running')
+      WHERE NOT gone AND run_id IN (SELECT run_id FROM {generation}.run_states FINAL WHERE state = 'running')
     )
     -- max_steps = -1 means none; the length of an evaluation or a warm-up is not that of the training.
     WHERE is_current AND value_number > 0 AND (place_of_steps + place_of_epochs + place_of_lengths) > 0
@@ -40,7 +40,7 @@ LEFT ANY JOIN (
   FROM (
     SELECT run_id, key, writer_id, count() AS n, minIf(value, isFinite(value)) AS low,
       maxIf(value, isFinite(value)) AS top, argMaxIf(step, value, isFinite(value)) AS top_at
-    FROM {generation}.points
+    FROM {homed}points
     WHERE run_id IN (SELECT run_id FROM {generation}.run_states FINAL WHERE state = 'running')
       AND key IN ('epoch', 'train/epoch', 'trainer/epoch', 'progress/epoch')
     GROUP BY run_id, key, writer_id
@@ -78,13 +78,13 @@ FROM (
         if(empty(older), argMin(tuple(step, at), at), arrayReduce('max', older)) AS old,
         dateDiff('microsecond', old.2, newest.2) / 1e6 AS span_s,
         greatest(0, dateDiff('millisecond', max(at), now64(6, 'UTC')) / 1000) AS silent_s
-      FROM {generation}.progress_samples
+      FROM {homed}progress_samples
       WHERE (run_id, writer_id) IN (
         SELECT run_id, arrayJoin(arrayFilter((writer, attempt) -> attempt = arrayMax(attempts), writers, attempts))
         FROM (
           SELECT run_id, groupArray(writer_id) AS writers, groupArray(attempt) AS attempts
           FROM {generation}.writer_states FINAL
-          WHERE run_id IN (SELECT run_id FROM {generation}.run_states FINAL WHERE state = 'running')
+          WHERE NOT gone AND run_id IN (SELECT run_id FROM {generation}.run_states FINAL WHERE state = 'running')
           GROUP BY run_id
         )
       )

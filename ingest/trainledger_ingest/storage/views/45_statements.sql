@@ -86,7 +86,7 @@ CREATE OR REPLACE VIEW {views}.cost_adjustments (
   new_cost Nullable(Decimal(38, 9)) COMMENT 'money after; NULL without a price',
   delta Decimal(38, 9) COMMENT 'money: new less old',
   currency String COMMENT 'ISO 4217',
-  cause String COMMENT 'late, price, owner, presence or policy',
+  cause String COMMENT 'late, run, price, owner, presence or policy',
   event_ref String COMMENT 'the event: type, topic/partition/offset',
   booked_at DateTime64(6, 'UTC') COMMENT 'when it was learned, UTC',
   booked_by String COMMENT 'who set it, or the node that told it',

@@ -41,15 +41,15 @@ FROM (
           FROM (
             SELECT p.run_id AS run_id, toString(p.key) AS key, p.writer_id AS writer_id, p.step AS step,
               toUnixTimestamp64Micro(p.at) AS at_us
-            FROM {generation}.points AS p
-            INNER JOIN (SELECT run_id, key, max(step) AS newest FROM {generation}.points GROUP BY run_id, key) AS e
+            FROM {homed}points AS p
+            INNER JOIN (SELECT run_id, key, max(step) AS newest FROM {homed}points GROUP BY run_id, key) AS e
               ON e.run_id = p.run_id AND e.key = p.key
             WHERE p.step > e.newest - 1000
           ) GROUP BY run_id, key, writer_id
         ) AS a
         INNER JOIN (
           SELECT writer_id, attempt, rank, toString(node_id) AS node_id FROM {generation}.writer_states FINAL
-          WHERE rank IS NOT NULL AND decides
+          WHERE NOT gone AND rank IS NOT NULL AND decides
         ) AS w ON w.writer_id = a.writer_id
         ARRAY JOIN a.taken AS reached
       )

@@ -40,7 +40,7 @@ SELECT r.run_id AS run_id, r.project AS project, r.experiment AS experiment, r.n
   coalesce(c.payer_evidence, if(r.team IS NULL, NULL, 'declared team')) AS payer_evidence,
   if(p.is_same, r.grade_if_repeated, r.grade) AS grade, r.tags AS tags,
   r.run_group AS run_group
-FROM (SELECT * FROM {generation}.run_states FINAL) AS r
+FROM (SELECT * FROM {generation}.run_states FINAL WHERE NOT gone) AS r
 LEFT ANY JOIN (
   SELECT run_id, attempt, max(last_seen_at) AS seen_at,
     countIf(decides AND state = 'running') AS heard, countIf(decides AND state = 'lost') AS silent,
