@@ -53,7 +53,7 @@ FROM (
       w.start_at AS start_at, max(w.end_at) AS end_at, sumOrNull(w.memory_peak_bytes) AS memory, max(w.observed_us) AS seen,
       if(countIf(w.memory_peak_bytes IS NULL) > 0, seen, 0) AS blind, sum(ifNull(w.busy_us, 0)) AS busy,
       if(countIf(w.busy_us IS NULL) > 0, 0, seen) AS known
-    FROM {generation}.run_gpu_windows AS w GROUP BY run_id, node_id, place_id, start_at
+    FROM {homed}run_gpu_windows AS w GROUP BY run_id, node_id, place_id, start_at
   ) GROUP BY run_id, node_id, place_id
 ) AS h
 LEFT ANY JOIN (

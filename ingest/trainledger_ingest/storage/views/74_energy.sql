@@ -65,7 +65,7 @@ FROM (
     toNullable(w.run_id) AS run_id, sumOrNull(w.energy_mj) AS energy_mj,
     sumIf(ifNull(w.energy_mj, 0), w.quality != 'exclusive') AS estimated_mj, sum(w.observed_us) / 1e6 AS observed_s,
     sumIf(w.observed_us, w.energy_mj IS NULL) / 1e6 AS unknown_s
-  FROM {generation}.run_gpu_windows AS w GROUP BY usage_hour, node_id, device_id, run_id
+  FROM {homed}run_gpu_windows AS w GROUP BY usage_hour, node_id, device_id, run_id
   UNION ALL
   SELECT usage_hour, node_id, device_id, CAST(NULL AS Nullable(UUID)) AS run_id,
     toNullable(toUInt64(greatest(0, sum(whole_mj) - sum(run_mj)))) AS energy_mj,
@@ -78,7 +78,7 @@ FROM (
     UNION ALL
     SELECT toStartOfHour(start_at) AS usage_hour, toString(node_id), toString(device_id), toInt64(0),
       toInt64(sum(ifNull(energy_mj, 0))), false, false
-    FROM {generation}.run_gpu_windows GROUP BY usage_hour, node_id, device_id
+    FROM {homed}run_gpu_windows GROUP BY usage_hour, node_id, device_id
   ) GROUP BY usage_hour, node_id, device_id HAVING max(is_whole)
 ) AS e
 LEFT ANY JOIN (
