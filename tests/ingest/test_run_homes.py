@@ -13,6 +13,7 @@ from support.ingest_events import HOUR_US, START_US, fixed_id
 from support.ingest_store import fresh_store, unused_store
 from trainledger_ingest.derive import Derivation
 from trainledger_ingest.ingest_settings import WorkerSettings
+from trainledger_ingest.public_views import public_view_names
 from trainledger_ingest.rebuild import rebuild_generation
 from trainledger_ingest.reports.description import describe_run
 from trainledger_ingest.run_homes import Decisions
@@ -144,6 +145,8 @@ def test_a_split_gives_the_processes_and_their_children_a_run_with_all_that_is_t
     costs = [of_run(tables, run, "runs", "cost")[0] for run in (1, 5)]
     assert sum(costs) == total > 0
     assert {row["difference"] for row in tables.rows("node_bills", columns="difference")} == {0}
+    for view in sorted(public_view_names()):
+        tables.rows(view, rest="LIMIT 1")  # every column that a view reads is there for moved processes too
 
     # A child that is heard of later, under the old id, is where its parent is.
     tables.started(1, 14, BEGIN + 30 * S, joined="parent", parent_writer=fixed_id(13), node="node-12")

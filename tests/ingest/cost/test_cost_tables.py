@@ -276,7 +276,7 @@ def test_a_million_node_hours_are_summed_by_the_engine_as_by_integers(tables: Fi
     bill = f"toDecimal128({rate} - number, 9) / 1000000000"
     rest = f"FROM numbers({count}) SETTINGS max_insert_block_size = {count}"
     tables.store.command(
-        f"INSERT INTO {generation}.node_hours (* EXCEPT(unseen)) {place}, {HOUR_US}, {HOUR_US}, ['run', 'run', 'idle'], "
+        f"INSERT INTO {generation}.node_hours (* EXCEPT(unseen, accounts)) {place}, {HOUR_US}, {HOUR_US}, ['run', 'run', 'idle'], "
         f"[{runs[0]}, {runs[1]}, NULL], [1, 1, 0], ['a', 'b', NULL], ['host', 'host', 'host'], "
         f"[{held}, {2 * held}, {held}], [NULL, NULL, NULL], ['', '', ''] {rest}"
     )
