@@ -41,7 +41,7 @@ FROM (
           g.goal IS NOT NULL AS is_set,
           max(toNullable(sign * p.value)) OVER (PARTITION BY p.run_id, p.key, sign ORDER BY p.at, p.step, p.value
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS best
-        FROM {generation}.points AS p
+        FROM {homed}points AS p
         LEFT ANY JOIN (SELECT run_id, key, goal FROM {generation}.metric_goals FINAL) AS g ON g.run_id = p.run_id AND g.key = p.key
         ARRAY JOIN multiIf(g.goal = 'max', [1], g.goal = 'min', [-1], [1, -1]) AS sign
         WHERE isFinite(p.value)

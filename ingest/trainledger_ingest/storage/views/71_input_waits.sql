@@ -50,12 +50,12 @@ FROM (
       SELECT run_id, toString(node_id) AS node_id, toString(device_id) AS device_id, start_at, toInt64(observed_us) AS seen,
         toInt64(assumeNotNull(busy_us)) AS busy, greatest(1, dateDiff('microsecond', start_at, end_at)) AS length_us,
         count() OVER (PARTITION BY run_id, node_id, start_at) AS gpus_then
-      FROM {generation}.run_gpu_windows
+      FROM {homed}run_gpu_windows
       WHERE quality = 'exclusive' AND part_id = '' AND busy_us IS NOT NULL AND observed_us > 0
     ) AS w
     LEFT JOIN (
       SELECT run_id, toString(node_id) AS node_id, start_at, toNullable(sum(x.cpu_us)) AS cpu_us
-      FROM {generation}.run_usage_windows AS x GROUP BY run_id, node_id, start_at
+      FROM {homed}run_usage_windows AS x GROUP BY run_id, node_id, start_at
     ) AS u ON u.run_id = w.run_id AND u.node_id = w.node_id AND u.start_at = w.start_at
     LEFT JOIN (
       SELECT toString(node_id) AS node_id, start_at, sumOrNull(mean * samples) AS read_bytes FROM {generation}.hardware_stats
