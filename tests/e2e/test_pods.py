@@ -42,6 +42,17 @@ def in_pod(proc: Path, pid: int, uid: str) -> None:
     (proc / str(pid) / "cgroup").write_text(f"0::{group}\n")
 
 
+def billed(node: Node, begin_us: int, folder: Path) -> FilledTables:
+    """The tables with the events of a node that costs 36 an hour and was there for MINUTES."""
+    tables = FilledTables(fresh_store(), folder)
+    tables.alive(begin_us, begin_us + MINUTES * 60 * S)
+    for name, fields in node.events:
+        tables.event(name, int(str(fields.get("at_us", fields.get("end_us")))), **fields)
+    tables.price(1, begin_us, nano=36_000_000_000)
+    tables.take_in()
+    return tables
+
+
 def test_pods_hold_what_the_kubelet_gave_them_and_their_namespaces_pay(
     machine: Machine, kubelet: FakeKubelet, tmp_path: Path
 ) -> None:
@@ -64,12 +75,7 @@ def test_pods_hold_what_the_kubelet_gave_them_and_their_namespaces_pay(
             node.turn(10, [run])
         node.flush([run])
         jobs.close()
-    tables = FilledTables(fresh_store(), tmp_path)
-    tables.alive(begin_us, begin_us + MINUTES * 60 * S)
-    for name, fields in node.events:
-        tables.event(name, int(str(fields.get("at_us", fields.get("end_us")))), **fields)
-    tables.price(1, begin_us, nano=36_000_000_000)
-    tables.take_in()
+    tables = billed(node, begin_us, tmp_path)
     (bill,) = tables.rows("node_bills")
     assert bill["difference"] == 0
     half = float(bill["bill"]) * 0.45
@@ -84,6 +90,34 @@ def test_pods_hold_what_the_kubelet_gave_them_and_their_namespaces_pay(
     assert float(noted["cost"]) == pytest.approx(half / 4, rel=0.06)
     idle = sum((row["cost"] for row in lines if row["kind"] == "idle"), Decimal(0))
     assert float(idle) == pytest.approx(half * 3 / 4, rel=0.1)
+
+
+def test_device_of_a_silent_kubelet_is_its_pods_for_90_seconds_and_unknown_then(
+    machine: Machine, kubelet: FakeKubelet, tmp_path: Path
+) -> None:
+    gpu = machine.scenario.gpu(0)
+    machine.scenario.write()
+    kubelet.give_away(gpu).pod("ml/train-0", gpu, uid=TRAIN)
+    begin_us = machine.clock.wall_ns() // 1000
+    watch = SteppedWatch(machine.clock, kubelet.places)
+    source = KubernetesReservations(machine.clock, watch=watch)
+    node = Node(machine, jobs=JobBook(ProcessJobs(tmp_path / "proc"), [source]))
+    for turn in range(MINUTES * 6):
+        if turn == 3:
+            kubelet.server.stop()
+            kubelet.places.socket.touch()
+        watch.turn()
+        node.turn(10)
+    node.flush()
+    tables = billed(node, begin_us, tmp_path)
+    held = {
+        row["kind"]: row["device_hours"] * 60
+        for row in tables.rows("cost_lines", rest="WHERE resource != 'host'")
+    }
+    # Half a minute with the kubelet, 90 seconds in which it is believed, and steps of ten seconds.
+    assert held["untracked"] == pytest.approx(2, abs=0.4)
+    assert held["unknown"] == pytest.approx(MINUTES - held["untracked"], abs=0.3)
+    assert tables.rows("node_bills")[0]["difference"] == 0
 
 
 def test_run_in_a_pod_is_whole_although_its_volume_goes_at_its_end(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ __all__ = ["SCHEDULER", "PodReservations", "count_replicas", "reserve", "unknown
 
 SCHEDULER = "kubernetes"
 EVIDENCE = "kubelet"
+_DYNAMIC_DRIVER = "gpu.nvidia.com"
 # Kubernetes and OpenShift keep these beginnings of names to themselves.
 _OF_THE_CLUSTER = ("kube-", "openshift-")
 
@@ -63,7 +64,8 @@ class _Dealer:
             elif looks_like_gpu(held.resource, held.device_id):
                 self.strangers.append(f"{held.device_id} ({held.resource}) of {pod.namespace}/{pod.name}")
         for dynamic in sorted(pod.dynamic):
-            place = self.names.place_of(dynamic.device)
+            # Another driver's gpu-0 is another device.
+            place = self.names.place_of(dynamic.device) if dynamic.driver == _DYNAMIC_DRIVER else None
             if place is not None:
                 shares[place, self.users[dynamic.claim]] += 1
         return tuple(_part(place, count, of) for (place, of), count in sorted(shares.items()))
@@ -90,7 +92,8 @@ def unknown_devices(look: KubeletLook, view: NodeView) -> Reservation:
     told = look.resources or NodeResources(())
     held = {device for pod in told.pods for device in pod.devices} | told.allocatable
     bases = {shared_base(device.device_id)[0] for device in held}
-    bases |= {device.device for pod in told.pods for device in pod.dynamic}
+    dynamic = {device for pod in told.pods for device in pod.dynamic}
+    bases |= {device.device for device in dynamic if device.driver == _DYNAMIC_DRIVER}
     places = {place.device_id for base in bases if (place := names.place_of(base)) is not None}
     return Reservation(
         job=JobKey(SCHEDULER, ""),

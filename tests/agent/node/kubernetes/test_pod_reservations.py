@@ -104,6 +104,8 @@ def test_claim_of_several_pods_is_theirs_in_equal_parts() -> None:
         PodHolding("ml", "b", dynamic=claim),
         PodHolding("ml", "c", dynamic=alone),
     )
+    example = frozenset({DynamicDevice("ml/x", "gpu.example.com", "n1", "gpu-0")})
+    assert parts_of(look(PodHolding("ml", "d", dynamic=example))) == [[]], "another driver's gpu-0"
     half = ReservedDevice("GPU-a", denominator=2)
     assert parts_of(told) == [[half], [half], [ReservedDevice("GPU-b", "MIG-m", 4, 8)]]
 
