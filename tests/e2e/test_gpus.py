@@ -126,15 +126,15 @@ def test_up_measures_gpus_and_deals_their_price_to_the_run_in_a_container_on_the
             machine.scenario.set(0, util=80, used_mib=900).process(0, int(pid), 900).write()
             (usage,) = poll_until(
                 lambda: installation.sql("SELECT * FROM run_usage WHERE gpu_observed_s > 1"),
-                deadline_s=60,
-                pause_s=0.5,
+                deadline_s=150,
+                pause_s=2,
             )
             assert usage["gpu_busy_s"] == pytest.approx(0.8 * usage["gpu_observed_s"], rel=0.01)
             assert (usage["gpu_quality"], usage["gpu_mem_peak_bytes"]) == ("exclusive", 900 << 20)
             (held,) = poll_until(
                 lambda: [row for row in installation.json("gpus") if row["state"] == "in use"],
-                deadline_s=60,
-                pause_s=0.5,
+                deadline_s=150,
+                pause_s=2,
             )
             assert (held["device_id"], held["holders"]) == (shared, [usage["run_id"]])
             assert held["util_pct"] > 0 and held["is_live"]
