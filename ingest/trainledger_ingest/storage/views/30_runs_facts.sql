@@ -197,7 +197,7 @@ CREATE OR REPLACE VIEW {views}.gpu_minutes (
   mem_used_bytes Nullable(Float64) COMMENT 'mean memory in use, bytes',
   mem_total_bytes Nullable(Float64) COMMENT 'memory, bytes',
   power_w Nullable(Float64) COMMENT 'mean power, watts',
-  energy_j Nullable(Float64) COMMENT 'energy in the minute, joules; read each ten seconds',
+  energy_j Nullable(Float64) COMMENT 'energy in the minute, joules; read each ten to thirty seconds',
   throttled_s Nullable(Float64) COMMENT 'seconds of the minute at a lowered clock for power or heat',
   observed_s Float64 COMMENT 'seconds of the minute that were measured'
 ) AS

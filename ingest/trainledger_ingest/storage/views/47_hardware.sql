@@ -1,7 +1,7 @@
 -- What a driver reports of its devices: rare, and the same fault may come as several errors (a lost GPU has an Xid too).
 -- One row: an error of a device, or several of one kind that were learned of together.
 CREATE OR REPLACE VIEW {views}.hardware_errors (
-  at DateTime64(6, 'UTC') COMMENT 'when the agent learned of it, UTC; at most ten seconds after the driver',
+  at DateTime64(6, 'UTC') COMMENT 'when the agent learned of it, UTC; at most half a minute after the driver',
   node_id String COMMENT 'the node',
   device_id String COMMENT 'UUID of the device',
   model Nullable(String) COMMENT 'name of the device; NULL if not told',
