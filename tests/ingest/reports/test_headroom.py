@@ -90,7 +90,7 @@ def fill(tables: FilledTables, seed: int) -> dict[str, list[list[int | None]]]:
     return seen
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_what_fits_is_what_the_table_of_the_maker_says(tables: FilledTables, seed: int) -> None:
     seen = fill(tables, seed)
     rows = {row["device_id"]: row for row in read_headroom(tables.session, start=None, end=None, run_id=None)}

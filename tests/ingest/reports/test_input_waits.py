@@ -107,7 +107,7 @@ def expected(found: list[dict[str, Any]], cost: Decimal) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_what_waits_for_input_is_what_the_rule_says(tables: FilledTables, seed: int) -> None:
     found = fill(tables, seed)
     (cost,) = tables.rows(

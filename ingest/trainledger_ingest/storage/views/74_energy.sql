@@ -49,9 +49,7 @@ WITH (
   )
 ) AS factors
 SELECT e.usage_hour AS usage_hour, e.node_id AS node_id, e.device_id AS device_id, e.run_id AS run_id,
-  -- As in view cost_lines.
-  if(empty((arrayLast(t -> t.1 <= e.usage_hour, o.terms) AS term).4) OR has(term.4, ifNull(r.team, '')), r.team,
-    toNullable(term.4[1])) AS team,
+  if(l.node_id = '', r.team, l.team) AS team,
   r.project AS project, r.user AS user, e.energy_mj AS energy_mj, e.estimated_mj AS estimated_mj, e.observed_s AS observed_s,
   e.unknown_s AS unknown_s,
   CAST(toDecimal64((arrayFirst(f -> f.2 <= e.usage_hour AND match(e.node_id, f.1), factors) AS factor).3, 6) / 1000000
@@ -84,4 +82,8 @@ FROM (
 LEFT ANY JOIN (
   SELECT toNullable(run_id) AS run_id, toNullable(project) AS project, team, user FROM {generation}.run_states FINAL
 ) AS r ON r.run_id = e.run_id
-LEFT ANY JOIN {generation}.owner_terms AS o ON o.name = r.user;
+-- Who pays, as the lines of that hour say; the team that the run declares while there are none.
+LEFT ANY JOIN (
+  SELECT usage_hour, node_id, run_id, any(c.team) AS team FROM {views}.cost_lines AS c WHERE kind = 'run'
+  GROUP BY usage_hour, node_id, run_id
+) AS l ON l.usage_hour = e.usage_hour AND l.node_id = e.node_id AND l.run_id = e.run_id;
