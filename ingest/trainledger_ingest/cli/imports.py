@@ -3,6 +3,8 @@
 import shutil
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +16,7 @@ from trainledger_schemas.errors import RetryableError, UsageError
 from ..reports.times import parse_time
 from ..scheduler_records import JobRecord, NodeSize
 from ..scheduler_records.bringing_in import BroughtIn, bring_in
+from ..scheduler_records.opencost import allocation_url, parse_opencost
 from ..scheduler_records.sacct import parse_sacct, parse_sinfo, sacct_command
 from .opening import environment, session, utc_now
 from .options import Json
@@ -22,6 +25,7 @@ from .output import cell_text, print_json, stderr_line
 __all__ = ["app"]
 
 SACCT_S = 600
+OPENCOST_S = 120
 NAMED_MAX = 5
 app = typer.Typer(no_args_is_help=True, help="Who had which node, by the records of a scheduler.")
 
@@ -56,6 +60,40 @@ def import_sacct(
         sizes |= parse_sinfo(_read(str(nodes)))
     found = parse_sacct(text)
     _bring_in(found.jobs, sizes, found.left_out, as_json=as_json)
+
+
+@app.command("opencost")
+def import_opencost(
+    source: Annotated[
+        str, typer.Argument(help="URL of OpenCost, as http://opencost:9003; a file with an answer; `-`.")
+    ],
+    start: Annotated[str | None, typer.Option("--from", help="Since then; default 1d.")] = None,
+    end: To = None,
+    as_json: Json = False,
+) -> None:
+    """Bring in what pods had by OpenCost: what nobody was seen to use of it is billed to their namespaces."""
+    if source.startswith(("http://", "https://")):
+        now = utc_now()
+        first, last = parse_time(start or "1d", now=now), parse_time(end, now=now) if end else now
+        text = _ask_opencost(allocation_url(source, start=first, end=last))
+    elif start is not None or end is not None:
+        raise UsageError("--from and --to are for a URL; a file is brought in whole")
+    else:
+        text = _read(source)
+    found = parse_opencost(text)
+    _bring_in(found.jobs, {}, found.left_out, as_json=as_json)
+
+
+def _ask_opencost(url: str) -> str:
+    try:
+        with urllib.request.urlopen(url, timeout=OPENCOST_S) as answer:
+            raw: bytes = answer.read()
+            return raw.decode("utf-8")
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise RetryableError(f"OpenCost answered {error.code}; see that the URL is that of its API") from None
+    except (OSError, ValueError) as error:
+        raise RetryableError(f"OpenCost cannot be reached: {getattr(error, 'reason', error)}") from None
 
 
 def _bring_in(

@@ -69,10 +69,13 @@ class _Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePresent(_Event):
-    """The node is there at `wall_us`, `boot_us` after its boot. The only event that makes presence."""
+    """The node is there at `wall_us`, `boot_us` after its boot. The only event that makes presence.
+
+    `cores`: its logical CPUs, 0 where it does not say."""
 
     boot_us: int
     leaving: bool = False
+    cores: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +203,8 @@ class Reservation(_Event):
     """What a scheduler's records say that one job had of the node in `[start_us, end_us)`.
 
     The same `reservation_id` comes again as the job goes on; see `current_reservations`. Amounts are thousandths of
-    a core and of a device; `node_cores` and `node_devices`: how many the node has, None where nobody said.
+    a core and of a device; `node_cores` and `node_devices`: how many the node has by the scheduler, None where it
+    does not say: then those count that the node itself tells.
     Its `wall_us` is `end_us`, so that an owned node counts as there for as long as its jobs ran."""
 
     reservation_id: str

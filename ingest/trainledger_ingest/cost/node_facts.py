@@ -81,7 +81,14 @@ def _events(row: Mapping[str, Any], body: Mapping[str, Any], writers: WriterPlac
     }
     match row["type"]:
         case "node_present":
-            return [NodePresent(boot_us=_boot_us(row, body), leaving=bool(body["leaving"]), **stamp)]
+            return [
+                NodePresent(
+                    boot_us=_boot_us(row, body),
+                    leaving=bool(body["leaving"]),
+                    cores=max(0, int(body.get("cores", 0))),
+                    **stamp,
+                )
+            ]
         case "process_usage":
             return _usage(body, writers, stamp)
         case "allocation":

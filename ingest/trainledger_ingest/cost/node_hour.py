@@ -133,7 +133,8 @@ def _deal_frames(frames: Sequence[Frame], events: Mapping[type, list[Any]], poli
         if frame.reserved:
             seen = Tally()
             _deal_frame(frame, host.into(seen), devices.into(seen), host_ppm=host_ppm, tally=seen)
-            tally.add(give_reserved(frame, seen, host_ppm))
+            cores = _cores_at(frame.start_us, events[NodePresent])
+            tally.add(give_reserved(frame, seen, host_ppm=host_ppm, cores=cores))
         else:
             _deal_frame(frame, host, devices, host_ppm=host_ppm, tally=tally)
     return tally
@@ -148,6 +149,13 @@ def _deal_frame(frame: Frame, host: HostPool, devices: DevicePool, *, host_ppm: 
     else:
         host.deal(frame, host_ppm)
         devices.deal(frame, WHOLE_PPM - host_ppm)
+
+
+def _cores_at(wall_us: int, present: Sequence[NodePresent]) -> int | None:
+    """The cores that the node told last, or told first after."""
+    before = [event.cores for event in present if event.wall_us <= wall_us]
+    after = [event.cores for event in present if event.wall_us > wall_us]
+    return (before[-1] if before else after[0] if after else 0) or None
 
 
 def _device_lists(events: Mapping[type, list[Any]], reservations: Sequence[Reservation]) -> Sequence[Devices]:

@@ -179,8 +179,11 @@ def _deciding_presence(events: Sequence[NodeEvent], hour: Interval, policy: Cost
         if _begin(group[0], policy) < hour.end_us and group[0].wall_us > hour.start_us:
             kept.append(group[0])
         kept += [item for item in group if hour.start_us <= item.wall_us < hour.end_us]
+    # How many cores it had is known from the nearest ones, of whatever boot.
+    present = [event for event in events if isinstance(event, NodePresent)]
+    kept += [event for event in present if event.wall_us <= hour.start_us][-1:]
+    kept += [event for event in present if event.wall_us >= hour.end_us][:1]
     if policy.presence.mode is PresenceMode.OWNED:
-        present = [event for event in events if isinstance(event, NodePresent)]
         kept += present[-1:]
     return kept
 

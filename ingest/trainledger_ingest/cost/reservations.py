@@ -56,15 +56,21 @@ def _rank(event: Reservation) -> tuple[bool, int, int, str, int]:
     return (event.is_over, 0 if event.is_over else event.end_us, event.read_us, event.producer_id, event.seq)
 
 
-def give_reserved(frame: Frame, seen: Tally, host_ppm: int) -> Tally:
-    """What `seen` holds of one frame, with what its jobs had and nobody was seen to hold given to them."""
+def give_reserved(frame: Frame, seen: Tally, *, host_ppm: int, cores: int | None) -> Tally:
+    """What `seen` holds of one frame, with what its jobs had and nobody was seen to hold given to them.
+
+    `cores`: of the node as it tells itself, for jobs whose scheduler does not say."""
     accounts = _accounts_of(frame.reserved)
     given = Tally()
     held = {key: Fraction(*parts) for key, parts in seen.held.sums().items()}
     host = {HOST: Fraction(host_ppm * frame.duration_us)}
     devices = _device_shares(frame.devices, WHOLE_PPM - host_ppm, frame.duration_us)
-    for wholes, of_devices in ((host, False), (devices, True)):
-        rests = _rests(frame.reserved, _seen_by_payer(held, wholes), of_devices=of_devices)
+    parts = [
+        (host, [_host_part(item, cores) for item in frame.reserved]),
+        (devices, [Fraction(item.device_milli, _MILLI) for item in frame.reserved]),
+    ]
+    for wholes, amounts in parts:
+        rests = _rests(frame.reserved, amounts, _seen_by_payer(held, wholes))
         for kind in (Kind.UNKNOWN, Kind.IDLE):
             free = _free_parts(held, wholes, kind)
             rests = _take(free, rests, held, given)
@@ -141,12 +147,13 @@ def _named(holder: Holder, accounts: Mapping[str, str]) -> Holder:
     return holder if holder.account is not None or account is None else holder._replace(account=account)
 
 
-def _rests(reserved: Sequence[Reservation], seen: Mapping[str, Fraction], *, of_devices: bool) -> list[_Rest]:
+def _rests(
+    reserved: Sequence[Reservation], amounts: Sequence[Fraction], seen: Mapping[str, Fraction]
+) -> list[_Rest]:
     """What is to be given to each owner and account beyond what it was `seen` to hold."""
     wanted: dict[Holder, Fraction] = {}
     evidence: dict[Holder, set[str]] = {}
-    for item in reserved:
-        amount = Fraction(item.device_milli, _MILLI) if of_devices else _host_part(item)
+    for item, amount in zip(reserved, amounts, strict=True):
         if amount:
             holder = Holder(Kind.UNTRACKED, owner=item.owner, account=item.account)
             wanted[holder] = wanted.get(holder, Fraction(0)) + amount
@@ -162,7 +169,6 @@ def _rests(reserved: Sequence[Reservation], seen: Mapping[str, Fraction], *, of_
     return [rest for rest in rests if rest.amount > 0]
 
 
-def _host_part(item: Reservation) -> Fraction:
-    if item.node_cores is None:
-        return Fraction(0)
-    return min(Fraction(1), Fraction(item.cpu_milli, _MILLI * item.node_cores))
+def _host_part(item: Reservation, cores: int | None) -> Fraction:
+    of = item.node_cores or cores
+    return Fraction(0) if of is None else min(Fraction(1), Fraction(item.cpu_milli, _MILLI * of))

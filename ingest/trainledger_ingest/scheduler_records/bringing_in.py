@@ -52,16 +52,12 @@ def bring_in(
     there = {node for job in jobs for node in job.nodes}
     watched = _watched(query, views)
     names = _names(there, watched)
-    here: dict[str, NodeSize] = {}
-    for node in there:
-        told, seen = sizes.get(node, NodeSize(None, None)), watched.get(names[node])
-        cores = told.cores or (seen.size.cores if seen else None)
-        here[names[node]] = NodeSize(cores, told.devices or (seen.size.devices if seen else None))
+    here = {names[node]: sizes.get(node, NodeSize(None, None)) for node in there}
     rows = reservation_rows(jobs, names=names, sizes=here)
     known = _known(query, views, [row["reservation_id"] for row in rows])
     done = BroughtIn(jobs=len(jobs), nodes=set(here))
     done.unwatched = set(here) - set(watched)
-    done.unsized = {node for node, size in here.items() if size.cores is None}
+    done.unsized = {node for node in done.unwatched if here[node].cores is None}
     fresh: list[dict[str, Any]] = []
     for row in rows:
         before = known.get(row["reservation_id"])
@@ -84,25 +80,17 @@ def _is_news(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     return any(row[name] != before[name] for name in _COMPARED)
 
 
-@dataclass(frozen=True, slots=True)
-class _Watched:
-    host: str
-    size: NodeSize
+def _watched(query: Query, views: str) -> dict[str, str]:
+    """Host names by node."""
+    rows = query(f"SELECT node_id, host FROM {views}.watched_nodes", None).to_pylist()
+    return {row["node_id"]: row["host"] for row in rows}
 
 
-def _watched(query: Query, views: str) -> dict[str, _Watched]:
-    rows = query(f"SELECT node_id, host, cores, devices FROM {views}.watched_nodes", None).to_pylist()
-    return {
-        row["node_id"]: _Watched(row["host"], NodeSize(row["cores"] or None, row["devices"] or None))
-        for row in rows
-    }
-
-
-def _names(there: Iterable[str], watched: Mapping[str, _Watched]) -> dict[str, str]:
+def _names(there: Iterable[str], watched: Mapping[str, str]) -> dict[str, str]:
     """The name of each node here: the same, else the only one whose name or host begins with it and a dot."""
     short: dict[str, set[str]] = {}
-    for node, seen in watched.items():
-        for name in (node, seen.host):
+    for node, host in watched.items():
+        for name in (node, host):
             short.setdefault(name.partition(".")[0].lower(), set()).add(node)
     found = {}
     for name in there:

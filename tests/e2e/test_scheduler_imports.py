@@ -1,4 +1,4 @@
-"""What Slurm's accounting says a job had, and nobody was seen to use, is billed to its user and account."""
+"""What Slurm's accounting or OpenCost says a job had, and nobody was seen to use, is billed to those it was for."""
 
 from collections.abc import Iterator
 from decimal import Decimal
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from support.installation import Installation
+from support.opencost import allocation, opencost
 from support.past_month import BEGIN_US, PAST_MONTH, write_past_month
 
 BEGIN = BEGIN_US // 1_000_000
@@ -115,3 +116,33 @@ def test_jobs_that_come_after_the_month_was_closed_are_differences(installation:
         },
     ]
     assert "total 20.00 USD" in node.command("cost", "--month", PAST_MONTH).stdout
+
+
+def test_what_opencost_says_pods_had_is_billed_to_their_namespaces(installation: Installation) -> None:
+    node = installation
+    (name,) = (
+        r["node_id"] for r in node.sql("SELECT DISTINCT node_id FROM node_bills WHERE day < '2026-04-01'")
+    )
+    with opencost() as api:
+        api.entries = [allocation("web", "pod-1", node=name, start="10:00", end="11:00")]
+        asked = (
+            "admin",
+            "import",
+            "opencost",
+            api.url,
+            "--from",
+            "2026-03-20T10:00Z",
+            "--to",
+            "2026-03-20T11:00Z",
+        )
+        assert node.json(*asked)[0]["new"] == 1
+        # A window of another length says the same hour again, and the next one.
+        api.entries = [allocation("web", "pod-1", node=name)]
+        (told,) = node.json(*asked)
+    assert api.asked[0]["window"] == ["2026-03-20T10:00:00Z,2026-03-20T11:00:00Z"]
+    assert (told["new"], told["known"]) == (1, 1)
+    assert lines_of(node) == {
+        ("run", "ann", None, "red"): 10,
+        ("untracked", None, "namespace:web", "web"): 5,
+        ("idle", None, None, None): 5,
+    }
