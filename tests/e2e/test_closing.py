@@ -46,6 +46,11 @@ def test_a_month_is_closed_corrected_explained_and_rebuilt(
         assert run("cost", "--month", PAST_MONTH, "--explain").stdout == text
         exported = run("cost", "--month", PAST_MONTH, "--focus", str(tmp_path / "f.csv"))
         assert "4 rows (FOCUS 1.4) written to" in exported.stderr and "20.000000000 USD" in exported.stderr
+        assert "not the statement" not in exported.stderr
+        days = ("--from", "2026-03-20", "--to", "2026-03-21", "--focus", str(tmp_path / "f.csv"))
+        assert (
+            "2026-03 is closed, and this is what is known now, not the statement" in run("cost", *days).stderr
+        )
         assert (
             run("admin", "owner", "set", "ann", "--team", "blue", "--from", "2026-03-20T11:00Z").returncode
             == 0

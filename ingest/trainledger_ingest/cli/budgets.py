@@ -9,11 +9,12 @@ from trainledger_schemas.errors import UsageError
 
 from ..cost.budgets import SCOPES, BudgetState, budget_nano, read_budget_states
 from ..cost.money import currency_code, minor_text, nano_of
+from ..reports.near_names import unknown_name
 from ..reports.times import parse_month
 from ..session import Session
 from .opening import session, utc_now
 from .options import Json
-from .output import cell_text, print_json, print_table
+from .output import cell_text, print_json, print_table, stderr_line
 
 __all__ = ["app"]
 
@@ -51,6 +52,9 @@ def set_budget(
     }  # fmt: skip
     with session() as opened:
         opened.append_admin("budget_set", fields)
+        hint = unknown_name(opened, str(fields["scope"]), str(fields["name"]))
+    if hint:
+        stderr_line(hint)
     kind = "hard budget" if hard else "budget"
     amount = minor_text(nano, currency)
     typer.echo(

@@ -1,6 +1,6 @@
 """`cost --month`: the statement of a closed month, and why the newest bill differs from it."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import typer
@@ -60,8 +60,24 @@ def export_focus(
     done = write_focus(opened, path, first=first, behind=behind, version=version, statement=statement)
     sums = ", ".join(f"{amount:f} {currency}" for currency, amount in sorted(done.sums.items())) or "nothing"
     stderr_line(f"{done.rows} rows (FOCUS {version}) written to {path}: {sums}")
+    if closed is None:
+        _say_not_the_statement(opened, first, behind)
     if done.unpriced_hours:
         stderr_line(f"left out: {done.unpriced_hours:.4f} node-hours without a price")
+
+
+def _say_not_the_statement(opened: Session, first: datetime, behind: datetime) -> None:
+    """A line if hours of closed months are in a file that is no statement of one."""
+    periods = opened.query(
+        f"SELECT period FROM {opened.views}.cost_periods WHERE period BETWEEN {{first:String}} AND {{last:String}} "
+        "ORDER BY period",
+        {"first": f"{first:%Y-%m}", "last": f"{behind - timedelta(seconds=1):%Y-%m}"},
+    )["period"].to_pylist()
+    if periods:
+        stderr_line(
+            f"{', '.join(periods)} {'is' if len(periods) == 1 else 'are'} closed, and this is what is known now, not "
+            f"the statement; `trainledger cost --month {periods[0]} --focus FILE` writes that"
+        )
 
 
 def say_closed(opened: Session, month: ClosedMonth | None, first: datetime | None, *, is_month: bool) -> None:

@@ -26,7 +26,10 @@ __all__ = [
     "hour_text",
 ]
 
-By = Annotated[str, typer.Option(help="team, project, experiment, run, user, node, kind, day or outcome.")]
+By = Annotated[
+    str | None,
+    typer.Option(help="team (default), project, experiment, run, user, node, kind, day or outcome."),
+]
 Start = Annotated[
     str | None,
     typer.Option("--from", help="First UTC hour: 2026-11-01, 2026-11-01T10:00, or an age such as 7d."),

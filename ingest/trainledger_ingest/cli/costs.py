@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 
 def cost(
-    by: By = "team",
+    by: By = None,
     start: Start = None,
     end: End = None,
     month: Month = None,
@@ -60,14 +60,20 @@ def cost(
 ) -> None:
     """Report cost by one group."""
     check_one_form(as_json=as_json, as_csv=as_csv, parquet=parquet)
-    if by not in GROUPS:
+    if by is not None and by not in GROUPS:
         raise UsageError(f"cannot report by {by!r}; the groups are {', '.join(GROUPS)}")
     if sum((explain, focus is not None, prices is not None, reconcile is not None)) > 1:
         raise UsageError("choose one of --explain, --focus, --prices and --reconcile")
     _check_form(
         "--explain" if explain else "--focus" if focus else "--prices" if prices else "",
-        {"--json": as_json and focus is not None, "--csv": as_csv, "--parquet": parquet is not None},
+        {
+            "--json": as_json and focus is not None,
+            "--csv": as_csv,
+            "--parquet": parquet is not None,
+            "--by": by is not None and prices is None,
+        },
     )
+    by = by or "team"
     first, last = asked_period(start, end, month)
     hours = (hour_text(first), hour_text(last))
     with session() as opened:
@@ -107,6 +113,8 @@ def _check_form(report: str, forms: Mapping[str, bool]) -> None:
     refused = [form for form, is_asked in forms.items() if is_asked]
     if report and refused:
         own = "the file's name says its form" if report == "--focus" else "it is a table, or --json"
+        if refused[0] == "--by":
+            own = "it has every holder" if report == "--focus" else "it is by cause and team"
         raise UsageError(f"{report} has no {refused[0]}: {own}")
 
 

@@ -9,10 +9,11 @@ from trainledger_schemas.errors import UsageError
 
 from ..cost.node_events import hour_of
 from ..cost.prices import whole_hour
+from ..reports.near_names import unknown_name
 from ..reports.times import parse_time
 from .opening import session, utc_now
 from .options import Json
-from .output import cell_text, print_json, print_table, table_rows
+from .output import cell_text, print_json, print_table, stderr_line, table_rows
 
 __all__ = ["app"]
 
@@ -103,6 +104,10 @@ def _append(
                     f"no team was ever set for {name!r}; `trainledger admin owner ls` lists who has one"
                 )
         opened.append_admin("owner_set", fields)
+        # A user who has not run anything yet may be meant: said, not refused. So are new teams.
+        hint = unknown_name(opened, "user", name)
+        if hint and not must_be_set:
+            stderr_line(hint)
     return hour_us
 
 

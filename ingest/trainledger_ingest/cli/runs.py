@@ -6,6 +6,7 @@ import typer
 
 from ..reports.description import describe_run
 from ..reports.listing import RunChoice, list_runs, ls_cells, parse_since
+from ..reports.near_names import unknown_name
 from ..reports.time_left import about_text
 from ..run_lookup import find_run
 from .opening import session, utc_now
@@ -55,6 +56,8 @@ def ls(
     choice = RunChoice(project, team, state, since_at, sort, limit, group=group, tag=tag, columns=wanted)
     with session() as opened:
         table, more = list_runs(opened, choice)
+        asked = {"project": project, "team": team, "group": group} if not table.num_rows else {}
+        hints = [unknown_name(opened, what, name) for what, name in asked.items() if name is not None]
     if more:
         first = "run" if limit == 1 else f"{limit} runs"
         stderr_line(f"only the first {first}; --limit shows more")
@@ -62,7 +65,7 @@ def ls(
         print_rows(table, as_json=as_json, as_csv=as_csv, parquet=parquet)
     elif not table.num_rows:
         stderr_line(
-            "no run is like that; `trainledger ls` alone lists all"
+            next((hint for hint in hints if hint), "no run is like that; `trainledger ls` alone lists all")
             if any((project, team, state, since, group, tag))
             else "no runs; `trainledger run -- CMD` or `import trainledger` in a script records one"
         )

@@ -182,6 +182,29 @@ def test_a_price_that_is_taken_away_counts_no_more(installation: Installation) -
     assert installation.command("price", "rm", "--node", "nowhere-gone").returncode == 2
 
 
+HINTS: list[tuple[list[str], str]] = [
+    (["ls", "--project", "irsi"], "no project was ever called 'irsi'; did you mean 'iris'?"),
+    (["ls", "--team", "zzz"], "no team was ever called 'zzz'; there are blue, red"),
+    (["ls", "--project", "iris", "--tag", "none"], "no run is like that"),
+    (
+        ["admin", "budget", "set", "--team", "rde", "--month-usd", "5"],
+        "no team was ever called 'rde'; did you mean 'red'?",
+    ),
+    (
+        ["admin", "owner", "set", "nobody-of-this-name", "--team", "red"],
+        "no user was ever called 'nobody-of-this-name'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "hint"), HINTS, ids=[" ".join(arguments) for arguments, _ in HINTS])
+def test_a_name_that_nobody_has_is_told_with_the_nearest(
+    installation: Installation, arguments: list[str], hint: str
+) -> None:
+    done = installation.command(*arguments)
+    assert done.returncode == 0 and done.stderr.startswith(hint), done.stderr
+
+
 def test_prices_of_aws_are_set_once(installation: Installation) -> None:
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     machine = ("--instance-type", "p5.48xlarge", "--region", "us-east-1")
@@ -266,6 +289,11 @@ WRONG: dict[str, tuple[list[str], str]] = {
     ),
     "explained as csv": (["cost", "--month", "2026-10", "--explain", "--csv"], "--explain has no --csv"),
     "focus as json": (["cost", "--month", "2026-10", "--focus", "x.csv", "--json"], "--focus has no --json"),
+    "focus by team": (
+        ["cost", "--month", "2026-10", "--focus", "x.csv", "--by", "team"],
+        "--focus has no --by",
+    ),
+    "explained by run": (["cost", "--month", "2026-10", "--explain", "--by", "run"], "--explain has no --by"),
     "one hour": (["cost", "--from", "2026-11-01T10:05", "--to", "2026-11-01T10:50"], "lie in one hour"),
     "no price": (["price", "set", "--node", "*", "--usd-per-hour", "minus"], "'minus' is not a price"),
     "no hour": (

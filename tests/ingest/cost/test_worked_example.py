@@ -11,6 +11,8 @@ from trainledger_ingest.cost.node_events import AllocationHolder, Device, Holder
 from trainledger_ingest.cost.node_hour import NodeHour, deal_node_hour
 from trainledger_ingest.cost.node_stream import NodeStream
 from trainledger_ingest.cost.policy import CostPolicy
+from trainledger_ingest.cost.price_book import read_price_book
+from trainledger_ingest.cost.prices import Price
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "cost.md"
 PRICE_NANO = 10 * 10**9
@@ -93,3 +95,41 @@ def test_a_run_that_ended_earlier_than_believed_pays_less_and_its_neighbour_more
     assert (after["F"], after["G"]) == (562_500_000, 562_500_000)
     changed = {name for name in before if abs(before[name] - after[name]) > 8}
     assert changed == {"F", "G"}
+
+
+H100, A100 = "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB"
+
+
+def book_of_two_models() -> Price:
+    """The price book of the section on two models, as `price load` reads it."""
+    (book,) = re.findall(
+        r"```toml\n(\[\[price\]\]\nnode = \"mixed-1\".*?)```", DOCUMENT.read_text(), re.DOTALL
+    )
+    (fields,) = read_price_book(book, new_id=lambda: "p")
+    return Price.from_fields(fields | {"at_us": 0})
+
+
+def test_two_models_in_one_node_cost_what_their_weights_say() -> None:
+    price = book_of_two_models()
+    models = {"a": A100, "b": A100, "h": H100, "i": H100}
+    script = Script().alive(0, 3600).devices(0, *(Device(uuid, model) for uuid, model in models.items()))
+    # A holds an H100 for the hour, B an A100 for half of it; C and D are on the other H100, which nobody claimed.
+    for minute in range(0, 60, 5):
+        held = [claim("device:h", A), seen_on("device:i", C), seen_on("device:i", D)]
+        script.allocation(minute * 60, *held, *([claim("device:a", B)] if minute < 30 else []))
+    script.windows(0, 3600)
+    hour = deal_node_hour(NodeStream("mixed-1", tuple(script.events)), HOUR, price.policy)
+    bill = price.bill_nano(hour.presence_us)
+    costs = largest_remainder(bill, [line.held_share for line in hour.lines], range(len(hour.lines)))
+    found: Counter[str] = Counter()
+    for line, cost in zip(hour.lines, costs, strict=True):
+        found[line.run_id or str(line.kind)] += cost
+    # 90 % of 16.00 over weights 2 x 1 + 2 x 3; the host's 1.60 and the rest of the A100s are idle.
+    assert found == {
+        "A": 5_400_000_000, "B": 900_000_000, "C": 2_700_000_000, "D": 2_700_000_000, "idle": 4_300_000_000,
+    }  # fmt: skip
+    rows = re.findall(r"^\| (\w+) \| [^|]*weight[^|]* \| ([\d.]+) \|$", DOCUMENT.read_text(), re.MULTILINE)
+    assert {name: format_minor(found[name] // 10**7, 2) for name in found} == dict(rows)
+    equal = deal_node_hour(NodeStream("mixed-1", tuple(script.events)), HOUR, CostPolicy())
+    shares = {line.run_id: line.held_share for line in equal.lines}
+    assert shares["A"] * 16 == equal.presence_us * 10**6 * Fraction("3.6")
