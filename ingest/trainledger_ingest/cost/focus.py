@@ -71,8 +71,10 @@ _COMMON: Mapping[str, str] = {
 }
 _OF_VERSION: Mapping[str, Mapping[str, str]] = {
     "1.4": {"HostProviderName": "s", "ServiceProviderName": "s"},
-    "1.2": {"ProviderName": "s", "PublisherName": "s"},
+    # Without the discount's column the official validator of 1.2 takes every row for one that may have no quantity.
+    "1.2": {"CommitmentDiscountStatus": "s", "ProviderName": "s", "PublisherName": "s"},
 }
+_ISSUED_BY = ("HostProviderName", "ServiceProviderName", "ProviderName", "PublisherName")
 _OWN: Mapping[str, str] = {
     "x_Experiment": "s",
     "x_Kind": "s",
@@ -132,7 +134,7 @@ def focus_row(line: Mapping[str, Any], *, version: str) -> dict[str, Any]:
         "x_RunId": line["run_id"],
         "x_User": line["owner"],
     }
-    row |= dict.fromkeys(_OF_VERSION[version], ISSUER)
+    row |= {name: ISSUER for name in _OF_VERSION[version] if name in _ISSUED_BY}
     return row | (_correction(line) if correction else _usage(line))
 
 

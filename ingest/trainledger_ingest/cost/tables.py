@@ -78,6 +78,9 @@ class CostTables:
         self._store = store
         self._generation = generation
         self._closed = ClosedHours(store, generation)
+        # Entries are only ever added: as long as there are as many, they are the same.
+        self._read_entries: list[Entry] = []
+        self._book = PriceBook(())
 
     def stale(self) -> set[tuple[str, int]]:
         """Node-hours whose events are newer than their row, or whose difference to a closed month is not told."""
@@ -137,14 +140,14 @@ class CostTables:
         if not node_hours and not prices_changed:
             return
         # Before the processes: which of them are of another run may be newer than the number says, never older.
-        entries, moves = self._entries(), self._moves()
+        (entries, book), moves = self._price_book(), self._moves()
         by_node: dict[str, set[int]] = defaultdict(set)
         for node_id, hour_us in node_hours:
             by_node[node_id].add(hour_us)
         if prices_changed:
             for node_id, hour_us in self._hours_of(entries[self._dealt_entries() :]):
                 by_node[node_id].add(hour_us)
-        book, writers, closing = PriceBook(entries), self._writers(), self._closed.closing()
+        writers, closing = self._writers(), self._closed.closing()
         version = len(entries) + moves
         for node_id, hours in sorted(by_node.items()):
             node = self._deal_node(node_id, hours, book=book, book_version=version, writers=writers)
@@ -282,12 +285,16 @@ class CostTables:
             {str(row["writer_id"]): str(row["run_id"]) for row in moved},
         )
 
-    def _entries(self) -> list[Entry]:
-        rows = self._store.rows(
-            f"SELECT toString(type) AS kind, body FROM {self._generation}.admin_events WHERE type IN {BOOK_EVENTS} "
-            "ORDER BY offset, idx"
-        )
-        return [entry_of(str(row["kind"]), str(row["body"])) for row in rows]
+    def _price_book(self) -> tuple[list[Entry], PriceBook]:
+        """All entries in their order, and the book that they make. Read anew when there are more."""
+        if len(self._read_entries) != self._count_entries():
+            rows = self._store.rows(
+                f"SELECT toString(type) AS kind, body FROM {self._generation}.admin_events "
+                f"WHERE type IN {BOOK_EVENTS} ORDER BY offset, idx"
+            )
+            self._read_entries = [entry_of(str(row["kind"]), str(row["body"])) for row in rows]
+            self._book = PriceBook(self._read_entries)
+        return self._read_entries, self._book
 
     def _count_entries(self) -> int:
         return self._number(f"count() FROM {self._generation}.admin_events WHERE type IN {BOOK_EVENTS}")
