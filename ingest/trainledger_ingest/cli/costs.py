@@ -66,12 +66,8 @@ def cost(
         raise UsageError("choose one of --explain, --focus, --prices and --reconcile")
     _check_form(
         "--explain" if explain else "--focus" if focus else "--prices" if prices else "",
-        {
-            "--json": as_json and focus is not None,
-            "--csv": as_csv,
-            "--parquet": parquet is not None,
-            "--by": by is not None and prices is None,
-        },
+        {"--json": as_json and focus is not None, "--csv": as_csv, "--parquet": parquet is not None},
+        has_group=by is not None and prices is None,
     )
     by = by or "team"
     first, last = asked_period(start, end, month)
@@ -108,14 +104,15 @@ def _print_forms(report: CostReport, *, as_json: bool, as_csv: bool, parquet: Pa
         _print_report(report, now=utc_now())
 
 
-def _check_form(report: str, forms: Mapping[str, bool]) -> None:
-    """Refuse a form that a report has not, rather than leave it out."""
+def _check_form(report: str, forms: Mapping[str, bool], *, has_group: bool) -> None:
+    """Refuse a form or a group that a report has not, rather than leave it out."""
     refused = [form for form, is_asked in forms.items() if is_asked]
     if report and refused:
         own = "the file's name says its form" if report == "--focus" else "it is a table, or --json"
-        if refused[0] == "--by":
-            own = "it has every holder" if report == "--focus" else "it is by cause and team"
         raise UsageError(f"{report} has no {refused[0]}: {own}")
+    if report and has_group:
+        own = "it has every holder" if report == "--focus" else "it is by cause and team"
+        raise UsageError(f"{report} has no --by: {own}")
 
 
 def _report_table(report: CostReport, *, exact: bool) -> pa.Table:
