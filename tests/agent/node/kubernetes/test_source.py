@@ -1,6 +1,7 @@
 """The source of reservations beside kubelets that are slow, silent, restarted or not there."""
 
 import logging
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -43,6 +44,7 @@ def test_thread_asks_and_reading_never_waits(kubelet: FakeKubelet) -> None:
     assert source.read(VIEW) == []
     poll_until(lambda: kubelet.server.calls, deadline_s=60)
     assert source.read(VIEW) == [], "the kubelet hangs, and nobody waits for it"
+    assert "kubelet" in {thread.name for thread in threading.enumerate()}, "but a thread of its own"
     kubelet.hangs.clear()
     kubelet.go_on.set()
     assert poll_until(lambda: labels(source), deadline_s=60) == ["pod ml/a"]
