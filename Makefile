@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Files in parallel: many tests wait for processes. One hash seed, so that all workers collect the same tests.
 PYTEST := PYTHONHASHSEED=0 $(BIN)/pytest -q --dist loadfile
 
-.PHONY: install demo test test-kafka faults bench lint format types docs build clean
+.PHONY: install demo test test-kafka faults prove bench lint format types docs build clean
 
 install: $(STAMP)
 
@@ -33,6 +33,12 @@ faults: $(STAMP) kafka-jars
 	PYTHONPATH=tests $(BIN)/python -m faults.campaign trainers --rounds $(ROUNDS) --seed $(SEED)
 	PYTHONPATH=tests $(BIN)/python -m faults.campaign spool --rounds $(ROUNDS) --seed $(SEED) --keep
 	PYTHONPATH=tests $(BIN)/python -m faults.campaign kafka --rounds $(ROUNDS) --seed $(SEED) --keep
+
+# The properties of money on many cases: make prove CASES=10000. A bill, its lines, and reports, whatever happened.
+CASES ?= 10000
+PROVED = tests/ingest/cost/test_books.py tests/ingest/cost/test_node_hour_properties.py
+prove: $(STAMP)
+	TRAINLEDGER_PROVE_CASES=$(CASES) $(BIN)/pytest -q --timeout 7200 $(PROVED)
 
 bench: $(STAMP) kafka-jars
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"

@@ -30,6 +30,7 @@ from bench import (
     kafka_to_table,
     kill,
     log_call,
+    month,
     query,
     start_up,
 )
@@ -51,6 +52,7 @@ BARS: dict[str, Measure] = {
     "agent_idle": agent_idle.measure,
     "gpu_sampling": gpu_sampling.measure,
     "query": query.measure,
+    "month": month.measure,
     "dataset_manifest": dataset_manifest.measure,
     "file_lookup": file_lookup.measure,
     "code_capture": code_capture.measure,

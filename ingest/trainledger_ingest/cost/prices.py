@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from trainledger_schemas.errors import UsageError
 
 from .money import currency_code
-from .node_events import HOUR_US
+from .node_events import HOUR_US, hour_of
 from .policy import CostPolicy
 from .presence import PresenceMode, PresenceRule
 
@@ -126,18 +126,40 @@ class PriceBook:
             placed.setdefault(entry.pattern, {})[entry.from_hour_us] = _Placed(place, entry)
         self._by_pattern = {pattern: _Terms(by_hour) for pattern, by_hour in placed.items()}
         self._patterns = sorted(self._by_pattern, key=_rank, reverse=True)
+        self._patterns_by_node: dict[str, tuple[str, ...]] = {}
 
     def price_for(self, node_id: str, hour_us: int) -> Price | None:
         """The price of a node in an hour, or None: unpriced, which is not free."""
         found: _Placed | None = None
-        for pattern in self._patterns:
+        for pattern in self._patterns_of(node_id):
             if found is not None and _rank(pattern) < _rank(found.entry.pattern):
                 break
             current = self._current(pattern, hour_us)
-            if current is not None and matches(node_id, pattern):
+            if current is not None:
                 found = current if found is None else max(found, current, key=lambda placed: placed.place)
         price = found.entry if found else None
         return price if isinstance(price, Price) and price.counts_in(hour_us) else None
+
+    def sections_of(self, node_id: str) -> list[tuple[int, Price | None]]:
+        """The prices of a node in order of time, each with the hour from which it counts; the first from 0."""
+        begins = {0}
+        for pattern in self._patterns_of(node_id):
+            begins |= self._by_pattern[pattern].turns
+        sections: list[tuple[int, Price | None]] = []
+        for begin_us in sorted(begins):
+            price = self.price_for(node_id, begin_us)
+            if not sections or sections[-1][1] is not price:
+                sections.append((begin_us, price))
+        return sections
+
+    def rules_of(self, node_id: str) -> list[tuple[int, CostPolicy]]:
+        """How a node is dealt in order of time: two books with the same rules give the same shares."""
+        rules: list[tuple[int, CostPolicy]] = []
+        for begin_us, price in self.sections_of(node_id):
+            policy = price.policy if price else DEFAULT_POLICY
+            if not rules or rules[-1][1] != policy:
+                rules.append((begin_us, policy))
+        return rules
 
     def price_of_pattern(self, pattern: str, hour_us: int) -> Price | None:
         """The price of exactly this pattern that counts in an hour."""
@@ -171,10 +193,17 @@ class PriceBook:
 
         A price that was set anew for the same hour of its pattern brings nothing any more."""
         found = [DEFAULT_POLICY]
-        for pattern, terms in self._by_pattern.items():
-            if matches(node_id, pattern):
-                found += terms.policies
+        for pattern in self._patterns_of(node_id):
+            found += self._by_pattern[pattern].policies
         return list(dict.fromkeys(found))
+
+    def _patterns_of(self, node_id: str) -> tuple[str, ...]:
+        """The patterns that a node bears, in order of rank."""
+        known = self._patterns_by_node.get(node_id)
+        if known is None:
+            known = tuple(pattern for pattern in self._patterns if matches(node_id, pattern))
+            self._patterns_by_node[node_id] = known
+        return known
 
 
 def nano_rate(text: str) -> int:
@@ -239,6 +268,9 @@ class _Terms:
         self.policies = list(
             dict.fromkeys(placed.entry.policy for placed in self._placed if isinstance(placed.entry, Price))
         )
+        self.turns = {max(start, 0) for start in self._starts}
+        for policy in self.policies:
+            self.turns |= _turns_of(policy.presence)
 
     def at(self, hour_us: int) -> _Placed | None:
         index = bisect_right(self._starts, hour_us) - 1
@@ -246,6 +278,15 @@ class _Terms:
 
     def behind(self, hour_us: int) -> list[_Placed]:
         return self._placed[bisect_right(self._starts, hour_us) :]
+
+
+def _turns_of(rule: PresenceRule) -> set[int]:
+    """The hours from which `Price.counts_in` says something else."""
+    if rule.mode is not PresenceMode.OWNED:
+        return set()
+    first, behind = rule.owned_from_us, rule.owned_to_us
+    turns = {hour_of(first)} if first is not None else set()
+    return turns | ({-(-behind // HOUR_US) * HOUR_US} if behind is not None else set())
 
 
 def matches(node_id: str, pattern: str) -> bool:

@@ -1,28 +1,28 @@
 """The same hours under two price books: what would they have cost, and what is the difference?
 
-The hours stay dealt as they are: a price's rate and currency count here, its presence and host share do not. A bill
-of an hour is dealt to its holders by largest remainder over their shares; old and new columns are each rounded once,
-and the difference is that of the rounded amounts, so that it can be checked with pencil and paper.
+The hours stay dealt as they are: a price's rate and currency count here, its presence and host share do not. The bill
+of an hour is dealt to its lines as the worker deals it, so a book that has the prices of the tables gives the amounts
+of `cost`. Old and new columns are each rounded once, and the difference is that of the rounded amounts, so that it
+can be checked with pencil and paper.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from trainledger_schemas.errors import UsageError
 from trainledger_schemas.ids import id_text, random_id
 
 from ..session import Session
-from .money import cents, format_minor, largest_remainder, minor_digits
+from .bill_sql import bill_sql, costs_sql, node_chunks, price_parameters, sections_sql
+from .money import cents, format_minor, minor_digits
 from .price_book import read_price_book
 from .prices import Price, PriceBook
 from .report import GROUPS, period_condition
 
-__all__ = ["Repricing", "book_of", "compare_books", "read_repricing"]
+__all__ = ["Repricing", "book_of", "make_repricing", "read_repricing"]
 
-# Shares are numbers from 0 to 1 of the view; as whole weights they keep all their digits.
-WEIGHT = 10**15
+SHARES_AN_HOUR = 3600 * 10**12
 _SIDES = ("old", "new")
 
 
@@ -50,49 +50,62 @@ def read_repricing(
         raise UsageError(
             f"cannot compare prices by {by!r}; the groups are {', '.join(set(GROUPS) - {'outcome'})}"
         )
-    where, parameters = period_condition(start, end)
-    lines = session.query(
-        f"SELECT node_id, usage_hour, {GROUPS[by]} AS holder, kind AS line_kind, sum(share) AS part "
-        f"FROM {session.views}.cost_lines WHERE {where} GROUP BY node_id, usage_hour, holder, line_kind",
-        parameters,
+    where, period = period_condition(start, end)
+    nodes = session.query(
+        f"SELECT DISTINCT node_id FROM {session.views}.node_hour_bills WHERE {where} AND present_s > 0",
+        period,
     ).to_pylist()
-    hours = session.query(
-        f"SELECT node_id, usage_hour, present_s FROM {session.views}.node_hour_bills WHERE {where} AND present_s > 0",
-        parameters,
-    ).to_pylist()
-    return compare_books(by, hours, lines, books)
-
-
-def compare_books(
-    by: str,
-    hours: Iterable[Mapping[str, Any]],
-    lines: Iterable[Mapping[str, Any]],
-    books: tuple[PriceBook, PriceBook],
-) -> Repricing:
-    """The comparison of node-hours {node_id, usage_hour, present_s} and holders {..., holder, line_kind, part}."""
-    parts: dict[tuple[str, datetime], list[tuple[tuple[str, str], int]]] = {}
-    for line in lines:
-        key = (line["holder"] or "", line["line_kind"] if line["holder"] is None else "")
-        place = (line["node_id"], line["usage_hour"])
-        parts.setdefault(place, []).append((key, round(line["part"] * WEIGHT)))
-    sums: dict[tuple[str, tuple[str, str]], dict[str, int]] = {}
-    unpriced = dict.fromkeys(_SIDES, 0.0)
-    for hour in hours:
-        place = (hour["node_id"], hour["usage_hour"])
-        holders = sorted(parts.get(place, ()))
-        presence_us = round(hour["present_s"] * 1e6)
+    sql = _repricing_sql(session.views, GROUPS[by], where)
+    rows: list[dict[str, Any]] = []
+    for chunk in node_chunks([row["node_id"] for row in nodes], books):
+        parameters = period | {"chunk": chunk}
         for side, book in zip(_SIDES, books, strict=True):
-            price = book.price_for(place[0], int(place[1].timestamp()) * 1_000_000)
-            if price is None:
-                unpriced[side] += hour["present_s"] / 3600
+            parameters |= price_parameters(book, chunk, f"_{side}")[0]
+        rows += session.query(sql, parameters).to_pylist()
+    return make_repricing(by, rows)
+
+
+def _repricing_sql(views: str, group: str, where: str) -> str:
+    """A row {holder, line_kind, money_old, money_new, old, new (10^-9), held}; empty money: no price.
+
+    Each node-hour is gathered from its lines, its bill is made and dealt over them, and the lines are summed by group.
+    """
+    columns = ", ".join(
+        f"arraySort((x, n) -> n, groupArray({name}), groupArray(line)) AS {name}s"
+        for name in ("holder", "line_kind", "share")
+    )
+    hours = f"""SELECT node_id, usage_hour, {columns}, intDiv(arraySum(shares), 1000000) AS presence_us
+        FROM (SELECT node_id, usage_hour, line, ifNull({group}, '') AS holder, kind AS line_kind, held_share AS share
+          FROM {views}.cost_lines WHERE {where} AND node_id IN {{chunk:Array(String)}})
+        GROUP BY node_id, usage_hour"""
+    for side in _SIDES:
+        bill = bill_sql("h.presence_us", f"({{nanos_{side}:Array(UInt64)}})[p.place]")
+        hours = f"""SELECT h.*, ({{currencies_{side}:Array(String)}})[p.place] AS money_{side},
+            {costs_sql(bill, "h.shares")} AS costs_{side}
+          FROM ({hours}) AS h
+          ASOF INNER JOIN ({sections_sql(f"_{side}")}) AS p ON p.node = h.node_id AND p.since <= h.usage_hour"""
+    return f"""SELECT holder, line_kind, money_old, money_new, sum(toDecimal128(cost_old, 0)) AS old,
+        sum(toDecimal128(cost_new, 0)) AS new, sum(toDecimal128(share, 0)) AS held
+      FROM ({hours})
+      ARRAY JOIN holders AS holder, line_kinds AS line_kind, shares AS share,
+        costs_old AS cost_old, costs_new AS cost_new
+      GROUP BY holder, line_kind, money_old, money_new"""
+
+
+def make_repricing(by: str, rows: Iterable[Mapping[str, Any]]) -> Repricing:
+    """The comparison of sums {holder, line_kind, money_old, money_new, old, new, held}: amounts in 10^-9, money and
+    holder empty where there is none, held in millionths of microseconds of a node."""
+    sums: dict[tuple[str, tuple[str, str]], dict[str, int]] = {}
+    unpriced_shares = dict.fromkeys(_SIDES, 0)
+    for row in rows:
+        key = (row["holder"], "" if row["holder"] else row["line_kind"])
+        for side in _SIDES:
+            if not row[f"money_{side}"]:
+                unpriced_shares[side] += int(row["held"])
                 continue
-            keys, weights = [key for key, _ in holders], [weight for _, weight in holders]
-            for key, nano in zip(
-                keys, largest_remainder(price.bill_nano(presence_us), weights, keys), strict=True
-            ):
-                amounts = sums.setdefault((price.currency, key), dict.fromkeys(_SIDES, 0))
-                amounts[side] += nano
-    return _rounded(by, sums, unpriced)
+            amounts = sums.setdefault((row[f"money_{side}"], key), dict.fromkeys(_SIDES, 0))
+            amounts[side] += int(row[side])
+    return _rounded(by, sums, {side: shares / SHARES_AN_HOUR for side, shares in unpriced_shares.items()})
 
 
 def _rounded(

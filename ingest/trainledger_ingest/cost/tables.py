@@ -3,8 +3,9 @@
 Every row is replaced whole under a higher version, so a refresh may be repeated or cut off anywhere. The version
 says what a row was computed from: behind the newest event of its node that was known, then how many entries the price
 book had, because it also says how an hour is dealt, and how many decisions there were on the run that a process is of.
-The lines of an hour and their prices have one version; rows of different versions are never shown together.
-`dealt_book` says up to which entry of the book all hours are dealt, `dealt_moves` up to which decision.
+The money of an hour names the version of the lines that it is for and is never shown with others; a change of rates
+writes money alone (`StoredPrices`). `dealt_book` says up to which entry of the book all hours are dealt, `dealt_moves`
+up to which decision.
 """
 
 from collections import defaultdict
@@ -22,15 +23,15 @@ from .node_events import HOUR_US, NodeEvent, hour_of
 from .node_facts import NodeFacts, WriterPlaces, read_node_events
 from .node_hour import NodeHour, deal_node_hour
 from .node_stream import cut_stream, hours_touched
-from .prices import BOOK_EVENTS, Entry, Price, PriceBook, entry_of, matches
+from .prices import BOOK_EVENTS, Entry, Price, PriceBook, entry_of
 from .pricing import priced_lines
+from .stored_prices import PRICES_A_VERSION, StoredPrices
 
 __all__ = ["CostTables"]
 
 # Allocations count for 11 minutes and presence reaches over gaps; the events of a node are read from this far
 # around the hours asked for, plus its nearest node event on either side.
 MARGIN_US = 2 * HOUR_US
-PRICES_A_VERSION = 1 << 20
 
 _EVENT_COLUMNS = (
     "type, toUnixTimestamp64Micro(at) AS at_us, toString(boot_id) AS boot_id, toString(producer_id) AS producer_id, "
@@ -141,14 +142,17 @@ class CostTables:
             return
         # Before the processes: which of them are of another run may be newer than the number says, never older.
         (entries, book), moves = self._price_book(), self._moves()
-        by_node: dict[str, set[int]] = defaultdict(set)
-        for node_id, hour_us in node_hours:
-            by_node[node_id].add(hour_us)
-        if prices_changed:
-            for node_id, hour_us in self._hours_of(entries[self._dealt_entries() :]):
-                by_node[node_id].add(hour_us)
         writers, closing = self._writers(), self._closed.closing()
         version = len(entries) + moves
+        wanted = set(node_hours)
+        if prices_changed:
+            changed = StoredPrices(
+                self._store, self._generation, entries, known=self._dealt_entries(), closing=closing
+            )
+            wanted |= changed.write(version)
+        by_node: dict[str, set[int]] = defaultdict(set)
+        for node_id, hour_us in wanted:
+            by_node[node_id].add(hour_us)
         for node_id, hours in sorted(by_node.items()):
             node = self._deal_node(node_id, hours, book=book, book_version=version, writers=writers)
             self._write(node, closing)
@@ -228,22 +232,6 @@ class CostTables:
         )
         return NodeFacts(facts.events, int(str(newest[0]["version"])), facts.senseless)
 
-    def _hours_of(self, entries: Iterable[Entry]) -> Iterable[tuple[str, int]]:
-        """The known hours that new entries of the price book can change: of their patterns, from their hours on.
-
-        An hour of an owned node that has no row yet lies between two events, of which the later one is among them."""
-        starts: dict[str, int] = {}
-        for entry in entries:
-            starts[entry.pattern] = min(entry.from_hour_us, starts.get(entry.pattern, entry.from_hour_us))
-        first: dict[str, int | None] = {}
-        for node_id, hour_us in self._known_hours():
-            if node_id not in first:
-                found = [start for pattern, start in starts.items() if matches(node_id, pattern)]
-                first[node_id] = min(found, default=None)
-            start_us = first[node_id]
-            if start_us is not None and hour_us >= start_us:
-                yield node_id, hour_us
-
     def _reservations(self, node_id: str, start_us: int, end_us: int) -> list[dict[str, Any]]:
         """All that was said of the jobs that reach into the time, and of the one before it."""
         mine = f"FROM {self._generation}.node_events WHERE node_id = {{node:String}} AND type = 'reservation'"
@@ -263,12 +251,6 @@ class CostTables:
             {"node": node_id, "names": [str(row["name"]) for row in names]},
         ).to_pylist()
         return rows
-
-    def _known_hours(self) -> list[tuple[str, int]]:
-        rows = self._store.rows(
-            f"SELECT DISTINCT node_id, toUnixTimestamp(hour) AS hour FROM {self._generation}.node_hours"
-        )
-        return [(str(row["node_id"]), int(str(row["hour"])) * 1_000_000) for row in rows]
 
     def _writers(self) -> WriterPlaces:
         # Most writers are of attempt 1 and of the run that they tell: only the others are read.

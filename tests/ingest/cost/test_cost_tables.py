@@ -14,6 +14,7 @@ from support.filled_tables import FilledTables
 from support.ingest_events import START_US, fixed_id
 from support.ingest_store import Crash, FaultyStore, fresh_store
 from support.slow_cost import slow_node_hour
+from trainledger_ingest.cost import bill_sql
 from trainledger_ingest.cost.node_events import (
     HOUR_US,
     Allocation,
@@ -30,7 +31,9 @@ from trainledger_ingest.cost.node_facts import WriterPlaces, read_node_events
 from trainledger_ingest.cost.policy import CostPolicy
 from trainledger_ingest.cost.price_list import read_listed
 from trainledger_ingest.cost.report import make_report
-from trainledger_ingest.cost.tables import PRICES_A_VERSION, CostTables
+from trainledger_ingest.cost.stored_prices import PRICES_A_VERSION
+from trainledger_ingest.cost.tables import CostTables
+from trainledger_schemas.errors import RetryableStoreError
 
 S = 1_000_000
 SPACE = UUID(int=0)
@@ -186,17 +189,13 @@ def money(tables: FilledTables) -> list[dict[str, Any]]:
     )
 
 
-CHANGES = {
-    "a first price": {"nano": 10**10},
-    "another way to deal": {"nano": 10**10, "host_share_ppm": 500_000, "device_weights": {"m0": 3}},
-}
+OTHER_RULES: dict[str, Any] = {"nano": 10**10, "host_share_ppm": 500_000, "device_weights": {"m0": 3}}
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("insert", [0, 2, 3])
 def test_a_crash_between_the_inserts_of_a_price_change_is_mended_by_the_next_start(
-    tables: FilledTables, change: str, insert: int, after: bool
+    tables: FilledTables, insert: int, after: bool
 ) -> None:
     two_nodes(tables)
     tables.take_in()
@@ -204,19 +203,45 @@ def test_a_crash_between_the_inserts_of_a_price_change_is_mended_by_the_next_sta
     generation = tables.schema.generation
     # Only the event comes in; what follows from it is cut off.
     tables.derivation.costs = _Idle(tables.store, generation)
-    tables.price(1, START_US, **CHANGES[change])  # type: ignore[arg-type] # as a price event has them
+    tables.price(1, START_US, **OTHER_RULES)
     tables.take_in()
     dying = CostTables(FaultyStore(tables.store, crash_insert=insert, after=after), generation)
     with pytest.raises(Crash):
         dying.refresh([], prices_changed=True)
-    costs = CostTables(tables.store, generation)
-    costs.refresh(costs.stale(), prices_changed=costs.prices_are_stale())
+    assert is_mended(tables) != before
+
+
+@pytest.mark.parametrize("call", range(5, 10))
+def test_a_rate_that_was_written_for_some_nodes_only_is_written_for_all(
+    tables: FilledTables, call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bill_sql, "NODES_MAX", 1)
+    two_nodes(tables)
+    tables.take_in()
+    before = money(tables)
+    generation = tables.schema.generation
+    tables.derivation.costs = _Idle(tables.store, generation)
+    tables.price(1, START_US, nano=10**10)
+    tables.take_in()
+    dying = CostTables(FaultyStore(tables.store, fail_calls=frozenset({call})), generation)
+    with pytest.raises(RetryableStoreError):
+        dying.refresh([], prices_changed=True)
+    assert is_mended(tables) != before
+
+
+def is_mended(tables: FilledTables) -> list[dict[str, Any]]:
+    """The money after a start of the worker, which finds what is left to do, and after that nothing."""
+    costs = CostTables(tables.store, tables.schema.generation)
+    assert costs.prices_are_stale()
+    costs.refresh(costs.stale(), prices_changed=True)
     mended = money(tables)
-    tables.store.command(f"TRUNCATE TABLE {generation}.dealt_book")
+    assert all(row["cost"] is not None for row in mended)
+    tables.store.command(f"TRUNCATE TABLE {tables.schema.generation}.dealt_book")
     costs.refresh([], prices_changed=costs.prices_are_stale())
-    assert money(tables) == mended != before
+    assert money(tables) == mended
     assert not costs.stale() and not costs.prices_are_stale()
     bills_add_up(tables)
+    return mended
 
 
 class _Idle(CostTables):
@@ -226,7 +251,7 @@ class _Idle(CostTables):
         return
 
 
-def test_a_later_price_changes_money_and_no_share_and_keeps_the_revisions(tables: FilledTables) -> None:
+def test_a_later_price_changes_money_and_no_share_and_no_revision(tables: FilledTables) -> None:
     two_nodes(tables)
     tables.price(1, START_US, nano=10**10)
     tables.take_in()
@@ -245,10 +270,29 @@ def test_a_later_price_changes_money_and_no_share_and_keeps_the_revisions(tables
     (current,) = tables.store.rows(
         f"SELECT count() AS n FROM {tables.schema.tables.name('node_hours')} FINAL"
     )
+    assert kept == current
+    bills_add_up(tables)
+
+
+def test_another_way_to_deal_is_another_revision_and_the_old_ones_are_kept(tables: FilledTables) -> None:
+    two_nodes(tables)
+    tables.price(1, START_US, nano=10**10)
+    tables.take_in()
+    first = stored_shares(tables)
+    tables.price(2, START_US + 1, pattern="node-2", **OTHER_RULES)
+    tables.take_in()
+    assert stored_shares(tables) != first
+    (kept,) = tables.store.rows(
+        f"SELECT count() AS n FROM {tables.schema.tables.name('node_hour_revisions')}"
+    )
+    (current,) = tables.store.rows(
+        f"SELECT count() AS n FROM {tables.schema.tables.name('node_hours')} FINAL"
+    )
     assert int(str(kept["n"])) > int(str(current["n"]))
-    # The second price is not about node-1: its hours are not dealt anew.
+    # The second price is not about node-1: its hours are not dealt anew. The first changed money alone.
     versions = {(row["node_id"], row["revision"] % PRICES_A_VERSION) for row in tables.rows("cost_lines")}
     assert versions == {("node-1", 1), ("node-2", 2)}
+    bills_add_up(tables)
 
 
 def test_an_agent_that_was_down_leaves_unknown_time_and_never_idle(tables: FilledTables) -> None:
@@ -398,19 +442,21 @@ def test_prices_that_are_set_together_are_those_of_as_many_events(tables: Filled
     assert read_listed(tables.session).book.price_for("node-1", HOUR).nano_per_hour == 7 * 10**9  # type: ignore[union-attr] # there is one
 
 
-def test_a_new_price_deals_the_hours_from_its_own_on_and_of_its_nodes_alone(tables: FilledTables) -> None:
+def test_a_new_price_is_written_for_hours_from_its_own_on_and_for_its_nodes_alone(
+    tables: FilledTables,
+) -> None:
     for node in ("node-1", "node-2"):
         tables.alive(HOUR, HOUR + 4 * HOUR_US - S, node=node)
     tables.price(1, START_US, nano=10**10)
     tables.take_in()
 
     def versions() -> dict[tuple[str, int], int]:
-        rows = tables.rows(
-            "cost_lines", columns="DISTINCT node_id, toUnixTimestamp(usage_hour) AS at, revision"
+        rows = tables.store.rows(
+            f"SELECT node_id, toUnixTimestamp(hour) AS at, version % {PRICES_A_VERSION} AS entries "
+            f"FROM {tables.schema.tables.name('node_hour_prices')} FINAL"
         )
         return {
-            (str(row["node_id"]), (int(row["at"]) * S - HOUR) // HOUR_US): int(row["revision"])
-            % PRICES_A_VERSION
+            (str(row["node_id"]), (int(str(row["at"])) * S - HOUR) // HOUR_US): int(str(row["entries"]))
             for row in rows
         }
 
@@ -418,8 +464,7 @@ def test_a_new_price_deals_the_hours_from_its_own_on_and_of_its_nodes_alone(tabl
     tables.price(2, START_US + 1, nano=2 * 10**10, pattern="node-2", from_hour_us=HOUR + 2 * HOUR_US)
     tables.take_in()
     changed = {place for place, version in versions().items() if version == 2}
-    # The hour before too: its last presence reaches to an event of the next.
-    assert changed == {("node-2", hour) for hour in (1, 2, 3)} and len(versions()) == 8
+    assert changed == {("node-2", hour) for hour in (2, 3)} and len(versions()) == 8
     assert not tables.derivation.costs.prices_are_stale()
     bills_add_up(tables)
 

@@ -2,10 +2,11 @@
 
 import random
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from support.cost_events import HOUR, histories
+from support.proving import cases
 from support.slow_cost import slow_node_hour
 from trainledger_ingest.cost.node_events import HOUR_US, NodeEvent
 from trainledger_ingest.cost.node_hour import SHARES_PER_US, NodeHour, deal_node_hour
@@ -23,7 +24,7 @@ POLICIES = (
 )
 policies = st.sampled_from(POLICIES)
 hours = st.sampled_from((HOUR - HOUR_US, HOUR, HOUR + HOUR_US))
-slow = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+slow = cases(120)
 
 
 def deal(events: list[NodeEvent], policy: CostPolicy, hour_us: int = HOUR) -> NodeHour:

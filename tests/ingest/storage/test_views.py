@@ -123,6 +123,7 @@ VIEWS: dict[str, dict[str, str]] = {
         "device_hours": MAYBE_NUMBER, "declared_team": MAYBE_TEXT, "payer_evidence": MAYBE_TEXT,
         "unknown_hours": "Float64", "unused_hours": "Float64", "cost_used": MAYBE_MONEY,
         "cost_unused": MAYBE_MONEY, "cost_unknown": MAYBE_MONEY, "account": MAYBE_TEXT,
+        "line": "UInt32", "held_share": "UInt64",
     },
     "cost_waste": {
         "usage_hour": HOUR, "node_id": TEXT, "kind": TEXT, "run_id": "Nullable(UUID)", "attempt": "Nullable(UInt16)",

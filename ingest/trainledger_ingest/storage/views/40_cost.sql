@@ -42,7 +42,9 @@ CREATE OR REPLACE VIEW {views}.cost_lines (
   cost_used Nullable(Decimal(38, 9)) COMMENT 'of the cost, money for what was measured as used; the three sum to it exactly',
   cost_unused Nullable(Decimal(38, 9)) COMMENT 'of the cost, money for what was measured as not used',
   cost_unknown Nullable(Decimal(38, 9)) COMMENT 'of the cost, money for what was not measured',
-  account Nullable(String) COMMENT 'account:NAME of a scheduler or namespace:NAME of a pod that the job was for; NULL outside of one'
+  account Nullable(String) COMMENT 'account:NAME of a scheduler or namespace:NAME of a pod that the job was for; NULL outside of one',
+  line UInt32 COMMENT 'number of the line in its node-hour, from 1',
+  held_share UInt64 COMMENT 'held millionths of microseconds of the node; the lines of a node-hour sum to its presence'
 ) AS
 SELECT l.usage_hour AS usage_hour, l.node_id AS node_id, l.kind AS kind, l.run_id AS run_id,
   if(l.kind = 'run', toNullable(l.attempt), NULL) AS attempt, coalesce(l.owner, r.user) AS owner,
@@ -70,10 +72,10 @@ SELECT l.usage_hour AS usage_hour, l.node_id AS node_id, l.kind AS kind, l.run_i
   CAST(toDecimal128(if(l.held = 0, toInt256(l.cost * 1000000000),
     intDiv(toInt256(l.cost * 1000000000) * (ifNull(l.used, 0) + l.unseen), l.held)), 9) / 1000000000
     AS Nullable(Decimal(38, 9))) - cost_used AS cost_unknown,
-  l.account AS account
+  l.account AS account, l.line AS line, l.held AS held_share
 FROM (
   SELECT h.hour AS usage_hour, toString(h.node_id) AS node_id, toString(kind) AS kind, run_id, attempt, owner, account,
-    resource, held, used, evidence, cost, h.presence_us AS presence_us, h.version AS revision, unseen,
+    resource, held, used, evidence, cost, h.presence_us AS presence_us, h.version AS revision, unseen, line,
     if(resource = 'host' OR held_of_device = 0, NULL, h.presence_us / 3.6e9 * held / held_of_device) AS device_hours,
     h.price_id AS price_id, h.currency AS currency
   FROM (
@@ -87,7 +89,7 @@ FROM (
   ) AS h
   ARRAY JOIN h.kinds AS kind, h.run_ids AS run_id, h.attempts AS attempt, h.owners AS owner, h.resources AS resource,
     h.held AS held, h.used AS used, h.evidence AS evidence, h.held_of_devices AS held_of_device,
-    h.costs AS cost, h.unseens AS unseen, h.accounts AS account
+    h.costs AS cost, h.unseens AS unseen, h.accounts AS account, arrayEnumerate(h.kinds) AS line
 ) AS l
 LEFT ANY JOIN (
   SELECT toNullable(run_id) AS run_id, toNullable(project) AS project, experiment, team, user
