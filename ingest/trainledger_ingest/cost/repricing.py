@@ -118,7 +118,9 @@ def _rounded(
         old, new = (cents([sums[currency, key][side] for key in keys], digits=digits) for side in _SIDES)
         for (holder, kind), before, after in zip(keys, old, new, strict=True):
             amounts = _texts(before, after, digits)
-            rows.append({by: holder or None, "kind": kind or None, "currency": currency, **amounts})
+            # By kind, the group itself is the kind.
+            named = {by: holder or None} | ({} if by == "kind" else {"kind": kind or None})
+            rows.append({**named, "currency": currency, **amounts})
         totals.append({"currency": currency, **_texts(sum(old), sum(new), digits)})
     return Repricing(tuple(rows), tuple(totals), unpriced)
 
