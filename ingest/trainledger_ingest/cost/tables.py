@@ -32,6 +32,8 @@ __all__ = ["CostTables"]
 # Allocations count for 11 minutes and presence reaches over gaps; the events of a node are read from this far
 # around the hours asked for, plus its nearest node event on either side.
 MARGIN_US = 2 * HOUR_US
+# Each hour is cut out of all events that were read: of a month at once that would be each hour of it 720 times.
+HOURS_AT_ONCE = 12
 
 _EVENT_COLUMNS = (
     "type, toUnixTimestamp64Micro(at) AS at_us, toString(boot_id) AS boot_id, toString(producer_id) AS producer_id, "
@@ -154,8 +156,9 @@ class CostTables:
         for node_id, hour_us in wanted:
             by_node[node_id].add(hour_us)
         for node_id, hours in sorted(by_node.items()):
-            node = self._deal_node(node_id, hours, book=book, book_version=version, writers=writers)
-            self._write(node, closing)
+            for part in _in_parts(hours):
+                node = self._deal_node(node_id, part, book=book, book_version=version, writers=writers)
+                self._write(node, closing)
         if prices_changed:
             dealt = pa.table({"entries": pa.array([len(entries)], pa.uint64())})
             self._store.insert(f"{self._generation}.dealt_book", dealt)
@@ -290,6 +293,18 @@ class CostTables:
 
     def _number(self, sql: str) -> int:
         return int(str(self._store.query(f"SELECT {sql}").column(0)[0].as_py()))
+
+
+def _in_parts(hours: Iterable[int]) -> Iterable[set[int]]:
+    """Hours in order of time, no part longer than HOURS_AT_ONCE from its first hour to its last."""
+    part: list[int] = []
+    for hour_us in sorted(hours):
+        if part and hour_us - part[0] >= HOURS_AT_ONCE * HOUR_US:
+            yield set(part)
+            part = []
+        part.append(hour_us)
+    if part:
+        yield set(part)
 
 
 def _hour_row(hour: NodeHour, version: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from support.ingest_events import START_US, fixed_id
 from support.ingest_store import Crash, FaultyStore, fresh_store
 from support.slow_cost import slow_node_hour
 from trainledger_ingest.cost import bill_sql
+from trainledger_ingest.cost import tables as cost_tables
 from trainledger_ingest.cost.node_events import (
     HOUR_US,
     Allocation,
@@ -211,7 +212,7 @@ def test_a_crash_between_the_inserts_of_a_price_change_is_mended_by_the_next_sta
     assert is_mended(tables) != before
 
 
-@pytest.mark.parametrize("call", range(5, 10))
+@pytest.mark.parametrize("call", range(7, 11))
 def test_a_rate_that_was_written_for_some_nodes_only_is_written_for_all(
     tables: FilledTables, call: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,6 +421,26 @@ def book_price(number: int, pattern: str, nano: int, **fields: Any) -> dict[str,
         "presence": "observed", "owned_from_us": None, "owned_to_us": None, "host_share_ppm": None,
         "device_weights": {}, "note": None, "source": "aws-spot",
     } | fields  # fmt: skip
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 1000])
+def test_hours_are_dealt_in_parts_as_all_at_once(
+    tables: FilledTables, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables.started(1, 11, HOUR, team="red")
+    tables.present(*range(HOUR - HOUR_US // 3, HOUR + 7 * HOUR_US, 1200 * S))
+    tables.alive(HOUR + 2 * HOUR_US + 7 * S, HOUR + 4 * HOUR_US + 7 * S)
+    tables.usage(HOUR + 2 * HOUR_US - 60 * S, HOUR + 3 * HOUR_US + 60 * S, (1, 11), cores=2)
+    tables.price(1, START_US, nano=10**10)
+    tables.take_in()
+    expected = expected_shares(stored_events(tables))
+    assert stored_shares(tables) == expected and len(expected) == 8
+    for table in ("node_hours", "node_hour_prices"):
+        tables.store.command(f"TRUNCATE TABLE {tables.schema.tables.name(table)}")
+    monkeypatch.setattr(cost_tables, "HOURS_AT_ONCE", at_once)
+    tables.derivation.catch_up()
+    assert stored_shares(tables) == expected
+    bills_add_up(tables)
 
 
 def test_prices_that_are_set_together_are_those_of_as_many_events(tables: FilledTables) -> None:
