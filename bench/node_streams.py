@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainledger_ingest.cost.node_events import HOUR_US
-from trainledger_ingest.cost.node_facts import read_node_events
+from trainledger_ingest.cost.node_facts import WriterPlaces, read_node_events
 from trainledger_ingest.cost.node_stream import NodeStream
 
 __all__ = ["Told", "node_stream", "told_in_hour"]
@@ -40,7 +40,7 @@ def node_stream(seed: int, hour_us: int) -> NodeStream:
         }
         for number, (kind, at_us, fields) in enumerate(told_in_hour(seed, hour_us))
     )
-    return NodeStream("bench", read_node_events(rows, attempts={}).events)
+    return NodeStream("bench", read_node_events(rows, writers=WriterPlaces()).events)
 
 
 def told_in_hour(seed: int, hour_us: int) -> Iterator[Told]:

@@ -16,7 +16,7 @@ from support.random_cluster import HOURS, RandomCluster
 from support.slow_cost import slow_node_hour
 from trainledger_ingest.cost.budgets import read_budget_states
 from trainledger_ingest.cost.month import explain_month, read_closed_month, read_statement
-from trainledger_ingest.cost.node_facts import read_node_events
+from trainledger_ingest.cost.node_facts import WriterPlaces, read_node_events
 from trainledger_ingest.cost.policy import CostPolicy
 from trainledger_ingest.cost.report import GROUPS, CostReport, read_report
 from trainledger_ingest.cost.repricing import book_of, read_repricing
@@ -92,7 +92,7 @@ def slow_hours(cluster: RandomCluster) -> list[SlowHours]:
             "toString(producer_id) AS producer_id, seq, body, offset "
             f"FROM {generation}.node_events WHERE node_id = '{node}'"
         ).to_pylist()
-        events = list(read_node_events(rows, attempts=attempts).events)
+        events = list(read_node_events(rows, writers=WriterPlaces(attempts)).events)
         for hour in range(HOURS):
             hour_us = cluster.begin_us + hour * HOUR_US
             slow = slow_node_hour(events, hour_us, CostPolicy())
