@@ -33,7 +33,7 @@ def tables(tmp_path: Path) -> Iterator[FilledTables]:
     yield FilledTables(fresh_store(), tmp_path)
 
 
-def fill(tables: FilledTables, seed: int) -> dict[str, list[list[int | None]]]:
+def fill(tables: FilledTables, seed: int, *, exact: int | None = None) -> dict[str, list[list[int | None]]]:
     """One run of two ranks on every card for ten minutes; device -> a list of its ranks' peaks for each minute."""
     chance = Random(seed)
     cards = {f"GPU-{n}": model for n, model in enumerate(CARDS)}
@@ -64,6 +64,8 @@ def fill(tables: FilledTables, seed: int) -> dict[str, list[list[int | None]]]:
             peaks: list[int | None] = [chance.randrange(tops[gpu] + 1) for _ in range(2)]
             if gpu == blind and minute == 5:
                 peaks[1] = None
+            if exact is not None and gpu == "GPU-1":
+                peaks = [exact, 0]
             seen[gpu].append(peaks)
         usage = [
             {"kind": "run", "run_id": fixed_id(1), "writer_id": fixed_id(11 + rank), "owner": "ann", "cpu_us": 1,
@@ -153,3 +155,15 @@ def test_a_mig_instance_is_not_advised_a_smaller_one_and_a_period_or_run_alone_i
         None,
         None,
     )
+
+
+@pytest.mark.parametrize(
+    ("mib", "profile"), [(8755, "1g.10gb"), (8756, "2g.20gb")], ids=["fits", "a-mib-more"]
+)
+def test_a_slice_has_95_percent_of_its_part_and_a_tenth_of_it_is_left_free(
+    tables: FilledTables, mib: int, profile: str
+) -> None:
+    """1/8 of 80 GiB are 10240 MiB; 95 % and of that 90 % are 8755.2 MiB."""
+    fill(tables, 1, exact=mib << 20)
+    (row,) = tables.rows("gpu_headroom", rest="WHERE device_id = 'GPU-1'")
+    assert row["fits_profile"] == profile
