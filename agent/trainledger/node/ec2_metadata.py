@@ -73,9 +73,8 @@ class MetadataService:
                 return text
             if status == 404:
                 return None
-            self._token = (
-                ""  # 401: it was given out before the machine was stopped, or another host answers now
-            )
+            # 401: it was given out before the machine was stopped, or another host answers now.
+            self._token = ""
         raise OSError(f"the metadata service answers {status} for {path}")
 
     def _valid_token(self) -> str:
