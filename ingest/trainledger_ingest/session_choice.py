@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # The engines and the agent are loaded where they are used: beside a live `up` a command needs neither of them, and
 # they take half a second.
 
-__all__ = ["is_cheap_to_open", "open_session", "open_sync", "open_up"]
+__all__ = ["is_cheap_to_open", "open_session", "open_sync", "open_up", "peek_session"]
 
 ONE_SHOT_WAIT_S = 120.0
 UP_WAIT_S = 30.0
@@ -43,6 +43,15 @@ def open_session(settings: IngestSettings, *, say: Say, progress: Progress | Non
             settings, lambda: _open_embedded(settings, clock, say, progress), say=say, are_filled_now=False
         )
     return _open_embedded(settings, clock, say, progress)
+
+
+def peek_session(settings: IngestSettings, *, say: Say) -> Session:
+    """As `open_session`, but beside a live `up` it asks for what its tables have and does not make it read, sample and
+    bill first: that is a second old at most, and costs a query."""
+    is_embedded = settings.clickhouse is None and not are_fed_by_kafka(settings.home)
+    if is_embedded and HomeLock.owner_kind(settings.home) == "up":
+        return RemoteSession(settings.api_socket, views=VIEWS)
+    return open_session(settings, say=say)
 
 
 def open_sync(settings: IngestSettings, *, say: Say, progress: Progress | None = None) -> Session | None:

@@ -17,7 +17,7 @@ from ..reports.rank_output import why_no_output_of_rank
 from ..run_lookup import find_run
 from ..session import Session
 from ..session_choice import is_cheap_to_open
-from .opening import read_settings, session, utc_now
+from .opening import glance, read_settings, session, utc_now
 from .options import Json
 from .output import print_json, stderr_line
 
@@ -93,7 +93,10 @@ def _print_log(
     with session() as opened:
         reader = LogReader(find_run(opened, run, say=stderr_line), pattern, rank=rank)
         if as_json:
-            print_json(reader.read(opened))
+            rows = list(reader.read(opened))
+            print_json(rows)
+            if not rows and rank is not None:
+                stderr_line(why_no_output_of_rank(opened, reader.run_id, rank, is_search=pattern is not None))
             return
         line = _line_form(_ranks(opened, reader.run_id))
         is_empty = True
@@ -112,6 +115,7 @@ def _print_log(
         settings = read_settings()
         follow_log(
             session,
+            glance,
             reader,
             write=lambda row: typer.echo(line(row)),
             clock=SystemClock(),

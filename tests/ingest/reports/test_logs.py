@@ -133,6 +133,7 @@ def follow(
     said: list[str] = []
     follow_log(
         opened,
+        opened,
         reader,
         write=lambda row: told.append(row["text"]),
         clock=clock,
@@ -246,3 +247,38 @@ def test_why_there_is_no_output_of_a_rank(tables: FilledTables) -> None:
     assert why(9, 7) == "the run has no rank 7; its ranks: 0-2"
     assert why(3, 1, is_search=True) == "no line of rank 1 contains that text"
     assert why(1, 0) == "the run has no ranks"
+
+
+def test_a_follower_looks_cheaply_and_once_at_everything_before_it_ends(tables: FilledTables) -> None:
+    run = 140
+    at = open_run(tables, run)
+    tables.log_lines(run, run * 10, (at, "seen at a glance"))
+    tables.exited(run, run * 10, at + 5_000_000)
+    tables.take_in()
+    # Written, and in no table yet: what a wrapper writes after the end of its command.
+    tables.log_lines(run, run * 10, (at + 6_000_000, "the last line"))
+    looks: list[str] = []
+
+    @contextmanager
+    def glance() -> Iterator[Session]:
+        looks.append("glance")
+        yield tables.session
+
+    @contextmanager
+    def complete() -> Iterator[Session]:
+        looks.append("complete")
+        tables.take_in()
+        yield tables.session
+
+    told: list[str] = []
+    follow_log(
+        complete,
+        glance,
+        LogReader(id_of(run), None),
+        write=lambda row: told.append(row["text"]),
+        clock=ManualClock(),
+        say=lambda _: None,
+        pause_s=lambda: 1.0,
+    )
+    assert told == ["seen at a glance", "the last line"]
+    assert looks == ["glance", "complete", "complete"]

@@ -386,6 +386,7 @@ def test_following_prints_every_line_once_late_ones_too_and_ends_with_the_run(lo
     clock = ArrivingLines(logs)
     follow_log(
         open_session,
+        open_session,
         reader,
         write=lambda row: told.append(row["text"]),
         clock=clock,
