@@ -250,7 +250,7 @@ def test_why_there_is_no_output_of_a_rank(tables: FilledTables) -> None:
 
 
 def test_a_follower_looks_cheaply_and_once_at_everything_before_it_ends(tables: FilledTables) -> None:
-    run = 140
+    run = 177
     at = open_run(tables, run)
     tables.log_lines(run, run * 10, (at, "seen at a glance"))
     tables.exited(run, run * 10, at + 5_000_000)
