@@ -9,7 +9,7 @@ from trainledger_schemas.clock import SystemClock
 from trainledger_schemas.errors import UsageError
 
 from ..reports.listing import parse_since, short_id
-from ..reports.log_follow import follow_log
+from ..reports.log_follow import Looks, follow_log
 from ..reports.log_match import LogPattern
 from ..reports.log_search import LogSearch, search_logs
 from ..reports.logs import LogReader
@@ -114,8 +114,7 @@ def _print_log(
     if follow:
         settings = read_settings()
         follow_log(
-            session,
-            glance,
+            Looks(complete=session, glance=glance),
             reader,
             write=lambda row: typer.echo(line(row)),
             clock=SystemClock(),

@@ -8,6 +8,7 @@ was written, found nothing new. The looks before are cheap and may be a little b
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from trainledger_schemas.clock import Clock
@@ -16,14 +17,21 @@ from trainledger_schemas.errors import HomeLockedError, RetryableError
 from ..session import Say, Session
 from .logs import LogReader
 
-__all__ = ["follow_log"]
+__all__ = ["Looks", "follow_log"]
 
 GIVE_UP_S = 600.0
 
 
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """How to open a session: one that covers everything written before, and a cheap one that may be a little behind."""
+
+    complete: Callable[[], AbstractContextManager[Session]]
+    glance: Callable[[], AbstractContextManager[Session]]
+
+
 def follow_log(
-    open_session: Callable[[], AbstractContextManager[Session]],
-    glance: Callable[[], AbstractContextManager[Session]],
+    looks: Looks,
     reader: LogReader,
     *,
     write: Callable[[Mapping[str, Any]], None],
@@ -38,7 +46,7 @@ def follow_log(
     failed_ns: int | None = None
     while True:
         try:
-            with open_session() if is_last else glance() as session:
+            with looks.complete() if is_last else looks.glance() as session:
                 # Before the lines: what a run wrote last is in the tables when its end is.
                 is_over = _is_over(session, reader.run_id)
                 count = 0

@@ -9,7 +9,7 @@ import pytest
 from support.filled_tables import FilledTables, id_of
 from support.ingest_events import HOUR_US, START_US
 from support.ingest_store import fresh_store
-from trainledger_ingest.reports.log_follow import follow_log
+from trainledger_ingest.reports.log_follow import Looks, follow_log
 from trainledger_ingest.reports.log_match import LogPattern
 from trainledger_ingest.reports.log_search import LogSearch, search_logs
 from trainledger_ingest.reports.logs import STREAMS_NAMED_MAX, LogReader
@@ -132,8 +132,7 @@ def follow(
     told: list[str] = []
     said: list[str] = []
     follow_log(
-        opened,
-        opened,
+        Looks(opened, opened),
         reader,
         write=lambda row: told.append(row["text"]),
         clock=clock,
@@ -272,8 +271,7 @@ def test_a_follower_looks_cheaply_and_once_at_everything_before_it_ends(tables: 
 
     told: list[str] = []
     follow_log(
-        complete,
-        glance,
+        Looks(complete, glance),
         LogReader(id_of(run), None),
         write=lambda row: told.append(row["text"]),
         clock=ManualClock(),

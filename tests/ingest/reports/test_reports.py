@@ -14,7 +14,7 @@ from trainledger_ingest.curves import CURVE_BUCKETS, sparkline
 from trainledger_ingest.reports.comparison import compare_runs
 from trainledger_ingest.reports.description import describe_run
 from trainledger_ingest.reports.listing import RUN_COLUMNS, RunChoice, list_runs, ls_cells
-from trainledger_ingest.reports.log_follow import follow_log
+from trainledger_ingest.reports.log_follow import Looks, follow_log
 from trainledger_ingest.reports.log_match import LogPattern
 from trainledger_ingest.reports.logs import LogReader
 from trainledger_ingest.reports.times import duration_text, parse_month, parse_time
@@ -385,8 +385,7 @@ def test_following_prints_every_line_once_late_ones_too_and_ends_with_the_run(lo
     told: list[str] = []
     clock = ArrivingLines(logs)
     follow_log(
-        open_session,
-        open_session,
+        Looks(open_session, open_session),
         reader,
         write=lambda row: told.append(row["text"]),
         clock=clock,
