@@ -216,6 +216,7 @@ def _presence_ranges(
             if (event.producer_id, event.seq) not in new:
                 continue
             ranges.append(Interval(event.wall_us, event.wall_us + 1))
+            ranges += _bridged(group, index, new)
             for other in group[max(0, index - 1) : index + 2]:
                 ranges.append(Interval(min(event.wall_us, other.wall_us), max(event.wall_us, other.wall_us)))
                 if _is_stepped(event, other):
@@ -226,6 +227,15 @@ def _presence_ranges(
             if index == 0 and (not is_owned or group is chains[-1]):
                 ranges.append(Interval(_begin(event, policy), event.wall_us))
     return ranges
+
+
+def _bridged(group: Sequence[NodePresent], index: int, new: set[tuple[str, int]]) -> list[Interval]:
+    """What the neighbours that were known covered before: over a stepped clock more than from each to the new event."""
+    before = next((item for item in reversed(group[:index]) if _IDENTITY(item) not in new), None)
+    after = next((item for item in group[index + 1 :] if _IDENTITY(item) not in new), None)
+    if before is None or after is None or not _is_stepped(before, after):
+        return []
+    return [Interval(before.wall_us, before.wall_us + after.boot_us - before.boot_us)]
 
 
 def _is_stepped(one: NodePresent, other: NodePresent) -> bool:
