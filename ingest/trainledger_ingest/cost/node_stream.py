@@ -212,30 +212,42 @@ def _presence_ranges(
     if is_owned:
         chains.append([event for event in events if isinstance(event, NodePresent)])
     for group in chains:
+        ranges += [
+            _stretch(before, after) for before, after in _parted(group, new) if _is_stepped(before, after)
+        ]
         for index, event in enumerate(group):
             if (event.producer_id, event.seq) not in new:
                 continue
             ranges.append(Interval(event.wall_us, event.wall_us + 1))
-            ranges += _bridged(group, index, new)
             for other in group[max(0, index - 1) : index + 2]:
                 ranges.append(Interval(min(event.wall_us, other.wall_us), max(event.wall_us, other.wall_us)))
                 if _is_stepped(event, other):
-                    earlier = min(event, other, key=lambda item: item.boot_us)
-                    passed_us = abs(event.boot_us - other.boot_us)
-                    ranges.append(Interval(earlier.wall_us, earlier.wall_us + passed_us))
+                    ranges.append(_stretch(event, other))
             # An owned node begins once, with the last chain, however often it boots.
             if index == 0 and (not is_owned or group is chains[-1]):
                 ranges.append(Interval(_begin(event, policy), event.wall_us))
     return ranges
 
 
-def _bridged(group: Sequence[NodePresent], index: int, new: set[tuple[str, int]]) -> list[Interval]:
-    """What the neighbours that were known covered before: over a stepped clock more than from each to the new event."""
-    before = next((item for item in reversed(group[:index]) if _IDENTITY(item) not in new), None)
-    after = next((item for item in group[index + 1 :] if _IDENTITY(item) not in new), None)
-    if before is None or after is None or not _is_stepped(before, after):
-        return []
-    return [Interval(before.wall_us, before.wall_us + after.boot_us - before.boot_us)]
+def _parted(group: Sequence[NodePresent], new: set[tuple[str, int]]) -> list[tuple[NodePresent, NodePresent]]:
+    """Events that were neighbours until new ones came between them. Over a stepped clock they covered more together."""
+    parted: list[tuple[NodePresent, NodePresent]] = []
+    before: NodePresent | None = None
+    is_parted = False
+    for event in group:
+        if _IDENTITY(event) in new:
+            is_parted = True
+            continue
+        if before is not None and is_parted:
+            parted.append((before, event))
+        before, is_parted = event, False
+    return parted
+
+
+def _stretch(one: NodePresent, other: NodePresent) -> Interval:
+    """The time that really passed between two events of a boot, from the earlier one on."""
+    earlier = min(one, other, key=lambda item: item.boot_us)
+    return Interval(earlier.wall_us, earlier.wall_us + abs(one.boot_us - other.boot_us))
 
 
 def _is_stepped(one: NodePresent, other: NodePresent) -> bool:

@@ -24,6 +24,16 @@ def test_a_node_event_touches_the_open_hour_and_all_hours_since_the_one_before()
     assert touched(events[1:2], [events[0], events[2]]) == [0, 1, 2, 3, 4]
 
 
+def test_a_late_event_between_two_over_a_stepped_clock_touches_what_they_covered_together() -> None:
+    # The clock was set back by 600 s: the first and the last alone reach 200 s into the next hour, and with the middle not.
+    first, middle, last = (
+        NodePresent(seq=number, wall_us=at(wall_s), boot_id="b", producer_id="p", boot_us=boot_s * 1_000_000)
+        for number, (wall_s, boot_s) in enumerate([(0, 1), (1300, 1901), (3200, 3801)])
+    )
+    assert touched([last], [first]) == [0, 1]
+    assert touched([middle], [first, last]) == [0, 1]
+
+
 def test_a_window_over_the_edge_touches_both_hours() -> None:
     script = Script().alive(3500, 3700).usage(3595, 3605)
     assert touched(script.events[-1:], script.events[:-1]) == [0, 1]
