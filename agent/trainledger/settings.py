@@ -25,7 +25,7 @@
 | TRAINLEDGER_KAFKA, _CLICKHOUSE | address | none | read by the agent and by ingest, listed here for checks |
 | TRAINLEDGER_ENGINE_MEMORY_MB | MB, 512 to 1,048,576 | 4,096 | read by the embedded tables, listed here for checks |
 | TRAINLEDGER_BLOBS | s3://bucket/prefix | none: beside the journals alone | read by the agent and commands |
-| TRAINLEDGER_ALERT_WEBHOOK, _ALERT_SMTP | URL | none | where `up` and `ingest` send alerts of budgets |
+| TRAINLEDGER_ALERT_WEBHOOK, _ALERT_SMTP | URL | none | where `up` and `ingest` send alerts |
 | TRAINLEDGER_EC2 | auto, on, off | auto | of the agent: whether EC2 is asked which machine this is |
 | TRAINLEDGER_SCHEDULERS | names with commas | all | of the schedulers whose reservations the agent counts |
 | TRAINLEDGER_KUBELET | folder | /var/lib/kubelet | of the kubelet, where the agent runs beside one |

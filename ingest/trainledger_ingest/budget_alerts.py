@@ -5,17 +5,13 @@ process. A process that dies between both sends once more, with the same id; not
 shares are crossed at once only the highest is sent, and the lower ones are noted with it.
 """
 
-import logging
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from trainledger_schemas.clock import Clock
-from trainledger_schemas.errors import RetryableError, TrainledgerError
-from trainledger_schemas.structured_log import say
+from trainledger_schemas.errors import RetryableError
 
 from .alert_channels import Alert, AlertChannel
 from .cost.budgets import BudgetState, Query, read_budget_states
@@ -24,7 +20,6 @@ from .cost.money import minor_text, nano_of
 __all__ = ["SHARES", "BudgetAlerts"]
 
 SHARES = (50, 80, 100)
-INTERVAL_S = 60.0
 Append = Callable[[str, Mapping[str, Any]], object]
 
 
@@ -39,41 +34,12 @@ class BudgetAlerts:
         append: Append,
         channels: Sequence[AlertChannel],
         clock: Clock,
-        interval_s: float = INTERVAL_S,
     ) -> None:
         self._query = query
         self._views = views
         self._append = append
         self._channels = channels
         self._clock = clock
-        self._interval_s = interval_s
-
-    @contextmanager
-    def watching(self, *, is_on_duty: Callable[[], bool] = lambda: True) -> Iterator[None]:
-        """Check each INTERVAL_S in a thread of its own, so that a slow server holds up nothing, until the end.
-
-        `is_on_duty`: whether it is this process's turn; of several workers one is. What cannot be delivered is said
-        in the log and tried again."""
-        if not self._channels:
-            yield
-            return
-        stop = threading.Event()
-        thread = threading.Thread(target=self._watch, args=(stop, is_on_duty), name="alerts", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-
-    def _watch(self, stop: threading.Event, is_on_duty: Callable[[], bool]) -> None:
-        while not stop.is_set():
-            try:
-                if is_on_duty():
-                    self.check()
-            except TrainledgerError as error:
-                say(logging.WARNING, "a budget alert waits", {"why": str(error)}, daemon="alerts")
-            stop.wait(self._interval_s)
 
     def check(self) -> list[Alert]:
         """Send what is due now and return it; raises RetryableError after all channels were tried."""

@@ -22,7 +22,7 @@ from trainledger_schemas.structured_log import Repeats, say
 
 from .admin_events import admin_record
 from .alert_channels import AlertChannel
-from .budget_alerts import BudgetAlerts
+from .alert_watch import alert_watch
 from .derive import Derivation
 from .dirty import Dirty
 from .home_lock import HomeLock
@@ -50,7 +50,7 @@ _Store = ChdbStore | ClickHouseStore
 @dataclass(frozen=True, slots=True)
 class IngestOptions:
     """What the command line says. `once`: to the end that the topics had at the start; `metrics`: HOST:PORT;
-    `alerts`: where alerts of budgets go."""
+    `alerts`: where alerts go."""
 
     group: str
     once: bool = False
@@ -117,17 +117,18 @@ def _take_note(derivation: Derivation, index: ManifestIndex, dirty: Dirty) -> No
 
 @contextmanager
 def _alerts(store: _Store, settings: IngestSettings, options: IngestOptions, clock: Clock) -> Iterator[Event]:
-    """Watch the budgets while the event that is given is set: of several workers the one that reads prices has it."""
+    """Watch what is told while the event that is given is set: of several workers the one that reads prices has it."""
     # Loaded here, as in session_choice.
     from .embedded import AdminSender
 
     duty, sender = Event(), AdminSender(settings.kafka)
-    alerts = BudgetAlerts(
+    alerts = alert_watch(
         store.query,
         VIEWS,
         append=lambda kind, fields: sender.send(kind, admin_record(kind, fields, clock=clock)),
         channels=options.alerts,
         clock=clock,
+        settings=settings,
     )
     try:
         with alerts.watching(is_on_duty=duty.is_set):

@@ -275,9 +275,11 @@ def _alerts(environ: Mapping[str, str]) -> Check:
     except TrainledgerError as error:
         return Check("alerts", "broken", str(error), "correct or unset the variable")
     if not channels:
-        return Check("alerts", "ok", f"{WEBHOOK} and {SMTP} are not set: nobody is told of budgets")
+        return Check(
+            "alerts", "ok", f"{WEBHOOK} and {SMTP} are not set: nobody is told of budgets or trouble"
+        )
     named = " and ".join(name for name in (WEBHOOK, SMTP) if environ.get(name))
-    return Check("alerts", "ok", f"budgets are told through {named} (set, not shown)")
+    return Check("alerts", "ok", f"budgets and trouble are told through {named} (set, not shown)")
 
 
 def _clickhouse(settings: IngestSettings, clock: Clock) -> Iterator[Check]:

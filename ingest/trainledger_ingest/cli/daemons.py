@@ -14,7 +14,7 @@ from trainledger_schemas.errors import RetryableError, RetryableSourceError, Set
 from trainledger_schemas.structured_log import set_up_log
 
 from ..alert_channels import alert_channels
-from ..budget_alerts import BudgetAlerts
+from ..alert_watch import alert_watch
 from ..session_choice import open_sync, open_up
 from .opening import environment, read_settings
 from .options import Json
@@ -53,8 +53,13 @@ def up(
     settings, channels = read_settings(home), alert_channels(environment())
     stop = stop_on_signals()
     embedded = open_up(settings, say=stderr_line)
-    alerts = BudgetAlerts(
-        embedded.query, embedded.views, append=embedded.append_admin, channels=channels, clock=SystemClock()
+    alerts = alert_watch(
+        embedded.query,
+        embedded.views,
+        append=embedded.append_admin,
+        channels=channels,
+        clock=SystemClock(),
+        settings=settings,
     )
     try:
         api = ApiServer(settings.api_socket, embedded, drain=embedded.drain, run_cost=embedded.run_cost)

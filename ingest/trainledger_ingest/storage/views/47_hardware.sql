@@ -23,7 +23,10 @@ LEFT ANY JOIN (
   SELECT toString(node_id) AS node_id, device.1 AS device_id, toNullable(argMax(device.2, at)) AS model
   FROM {generation}.node_events
   ARRAY JOIN JSONExtract(body, 'devices', 'Array(Tuple(device_id String, model String))') AS device
-  WHERE type = 'devices' GROUP BY node_id, device_id
+  -- Only of nodes that had an error: each minute somebody looks whether there is a new one.
+  WHERE type = 'devices'
+    AND node_id IN (SELECT node_id FROM {generation}.node_events WHERE type = 'hardware_error')
+  GROUP BY node_id, device_id
 ) AS d ON d.node_id = e.node_id AND d.device_id = e.device_id;
 
 -- Everything that an agent measured. Filter by minute, node_id, device_id or name: only their parts of the table are read.

@@ -22,7 +22,7 @@ FROM {generation}.admin_events WHERE type = 'budget_set';
 
 -- One row: an alert that was delivered.
 CREATE OR REPLACE VIEW {views}.alerts (
-  alert String COMMENT 'what it is about: budget, scope, name, currency, month and share',
+  alert String COMMENT 'what it is about: a budget, month and share; or what was found where, and since when',
   channel String COMMENT 'webhook or smtp',
   sent_at DateTime64(6, 'UTC') COMMENT 'when it was delivered, UTC'
 ) AS

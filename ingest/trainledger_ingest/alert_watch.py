@@ -1,0 +1,144 @@
+"""Looks each minute at everything that may be told, in a thread of its own.
+
+An alert is sent, then the event `alert_sent` is appended; what that event names is never sent again, by whatever
+process. A process that dies between both sends once more, with the same id; nothing is ever left out. One look that
+fails keeps no other from its turn.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from trainledger_schemas.clock import Clock
+from trainledger_schemas.errors import RetryableError, TrainledgerError
+from trainledger_schemas.structured_log import say
+
+from .alert_channels import Alert, AlertChannel
+from .alert_rules import AlertRule, Delivered, due_findings, sql_time
+from .budget_alerts import BudgetAlerts
+from .cost.budgets import Query
+from .hardware_alerts import HardwareErrors
+from .settings import IngestSettings
+
+__all__ = ["AlertWatch", "RuleAlerts", "alert_watch"]
+
+INTERVAL_S = 60.0
+# Longer than any rule looks back.
+DELIVERED_WITHIN = timedelta(days=8)
+Append = Callable[[str, Mapping[str, Any]], object]
+
+
+class RuleAlerts:
+    """Sends what one rule finds, once each and channel."""
+
+    def __init__(
+        self,
+        rule: AlertRule,
+        query: Query,
+        views: str,
+        *,
+        append: Append,
+        channels: Sequence[AlertChannel],
+        clock: Clock,
+    ) -> None:
+        self._rule = rule
+        self._query = query
+        self._views = views
+        self._append = append
+        self._channels = channels
+        self._clock = clock
+
+    def check(self) -> list[Alert]:
+        """Send what is due now and return it; raises RetryableError after all channels were tried."""
+        now = datetime.fromtimestamp(self._clock.wall_ns() / 1e9, UTC)
+        findings = self._rule.findings(now)
+        if not findings:
+            return []
+        delivered = Delivered(
+            self._query(
+                f"SELECT alert, channel, sent_at FROM {self._views}.alerts "
+                "WHERE sent_at >= toDateTime64({since:String}, 6, 'UTC')",
+                {"since": sql_time(now - DELIVERED_WITHIN)},
+            ).to_pylist()
+        )
+        done: list[Alert] = []
+        failure: RetryableError | None = None
+        for channel in self._channels:
+            for group in due_findings(findings, delivered, channel=channel.name, now=now):
+                alert = self._rule.alert(group)
+                try:
+                    channel.send(alert)
+                except RetryableError as error:
+                    failure = error
+                    break
+                done.append(alert)
+                for finding in group:
+                    self._append("alert_sent", {"alert": finding.key, "channel": channel.name})
+        if failure is not None:
+            raise failure
+        return done
+
+
+class AlertWatch:
+    """`checks`: each sends what is due and raises TrainledgerError when it could not."""
+
+    def __init__(self, checks: Sequence[Callable[[], object]], *, interval_s: float = INTERVAL_S) -> None:
+        self._checks = checks
+        self._interval_s = interval_s
+
+    @contextmanager
+    def watching(self, *, is_on_duty: Callable[[], bool] = lambda: True) -> Iterator[None]:
+        """Check each INTERVAL_S, so that a slow server holds up nothing, until the end.
+
+        `is_on_duty`: whether it is this process's turn; of several workers one is. What cannot be delivered is said
+        in the log and tried again."""
+        if not self._checks:
+            yield
+            return
+        stop = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(stop, is_on_duty), name="alerts", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _watch(self, stop: threading.Event, is_on_duty: Callable[[], bool]) -> None:
+        while not stop.is_set():
+            for check in self._checks:
+                try:
+                    if is_on_duty() and not stop.is_set():
+                        check()
+                except TrainledgerError as error:
+                    say(logging.WARNING, "an alert waits", {"why": str(error)}, daemon="alerts")
+            stop.wait(self._interval_s)
+
+
+def alert_watch(
+    query: Query,
+    views: str,
+    *,
+    append: Append,
+    channels: Sequence[AlertChannel],
+    clock: Clock,
+    settings: IngestSettings,
+) -> AlertWatch:
+    """All that is told where channels are set; nothing is looked at without one."""
+    if not channels:
+        return AlertWatch([])
+    del settings
+    budgets = BudgetAlerts(query, views, append=append, channels=channels, clock=clock)
+    rules: list[AlertRule] = [HardwareErrors(query, views)]
+    return AlertWatch(
+        [
+            budgets.check,
+            *(
+                RuleAlerts(rule, query, views, append=append, channels=channels, clock=clock).check
+                for rule in rules
+            ),
+        ]
+    )

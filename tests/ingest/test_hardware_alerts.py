@@ -1,0 +1,92 @@
+"""Errors of GPUs, from the event to the message."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.filled_tables import FilledTables, id_of
+from support.ingest_events import fixed_id
+from support.ingest_store import fresh_store
+from support.webhook import webhook
+from trainledger_ingest.alert_channels import alert_channels
+from trainledger_ingest.alert_watch import RuleAlerts
+from trainledger_ingest.hardware_alerts import HardwareErrors
+from trainledger_schemas.clock import ManualClock
+from trainledger_schemas.errors import RetryableError
+
+S = 1_000_000
+T0_US = int(datetime(2026, 11, 27, 4, tzinfo=UTC).timestamp()) * S
+HOUR_US = 3600 * S
+
+
+class Watched:
+    """A node with GPUs `a` and `b`, run 1 on `a`; the alerts are made anew at each check, as after a restart."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.tables = FilledTables(fresh_store(), folder)
+        self.channels = alert_channels({"TRAINLEDGER_ALERT_WEBHOOK": url})
+        self.now_us = T0_US
+        self.tables.started(1, 11, T0_US - HOUR_US)
+        self.tables.event(
+            "writer_devices", T0_US - HOUR_US, at_us=T0_US - HOUR_US, run_id=fixed_id(1), writer_id=fixed_id(11),
+            device_ids=["GPU-a"], named_ids=[],
+        )  # fmt: skip
+        self.tables.present(T0_US - HOUR_US, T0_US)
+
+    def error(self, at_us: int, error: str, code: int | None = None, *, device: str = "GPU-a") -> None:
+        self.tables.event(
+            "hardware_error", self.now_us, at_us=at_us, device_id=device, error=error, code=code, count=1
+        )
+
+    def check(self) -> list[str]:
+        self.tables.take_in()
+        alerts = RuleAlerts(
+            HardwareErrors(self.tables.session.query, self.tables.session.views), self.tables.session.query,
+            self.tables.session.views, append=self.append, channels=self.channels,
+            clock=ManualClock(wall_ns=self.now_us * 1000),
+        )  # fmt: skip
+        return [alert.text for alert in alerts.check()]
+
+    def append(self, kind: str, fields: Mapping[str, Any]) -> None:
+        self.tables.event(kind, self.now_us, at_us=self.now_us, set_by="t", **fields)
+        self.tables.take_in()
+
+
+def test_each_error_is_told_once_with_the_run_on_the_device_across_restarts_and_failures(
+    tmp_path: Path,
+) -> None:
+    with webhook() as hook:
+        watched = Watched(tmp_path, hook.url)
+        assert watched.check() == []
+        # Of eight days ago: history, which nobody is told when alerts are first set.
+        watched.error(T0_US - 8 * 24 * HOUR_US, "xid", 31)
+        watched.error(T0_US - 60 * S, "xid", 79)
+        watched.error(T0_US - 30 * S, "xid", 79)
+        watched.error(T0_US - 20 * S, "ecc_uncorrected", device="GPU-b")
+        hook.is_broken = True
+        with pytest.raises(RetryableError):
+            watched.check()
+        hook.is_broken = False
+        xid, ecc = watched.check()
+        assert xid == (
+            "Xid 79, 2 times on node node-1, device GPU-a, at 2026-11-27 03:59:30 UTC; "
+            f"runs on it: {id_of(1)}"
+        )
+        assert ecc == (
+            "uncorrectable memory error on node node-1, device GPU-b, at 2026-11-27 03:59:40 UTC; "
+            "no run is known on it"
+        )
+        assert watched.check() == [] and len(hook.posted) == 2
+        assert hook.posted[0]["run_ids"] == [id_of(1)] and hook.posted[0]["code"] == 79
+        # The same again at once waits, so that a device which fails all the time is no flood.
+        watched.error(T0_US + S, "xid", 79)
+        assert watched.check() == []
+        # What a node could send only now is told.
+        watched.now_us += HOUR_US
+        watched.error(T0_US - 5 * 24 * HOUR_US, "lost", device="GPU-b")
+        lost, again = watched.check()
+        assert lost.startswith("GPU lost on node node-1, device GPU-b, at 2026-11-22 04:00:00 UTC")
+        assert again.startswith("Xid 79 on node node-1") and watched.check() == []
