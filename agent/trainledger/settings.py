@@ -26,6 +26,7 @@
 | TRAINLEDGER_ENGINE_MEMORY_MB | MB, 512 to 1,048,576 | 4,096 | read by the embedded tables, listed here for checks |
 | TRAINLEDGER_BLOBS | s3://bucket/prefix | none: beside the journals alone | read by the agent and commands |
 | TRAINLEDGER_ALERT_WEBHOOK, _ALERT_SMTP | URL | none | where `up` and `ingest` send alerts |
+| TRAINLEDGER_ALERT_STALL_MINUTES | min, 0 to 10,080 | 10 | of those: a living run without a step; 0 = off |
 | TRAINLEDGER_EC2 | auto, on, off | auto | of the agent: whether EC2 is asked which machine this is |
 | TRAINLEDGER_SCHEDULERS | names with commas | all | of the schedulers whose reservations the agent counts |
 | TRAINLEDGER_KUBELET | folder | /var/lib/kubelet | of the kubelet, where the agent runs beside one |
@@ -65,7 +66,8 @@ VARIABLES = frozenset(
         "DIR HOME PROJECT EXPERIMENT TEAM NAME TAGS RUN_ID PARENT WRAPPED RANK LOCAL_RANK WORLD_SIZE "
         "NODE_RANK SCOPE RESTART_COUNT MODE "
         "NODE FINISH_WAIT_S ALLOW_NETWORK_DISK CAPTURE IMAGE BUDGET_MIB KAFKA CLICKHOUSE ENGINE_MEMORY_MB "
-        "BLOBS BLOBS_LOCAL_MIB SCHEDULERS KUBELET NVIDIA_DRIVER EC2 ALERT_WEBHOOK ALERT_SMTP"
+        "BLOBS BLOBS_LOCAL_MIB SCHEDULERS KUBELET NVIDIA_DRIVER EC2 ALERT_WEBHOOK ALERT_SMTP "
+        "ALERT_STALL_MINUTES"
     ).split()
 )
 

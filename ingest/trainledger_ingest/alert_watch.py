@@ -22,6 +22,7 @@ from .budget_alerts import BudgetAlerts
 from .cost.budgets import Query
 from .hardware_alerts import HardwareErrors
 from .settings import IngestSettings
+from .stall_alerts import StalledRuns
 
 __all__ = ["AlertWatch", "RuleAlerts", "alert_watch"]
 
@@ -130,9 +131,10 @@ def alert_watch(
     """All that is told where channels are set; nothing is looked at without one."""
     if not channels:
         return AlertWatch([])
-    del settings
     budgets = BudgetAlerts(query, views, append=append, channels=channels, clock=clock)
     rules: list[AlertRule] = [HardwareErrors(query, views)]
+    if settings.alert_stall_minutes:
+        rules.append(StalledRuns(query, views, minutes=settings.alert_stall_minutes))
     return AlertWatch(
         [
             budgets.check,

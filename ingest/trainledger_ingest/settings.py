@@ -39,6 +39,10 @@ class IngestSettings:
     """TRAINLEDGER_ENGINE_MEMORY_MB: most memory of the embedded engine, 512 to 1,048,576 MB; default 4096:
     a laptop's quarter, enough for merges of a hundred million points."""
 
+    alert_stall_minutes: int = 10
+    """TRAINLEDGER_ALERT_STALL_MINUTES: minutes without a step after which a living run is told as standing still,
+    0 to 10,080; 0 = off; default 10: longer than most checkpoints and evaluations. Slow steps are waited for."""
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str], *, home: Path | None = None) -> "IngestSettings":
         """Read and check; `home` (from a command's option) wins over the environment."""
@@ -52,6 +56,7 @@ class IngestSettings:
             clickhouse=environ.get("TRAINLEDGER_CLICKHOUSE") or None,
             blobs=environ.get("TRAINLEDGER_BLOBS", "").strip() or None,
             engine_memory_bytes=_megabytes(environ.get("TRAINLEDGER_ENGINE_MEMORY_MB")),
+            alert_stall_minutes=_minutes(environ, "TRAINLEDGER_ALERT_STALL_MINUTES", 10, most=10_080),
         )
 
     def with_journals(self, folder: Path) -> "IngestSettings":
@@ -82,3 +87,12 @@ def _megabytes(text: str | None) -> int:
             f"TRAINLEDGER_ENGINE_MEMORY_MB is {text!r}; give a whole number of MB from 512 to 1048576"
         )
     return int(text) << 20
+
+
+def _minutes(environ: Mapping[str, str], name: str, default: int, *, most: int) -> int:
+    text = environ.get(name, "").strip()
+    if not text:
+        return default
+    if not text.isdecimal() or int(text) > most:
+        raise SettingsError(f"{name} is {text!r}; give a whole number of minutes from 0 (off) to {most}")
+    return int(text)

@@ -124,6 +124,14 @@ def test_channels_of_alerts_are_checked_and_not_shown(node: Installation) -> Non
     assert (status, rows["alerts"]["state"]) == (1, "broken") and "hush" not in str(rows)
 
 
+def test_minutes_of_alerts_are_shown_and_checked(node: Installation) -> None:
+    status, rows = doctor(node, TRAINLEDGER_ALERT_STALL_MINUTES="0")
+    row = rows["ingest.alert_stall_minutes"]
+    assert (status, row["value"], row["source"]) == (0, "0", "TRAINLEDGER_ALERT_STALL_MINUTES")
+    wrong = node.command("doctor", TRAINLEDGER_ALERT_STALL_MINUTES="soon")
+    assert wrong.returncode != 0 and "whole number of minutes from 0 (off) to 10080" in wrong.stderr
+
+
 def test_a_live_agent_an_owner_and_a_clock_that_was_set_back_are_seen(node: Installation) -> None:
     node.journals.mkdir()
     (node.home / "spool").mkdir(parents=True)

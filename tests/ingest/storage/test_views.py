@@ -104,6 +104,10 @@ VIEWS: dict[str, dict[str, str]] = {
         "run_id": "UUID", "step": "Int64", "at": AT, "steps_per_s": MAYBE_NUMBER, "total_steps": MAYBE_NUMBER,
         "total_from": MAYBE_TEXT, "eta_s": MAYBE_NUMBER,
     },
+    "silent_runs": {
+        "run_id": "UUID", "step": "Int64", "moved_at": AT, "seen_at": AT, "silent_s": "Float64",
+        "median_step_s": MAYBE_NUMBER,
+    },
     "rank_steps": {
         "run_id": "UUID", "attempt": "UInt16", "key": TEXT, "rank": "UInt32", "node_id": TEXT, "ranks": "UInt64",
         "steps": "UInt64", "step_s": MAYBE_NUMBER, "slower_pct": MAYBE_NUMBER, "late_s": MAYBE_NUMBER,

@@ -93,3 +93,40 @@ FROM (
     LEFT ANY JOIN {generation}.step_totals AS t ON t.run_id = p.run_id
   ) GROUP BY run_id
 );
+
+-- The newest sample of any rank of the newest attempt, against the newest word of its processes: both come from the node,
+-- so that events which are late make no run look as if it stood still. A step's time is the median over the samples.
+-- Steps are looked at for runs without a new one alone: to look each minute must cost little where many run.
+-- One row: a run whose process lives, which has logged steps in the last two days and none in the last minute.
+CREATE OR REPLACE VIEW {views}.silent_runs (
+  run_id UUID COMMENT 'the run',
+  step Int64 COMMENT 'furthest step of all ranks',
+  moved_at DateTime64(6, 'UTC') COMMENT 'when any rank logged a step last, UTC; at most ten seconds early',
+  seen_at DateTime64(6, 'UTC') COMMENT 'when a process of it was seen alive last, UTC',
+  silent_s Float64 COMMENT 'seconds from one to the other',
+  median_step_s Nullable(Float64) COMMENT 'median seconds of a step; NULL before there are two samples'
+) AS
+SELECT s.run_id AS run_id, max(s.furthest) AS step, max(s.newest_at) AS moved_at, max(w.writer_seen_at) AS seen_at,
+  greatest(0, dateDiff('millisecond', moved_at, seen_at) / 1000) AS silent_s,
+  nullIf(max(s.median_s), 0) AS median_step_s
+FROM (
+  SELECT run_id, writer_id, max(step) AS furthest, max(at) AS newest_at,
+    arraySort(sample -> sample.1, groupArray((at, step))) AS samples,
+    ifNotFinite(arrayReduce('median', arrayFilter(x -> x > 0, arrayMap(
+      (newer, older) -> if(newer.2 > older.2, dateDiff('millisecond', older.1, newer.1) / 1000 / (newer.2 - older.2), 0),
+      arraySlice(samples, 2), arraySlice(samples, 1, length(samples) - 1)))), 0) AS median_s
+  FROM {homed}progress_samples
+  WHERE run_id IN (
+    SELECT run_id FROM {homed}progress_samples
+    WHERE run_id IN (SELECT run_id FROM {generation}.run_states FINAL WHERE state = 'running')
+    GROUP BY run_id HAVING max(at) < now64(6, 'UTC') - INTERVAL 60 SECOND
+  )
+  GROUP BY run_id, writer_id
+) AS s
+ANY INNER JOIN (
+  SELECT run_id, writer_id, last_seen_at AS writer_seen_at FROM (
+    SELECT run_id, writer_id, last_seen_at, state, attempt, max(attempt) OVER (PARTITION BY run_id) AS newest
+    FROM {views}.run_writers WHERE role = 'sdk'
+  ) WHERE state = 'running' AND attempt = newest
+) AS w ON w.run_id = s.run_id AND w.writer_id = s.writer_id
+GROUP BY s.run_id;
