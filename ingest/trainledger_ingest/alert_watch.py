@@ -21,6 +21,7 @@ from .alert_rules import AlertRule, Delivered, due_findings, sql_time
 from .budget_alerts import BudgetAlerts
 from .cost.budgets import Query
 from .hardware_alerts import HardwareErrors
+from .idle_gpu_alerts import IdleGpus
 from .settings import IngestSettings
 from .stall_alerts import StalledRuns
 
@@ -135,6 +136,8 @@ def alert_watch(
     rules: list[AlertRule] = [HardwareErrors(query, views)]
     if settings.alert_stall_minutes:
         rules.append(StalledRuns(query, views, minutes=settings.alert_stall_minutes))
+    if settings.alert_idle_gpu_minutes:
+        rules.append(IdleGpus(query, views, minutes=settings.alert_idle_gpu_minutes))
     return AlertWatch(
         [
             budgets.check,

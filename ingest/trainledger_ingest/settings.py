@@ -43,6 +43,10 @@ class IngestSettings:
     """TRAINLEDGER_ALERT_STALL_MINUTES: minutes without a step after which a living run is told as standing still,
     0 to 10,080; 0 = off; default 10: longer than most checkpoints and evaluations. Slow steps are waited for."""
 
+    alert_idle_gpu_minutes: int = 30
+    """TRAINLEDGER_ALERT_IDLE_GPU_MINUTES: minutes without use after which a GPU that is held or costs is told, 0 to
+    1,380; 0 = off; default 30: longer than loading a model or building a container."""
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str], *, home: Path | None = None) -> "IngestSettings":
         """Read and check; `home` (from a command's option) wins over the environment."""
@@ -57,6 +61,7 @@ class IngestSettings:
             blobs=environ.get("TRAINLEDGER_BLOBS", "").strip() or None,
             engine_memory_bytes=_megabytes(environ.get("TRAINLEDGER_ENGINE_MEMORY_MB")),
             alert_stall_minutes=_minutes(environ, "TRAINLEDGER_ALERT_STALL_MINUTES", 10, most=10_080),
+            alert_idle_gpu_minutes=_minutes(environ, "TRAINLEDGER_ALERT_IDLE_GPU_MINUTES", 30, most=1_380),
         )
 
     def with_journals(self, folder: Path) -> "IngestSettings":
