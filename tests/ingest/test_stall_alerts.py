@@ -49,7 +49,7 @@ def test_a_stall_is_told_once_and_again_after_the_run_moved(tables: FilledTables
     def logged(run: int, writer: int, *minutes: int) -> None:
         tables.logged(run, writer, *((start + minute * MINUTE, minute * 10, 0.5) for minute in minutes))
 
-    # 1 stands still for 20 minutes; 2 has steps of two minutes; 3 has a rank that moves; 4 ended; 5 is silent itself.
+    # 1 stands still for 20 minutes; 2 has steps of two minutes; 3 has a rank that moves; 4 ended; 5 stood still until its node fell silent.
     tables.started(1, 11, start, project="iris", name="slow")
     logged(1, 11, *range(41))
     tables.started(2, 12, start)
@@ -62,7 +62,7 @@ def test_a_stall_is_told_once_and_again_after_the_run_moved(tables: FilledTables
     logged(4, 14, *range(41))
     tables.exited(4, 14, start + 41 * MINUTE)
     tables.started(5, 15, start, node="node-2")
-    logged(5, 15, *range(41))
+    logged(5, 15, *range(21))
     tables.present(start + 41 * MINUTE, node="node-2")
     tables.present(now_us)
     tables.take_in()
