@@ -8,7 +8,7 @@ import typer
 from trainledger_schemas.errors import UsageError
 
 from ..cost.focus_export import write_focus
-from ..cost.month import ClosedMonth, Explanation, booked_in, explain_month, read_closed_month
+from ..cost.month import ClosedMonth, Explanation, explain_month, read_bookings, read_closed_month
 from ..session import Session
 from .output import cell_text, print_json, print_table, stderr_line
 
@@ -92,7 +92,7 @@ def say_closed(opened: Session, month: ClosedMonth | None, first: datetime | Non
                     f"learned since: {sums['differences']} {sums['currency']}, so the newest bill is {sums['newest']}; "
                     f"`trainledger cost --month {month.period} --explain` says why"
                 )
-    for currency, amount in booked_in(opened, f"{first:%Y-%m}").items():
+    for currency, amount in read_bookings(opened).get(f"{first:%Y-%m}", {}).items():
         typer.echo(f"beside it, differences of closed months booked in {first:%Y-%m}: {amount} {currency}")
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ..cost.money import minor_text, nano_of
+from ..cost.month import read_bookings
 from ..cost.statements import list_periods
 from .opening import session
 from .options import Json
@@ -36,13 +37,14 @@ def close(
     with session() as opened:
         request = {"accepts_unpriced": accept_unpriced, "accepts_silent": accept_silent, "note": note}
         closed = opened.close_period({"period": month, **request})
+        booked = read_bookings(opened).get(closed["period"], {}) if closed["adjustments"] else {}
     if as_json:
         print_json([closed])
         return
     totals = _amounts((item["currency"], Decimal(item["amount"])) for item in closed["totals"])
     typer.echo(f"{closed['period']} is closed: {totals}, {closed['lines']} lines, digest {closed['digest']}")
     if closed["adjustments"]:
-        adjusted = _amounts((item["currency"], Decimal(item["amount"])) for item in closed["adjusted"])
+        adjusted = _booked({item["currency"]: Decimal(item["amount"]) for item in closed["adjusted"]}, booked)
         typer.echo(f"it books {closed['adjustments']} differences of earlier months: {adjusted}")
     if closed["unpriced_hours"]:
         typer.echo(f"unpriced: {closed['unpriced_hours']:.4f} node-hours")
@@ -53,6 +55,7 @@ def list_closed(as_json: Json = False) -> None:
     """List the closed months; exit status 1 if the rows of one are not those that were closed."""
     with session() as opened:
         rows = list_periods(opened.query, opened.views)
+        posted = read_bookings(opened) if any(row["adjusted"] for row in rows) else {}
     if as_json:
         print_json(rows)
     elif rows:
@@ -66,18 +69,18 @@ def list_closed(as_json: Json = False) -> None:
             "intact",
             "digest",
         )
-        print_table(columns, (_cells(row) for row in rows))
+        print_table(columns, (_cells(row, posted.get(row["period"], {})) for row in rows))
     else:
         typer.echo("no month is closed; close one with `trainledger admin period close MONTH`")
     if not all(row["is_intact"] for row in rows):
         raise typer.Exit(1)
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
+def _cells(row: Mapping[str, Any], posted: Mapping[str, str]) -> list[str]:
     return [
         row["period"],
         _amounts(row["totals"].items()),
-        _amounts(row["adjusted"].items()),
+        _booked(row["adjusted"], posted),
         f"{row['unpriced_hours']:.4f}" if row["unpriced_hours"] else "-",
         f"{row['closed_at']:%Y-%m-%d %H:%M}",
         cell_text(row["closed_by"]),
@@ -89,4 +92,13 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 def _amounts(amounts: Any) -> str:
     """Amounts by currency as a person reads them, each rounded once."""
     texts = [f"{minor_text(nano_of(amount), currency)} {currency}" for currency, amount in sorted(amounts)]
+    return ", ".join(texts) or "-"
+
+
+def _booked(exact: Mapping[str, Decimal], posted: Mapping[str, str]) -> str:
+    """Differences as they are posted, which is not each sum rounded; exact ones where nothing else is known yet."""
+    texts = [
+        f"{posted.get(currency) or minor_text(nano_of(amount), currency)} {currency}"
+        for currency, amount in sorted(exact.items())
+    ]
     return ", ".join(texts) or "-"

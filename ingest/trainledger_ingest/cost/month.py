@@ -4,7 +4,7 @@ A closed month is reported from its statement, whatever is known by now: the sam
 told beside it: each was or will be booked in a later month.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,10 +13,18 @@ from trainledger_schemas.errors import UsageError
 
 from ..session import Session
 from .money import format_minor, minor_digits, minor_text, nano_of
-from .posting import posted_differences
+from .posting import posted_bookings
 from .report import GROUPS, CostReport, make_report
 
-__all__ = ["ClosedMonth", "Explanation", "booked_in", "explain_month", "read_closed_month", "read_statement"]
+__all__ = [
+    "ClosedMonth",
+    "Explanation",
+    "explain_month",
+    "make_explanation",
+    "read_bookings",
+    "read_closed_month",
+    "read_statement",
+]
 
 EXPLAIN_COLUMNS = (
     "cause",
@@ -102,50 +110,91 @@ def explain_month(session: Session, month: ClosedMonth) -> Explanation:
         "GROUP BY cause, event_ref, booked_by, booked_at, booked_in, team, currency",
         {"p": month.period},
     ).to_pylist()
-    stated = {
-        row["money"]: nano_of(row["total"])
-        for row in session.query(
-            f"SELECT assumeNotNull(currency) AS money, sum(cost) AS total FROM {session.views}.statement_lines "
-            "WHERE period = {p:String} AND cost IS NOT NULL GROUP BY money",
-            {"p": month.period},
-        ).to_pylist()
-    }
-    return make_explanation(stated, rows)
+    closings = _closings(session)
+    return make_explanation(closings[month.period], rows, order=tuple(closings))
 
 
-def make_explanation(stated_nano: Mapping[str, int], rows: Iterable[Mapping[str, Any]]) -> Explanation:
-    """The explanation of statement totals (10^-9 by currency) and differences {..., total: Decimal, currency}."""
+def make_explanation(
+    stated_nano: Mapping[str, int], rows: Iterable[Mapping[str, Any]], *, order: Sequence[str]
+) -> Explanation:
+    """The explanation of statement totals (10^-9 by currency) and differences {..., total: Decimal, currency}.
+
+    `order`: the closed months as they were closed; rows that are booked in none of them are not booked yet."""
     kept = [row for row in rows if row["total"]]
-    shown: list[dict[str, Any]] = []
+    shown: list[tuple[Any, ...]] = []
     sums: list[dict[str, str]] = []
     for currency in sorted({*stated_nano, *(row["currency"] for row in kept)}):
         digits, before = minor_digits(currency), stated_nano.get(currency, 0)
-        here = sorted(
-            (row for row in kept if row["currency"] == currency),
-            key=lambda row: (-abs(row["total"]), row["cause"], row["event_ref"], row["team"] or ""),
-        )
-        deltas = [nano_of(row["total"]) for row in here]
-        posted = posted_differences(before, deltas, digits=digits)
-        for row, minor in zip(here, posted, strict=True):
-            shown.append(
-                {name: row.get(name) for name in EXPLAIN_COLUMNS} | {"delta": format_minor(minor, digits)}
-            )
+        here = sorted((row for row in kept if row["currency"] == currency), key=_row_order)
+        bookings = _by_booking(here, order)
+        nano = [[nano_of(row["total"]) for row in booking] for booking in bookings]
+        posted = posted_bookings(before, nano, digits=digits)
+        for booking, minors in zip(bookings, posted, strict=True):
+            for row, minor in zip(booking, minors, strict=True):
+                text = {name: row.get(name) for name in EXPLAIN_COLUMNS} | {
+                    "delta": format_minor(minor, digits)
+                }
+                shown.append((currency, _row_order(row), text))
         sums.append(
             {
                 "currency": currency,
                 "statement": minor_text(before, currency),
-                "differences": format_minor(sum(posted), digits),
-                "newest": minor_text(before + sum(deltas), currency),
+                "differences": format_minor(sum(map(sum, posted)), digits),
+                "newest": minor_text(before + sum(map(sum, nano)), currency),
             }
         )
-    return Explanation(tuple(shown), tuple(sums))
+    return Explanation(tuple(item[2] for item in sorted(shown, key=lambda item: item[:2])), tuple(sums))
 
 
-def booked_in(session: Session, period: str) -> dict[str, str]:
-    """The differences of earlier months that a month books, by currency, to the minor unit."""
+def read_bookings(session: Session) -> dict[str, dict[str, str]]:
+    """The differences of earlier months that each month books, as they are posted: by month and currency.
+
+    The sum of what `explain_month` shows of them, to the minor unit."""
     rows = session.query(
-        f"SELECT currency, sum(delta) AS total FROM {session.views}.cost_adjustments WHERE booked_in = {{p:String}} "
-        "GROUP BY currency HAVING total != 0 ORDER BY currency",
-        {"p": period},
+        f"SELECT period, booked_in, currency, sum(delta) AS total FROM {session.views}.cost_adjustments "
+        "GROUP BY period, booked_in, currency HAVING total != 0"
     ).to_pylist()
-    return {row["currency"]: minor_text(nano_of(row["total"]), row["currency"]) for row in rows}
+    closings = _closings(session)
+    found: dict[str, dict[str, int]] = {}
+    for period, currency in {(row["period"], row["currency"]) for row in rows}:
+        here = [row for row in rows if row["period"] == period and row["currency"] == currency]
+        bookings = _by_booking(here, tuple(closings))
+        nano = [[nano_of(row["total"]) for row in booking] for booking in bookings]
+        posted = posted_bookings(closings[period].get(currency, 0), nano, digits=minor_digits(currency))
+        for booking, minors in zip(bookings, posted, strict=True):
+            months = found.setdefault(booking[0]["booked_in"], {})
+            months[currency] = months.get(currency, 0) + sum(minors)
+    return {
+        month: {
+            currency: format_minor(minor, minor_digits(currency)) for currency, minor in sorted(sums.items())
+        }
+        for month, sums in found.items()
+    }
+
+
+def _closings(session: Session) -> dict[str, dict[str, int]]:
+    """The totals (10^-9 by currency) of each statement, in the order in which the months were closed."""
+    rows = session.query(
+        f"SELECT period, totals FROM {session.views}.cost_periods ORDER BY closed_at, period"
+    ).to_pylist()
+    return {
+        row["period"]: {currency: nano_of(total) for currency, total in dict(row["totals"]).items()}
+        for row in rows
+    }
+
+
+def _by_booking(rows: Sequence[Mapping[str, Any]], order: Sequence[str]) -> list[list[Mapping[str, Any]]]:
+    """Rows that were booked together, in the order of booking; what is not booked yet comes last."""
+    found: dict[int, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        place = order.index(row["booked_in"]) if row["booked_in"] in order else len(order)
+        found.setdefault(place, []).append(row)
+    return [found[place] for place in sorted(found)]
+
+
+def _row_order(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Largest first, and the same order whatever else there is."""
+    return (
+        -abs(row["total"]), row["cause"], row["event_ref"], row["team"] or "", row["booked_in"],
+        row["booked_by"], str(row["booked_at"]),
+    )  # fmt: skip

@@ -1,14 +1,15 @@
 """Differences to the cent: what was posted stays as it was posted, and the differences lead to the newest bill.
 
 A statement is rounded once, the newest bill is rounded once; the differences between them are rounded so that they sum
-to the difference of both, which may be a minor unit more or less than their own sum rounded.
+to the difference of both, which may be a minor unit more or less than their own sum rounded. What a month has booked
+is rounded by itself, on top of what was booked before, so that nothing that is learned later moves it.
 """
 
 from collections.abc import Sequence
 
 from .money import round_half_up
 
-__all__ = ["posted_differences"]
+__all__ = ["posted_bookings", "posted_differences"]
 
 _NANO_DIGITS = 9
 
@@ -32,3 +33,12 @@ def posted_differences(before_nano: int, deltas_nano: Sequence[int], *, digits: 
         left -= step * min(abs(left), len(order))
         order = by_amount
     return parts
+
+
+def posted_bookings(before_nano: int, bookings: Sequence[Sequence[int]], *, digits: int) -> list[list[int]]:
+    """Each of `bookings` (differences that were booked together, in the order of booking) as `posted_differences`."""
+    posted = []
+    for deltas in bookings:
+        posted.append(posted_differences(before_nano, deltas, digits=digits))
+        before_nano += sum(deltas)
+    return posted

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from trainledger_ingest.cost.adjustments import EventRef, Owed, explain_difference
 from trainledger_ingest.cost.money import round_half_up
-from trainledger_ingest.cost.posting import posted_differences
+from trainledger_ingest.cost.posting import posted_bookings, posted_differences
 
 NANO = st.integers(-(10**13), 10**13)
 REF = EventRef("price_set trainledger.admin/0/1", 1, "fin")
@@ -21,6 +21,16 @@ def test_posted_differences_sum_to_the_difference_of_the_posted_bills(
     assert round_half_up(before, unit) + sum(posted) == newest
     # Each stays next to its exact amount: one unit of its own rounding and one of the two bills'.
     assert all(abs(part * unit - delta) < 2 * unit for part, delta in zip(posted, deltas, strict=True))
+
+
+@given(NANO, st.lists(st.lists(NANO, min_size=1, max_size=4), min_size=2, max_size=4))
+def test_what_a_month_booked_is_posted_the_same_whatever_is_learned_later(
+    before: int, bookings: list[list[int]]
+) -> None:
+    posted = posted_bookings(before, bookings, digits=2)
+    assert posted_bookings(before, bookings[:-1], digits=2) == posted[:-1]
+    newest = round_half_up(before + sum(map(sum, bookings)), 10**7)
+    assert round_half_up(before, 10**7) + sum(map(sum, posted)) == newest
 
 
 def test_the_example_of_the_documentation() -> None:

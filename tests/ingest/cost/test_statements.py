@@ -13,7 +13,7 @@ from support.filled_tables import FilledTables, id_of
 from support.ingest_events import fixed_id
 from support.ingest_store import fresh_store
 from support.slow_cost import slow_node_hour
-from trainledger_ingest.cost.month import explain_month, read_closed_month
+from trainledger_ingest.cost.month import explain_month, read_bookings, read_closed_month
 from trainledger_ingest.cost.node_events import NodeEvent
 from trainledger_ingest.cost.node_facts import WriterPlaces, read_node_events
 from trainledger_ingest.cost.policy import CostPolicy
@@ -204,6 +204,29 @@ def test_a_difference_is_booked_once_and_a_later_one_goes_on_from_it(tables: Fil
     assert all(p["is_intact"] for p in list_periods(tables.store.query, tables.schema.views_database))
 
 
+def explained(tables: FilledTables, period: str) -> list[tuple[str, str]]:
+    month = read_closed_month(tables.session, period)
+    assert month is not None
+    return [(row["booked_in"], row["delta"]) for row in explain_month(tables.session, month).rows]
+
+
+def test_the_cents_of_what_a_month_booked_never_move(tables: FilledTables) -> None:
+    two_months(tables)
+    close(tables, "2026-10")
+    # Half a cent more for red, and half a cent for nobody: one cent is posted.
+    tables.price(2, NOVEMBER, nano=10_010_000_000, pattern="node-1")
+    tables.take_in()
+    open_rows = explained(tables, "2026-10")
+    assert sorted(open_rows) == [("2026-11", "0.00"), ("2026-11", "0.01")]
+    close(tables, "2026-11")
+    tables.price(3, NOVEMBER + 1, nano=10_020_000_000, pattern="node-1")
+    tables.take_in()
+    rows = explained(tables, "2026-10")
+    assert [row for row in rows if row[0] == "2026-11"] == open_rows
+    assert sorted(row for row in rows if row[0] == "2026-12") == [("2026-12", "0.00"), ("2026-12", "0.01")]
+    assert read_bookings(tables.session) == {"2026-11": {"USD": "0.01"}, "2026-12": {"USD": "0.01"}}
+
+
 def test_each_cause_is_told_apart_with_the_event_and_who(tables: FilledTables) -> None:
     two_months(tables)
     found = [{"device_id": "gpu-0", "model": "m", "memory_bytes": 1, "mig_profile": None}]
@@ -233,11 +256,11 @@ def test_each_cause_is_told_apart_with_the_event_and_who(tables: FilledTables) -
     assert tables.rows("statement_lines", rest="ORDER BY ALL") == before
     month = read_closed_month(tables.session, "2026-10")
     assert month is not None
-    explained = explain_month(tables.session, month)
-    assert explained.sums == (
+    explanation = explain_month(tables.session, month)
+    assert explanation.sums == (
         {"currency": "USD", "statement": "10.00", "differences": "20.00", "newest": "30.00"},
     )
-    amounts = [abs(Decimal(r["delta"])) for r in explained.rows]
+    amounts = [abs(Decimal(r["delta"])) for r in explanation.rows]
     assert amounts == sorted(amounts, reverse=True)
 
 
@@ -317,16 +340,23 @@ def check_books(tables: FilledTables) -> None:
     now = [row | {"period": f"{row['usage_hour']:%Y-%m}"} for row in tables.rows("cost_lines")]
     newest = by_team([row for row in now if row["period"] in closed], "cost")
     assert by_team([*stated, *adjustments(tables)], "delta") == newest
+    posted: dict[str, Decimal] = {}
     for period in sorted(closed):
         month = read_closed_month(tables.session, period)
         assert month is not None
-        explained = explain_month(tables.session, month)
-        for sums in explained.sums:
+        explanation = explain_month(tables.session, month)
+        for sums in explanation.sums:
             total = sum((cost for key, cost in newest.items() if key[0] == period), Decimal(0))
             assert sums["newest"] == str(total.quantize(Decimal("0.01"), ROUND_HALF_UP))
             assert Decimal(sums["statement"]) + Decimal(sums["differences"]) == Decimal(sums["newest"])
-            shown = [Decimal(row["delta"]) for row in explained.rows if row["currency"] == sums["currency"]]
+            shown = [Decimal(row["delta"]) for row in explanation.rows if row["currency"] == sums["currency"]]
             assert sum(shown, Decimal(0)) == Decimal(sums["differences"])
+        for row in explanation.rows:
+            posted[row["booked_in"]] = posted.get(row["booked_in"], Decimal(0)) + Decimal(row["delta"])
+    bookings = {month: Decimal(sums["USD"]) for month, sums in read_bookings(tables.session).items()}
+    assert {month: total for month, total in posted.items() if total} == {
+        month: total for month, total in bookings.items() if total
+    }
 
 
 def check_newest(tables: FilledTables) -> None:
