@@ -93,7 +93,11 @@ def _table(by: str, report: WasteReport, *, exact: bool) -> pa.Table:
 
 def _print(by: str, report: WasteReport, *, is_all: bool) -> None:
     if not report.rows:
-        stderr_line("no cost: no agent watched a node in this time, or nobody is like that")
+        stderr_line(
+            "no cost: no agent watched a node in this time"
+            if is_all
+            else "no cost: nothing in this time is of that --team or --project"
+        )
         return
     shown = [why for why in WHYS if any(Decimal(row[why] or 0) for row in report.rows)]
     columns = (by, "cost", "wasted", "wasted %", *shown, "currency")
@@ -137,5 +141,5 @@ def _amount(row: dict[str, Any], name: str) -> str:
 def _share(row: dict[str, Any]) -> str:
     low, high = row["wasted_pct_min"], row["wasted_pct_max"]
     if low is None:
-        return "-" if row["currency"] is None else "unknown"
+        return "-" if row["currency"] is None or row["wasted"] is not None else "unknown"
     return f"{low:.1f} %" if low == high else f"{low:.1f}-{high:.1f} %"

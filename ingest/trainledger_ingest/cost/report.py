@@ -16,7 +16,15 @@ from trainledger_schemas.errors import UsageError
 from ..session import Session
 from .money import cents, format_minor, minor_digits, minor_text, nano_of
 
-__all__ = ["GROUPS", "CostReport", "make_report", "period_condition", "read_bills", "read_report"]
+__all__ = [
+    "GROUPS",
+    "CostReport",
+    "lines_view",
+    "make_report",
+    "period_condition",
+    "read_bills",
+    "read_report",
+]
 
 GROUPS: Mapping[str, str] = {
     "team": "team",
@@ -67,7 +75,7 @@ def read_report(session: Session, *, by: str, start: str | None, end: str | None
     lines = session.query(
         f"SELECT {GROUPS[by]} AS holder, kind AS line_kind, currency AS money, sum(ifNull(cost, toDecimal128(0, 9))) "
         f"AS total, sumIf(held_hours, cost IS NULL) AS unpriced "
-        f"FROM {session.views}.{_SOURCES.get(by, 'cost_lines')} WHERE {where} "
+        f"FROM {lines_view(session, by)} WHERE {where} "
         "GROUP BY holder, line_kind, money",
         parameters,
     ).to_pylist()
@@ -75,6 +83,11 @@ def read_report(session: Session, *, by: str, start: str | None, end: str | None
     newest = max((row["newest"] for row in bills), default=None)
     priced = [row for row in bills if row["money"] is not None]
     return replace(make_report(by, lines, priced), newest_hour=newest)
+
+
+def lines_view(session: Session, by: str) -> str:
+    """The view that has the lines with this group."""
+    return f"{session.views}.{_SOURCES.get(by, 'cost_lines')}"
 
 
 def read_bills(session: Session, start: str | None, end: str | None) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from trainledger_schemas.errors import UsageError
 
 from ..session import Session
 from .money import format_minor, largest_remainder, minor_digits, nano_of, round_half_up
-from .report import GROUPS, CostReport, make_report, period_condition, read_bills
+from .report import GROUPS, CostReport, lines_view, make_report, period_condition, read_bills
 
 __all__ = ["WASTED", "WHYS", "WasteChoice", "WasteReport", "make_waste", "read_waste"]
 
@@ -65,6 +65,13 @@ def read_waste(session: Session, choice: WasteChoice, *, by: str) -> WasteReport
         f"SELECT {GROUPS[by]} AS holder, kind AS line_kind, why, currency AS money, "
         "sum(ifNull(cost, toDecimal128(0, 9))) AS total, sumIf(held_hours, cost IS NULL) AS unpriced "
         f"FROM {session.views}.cost_waste WHERE {where} GROUP BY holder, line_kind, why, money",
+        parameters,
+    ).to_pylist()
+    # A line without a share has no part that a reason could be told of; its row is one of 0.00 all the same.
+    lines += session.query(
+        f"SELECT {GROUPS[by]} AS holder, kind AS line_kind, if(kind IN ('idle', 'system', 'unknown'), kind, 'used') "
+        "AS why, currency AS money, toDecimal128(0, 9) AS total, 0. AS unpriced "
+        f"FROM {lines_view(session, by)} WHERE {where} AND held_hours = 0 GROUP BY holder, line_kind, why, money",
         parameters,
     ).to_pylist()
     bills = read_bills(session, choice.start, choice.end) if choice.is_all else []
@@ -122,7 +129,8 @@ def _columns(exact: Mapping[str, int], minor: Mapping[str, int], currency: str) 
     wasted, cost = sum(exact.get(why, 0) for why in WASTED), sum(exact.values())
     known = cost - exact.get("unknown", 0)
     if known <= 0:
-        return found | dict.fromkeys(_SHARES)
+        nothing = None if is_blind or cost else format_minor(0, digits)
+        return found | dict.fromkeys(_SHARES) | {"wasted": nothing}
     shown = sum(minor.get(why, 0) for why in WASTED)
     return found | {
         "wasted": format_minor(shown, digits),

@@ -36,7 +36,7 @@ def read_metric_cost(
     session: Session, key: str, *, goal: str | None, group: str | None, project: str | None, unit: Decimal
 ) -> MetricCost:
     """Runs that logged `key`; `goal` None: as define_metric set it. Raises UsageError where a run has no goal."""
-    if unit <= 0 or not unit.is_finite():
+    if not unit.is_finite() or unit <= 0:
         raise UsageError(f"--unit {unit} is not above 0")
     if goal not in (None, "min", "max"):
         raise UsageError(f"--goal {goal!r} is not min or max")

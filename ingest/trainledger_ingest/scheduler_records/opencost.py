@@ -26,6 +26,8 @@ __all__ = ["OpenCostJobs", "allocation_url", "parse_opencost"]
 HOUR_US = 3_600_000_000
 _EXACT = Context(prec=60)
 _MILLI_MAX = Decimal(10**9)
+# As the agent has it (node/kubernetes/pod_reservations.py).
+_OF_THE_CLUSTER = ("kube-", "openshift-")
 
 
 @dataclass(slots=True)
@@ -62,11 +64,13 @@ def parse_opencost(text: str) -> OpenCostJobs:
             'this is no answer of OpenCost\'s /allocation: {"code": 200, "data": [...]}'
         ) from None
     found = OpenCostJobs()
-    for step in steps or ():
+    for number, step in enumerate(steps or ()):
+        if step is not None and not isinstance(step, dict):
+            raise UsageError(f"step {number} of OpenCost's data is no object of allocations by name")
         for name, entry in (step or {}).items():
             try:
                 _take(found, name, entry)
-            except (KeyError, TypeError, ValueError, ArithmeticError):
+            except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
                 raise UsageError(f"the allocation {name[:100]!r} is not of a known form") from None
     return found
 
@@ -81,6 +85,9 @@ def _take(found: OpenCostJobs, name: str, entry: Mapping[str, Any]) -> None:
             f"the allocation {name[:100]!r} names no node, namespace and pod: ask without `aggregate`"
         )
     start_us, end_us = _micros(entry["start"]), _micros(entry["end"])
+    if _is_of_the_cluster(str(place["namespace"])) and not Decimal(entry.get("gpuHours") or 0):
+        found.left_out["pods of the cluster (kube-..., openshift-...), which are `system`"] += 1
+        return
     if end_us <= start_us:
         found.left_out["entries of no length"] += 1
         return
@@ -107,6 +114,11 @@ def _take(found: OpenCostJobs, name: str, entry: Mapping[str, Any]) -> None:
                 device_milli=gpu,
             )
         )
+
+
+def _is_of_the_cluster(namespace: str) -> bool:
+    """Whether pods there are the cluster's own: what they use is the system's, as an agent on the node says it too."""
+    return namespace.startswith(_OF_THE_CLUSTER)
 
 
 def _hours(start_us: int, end_us: int) -> Iterator[tuple[int, int, int]]:

@@ -20,6 +20,9 @@ from .tres import amounts_of, parse_tres
 
 __all__ = ["SACCT_FIELDS", "SacctJobs", "parse_sacct", "parse_sinfo", "sacct_command"]
 
+# What the tables hold: hours are seconds in 32 bits.
+SECONDS_MAX = 2**32 - 3600
+RESTARTS_MAX = 2**31 - 1
 SACCT_FIELDS = (
     "JobIDRaw", "JobID", "Cluster", "Submit", "Start", "End", "ElapsedRaw", "State", "Account", "User", "Partition",
     "QOS", "NodeList", "AllocTRES", "Restarts",
@@ -67,7 +70,7 @@ def parse_sacct(text: str) -> SacctJobs:
                 f"line {number} has {len(values)} fields, the first line {len(header)}: a field holds a `|` "
                 f"(leave JobName and Comment out); make it with: {HOW}"
             )
-        _take(found, dict(zip(header, values, strict=True)), f"line {number}")
+        _take_checked(found, dict(zip(header, values, strict=True)), f"line {number}")
     return found
 
 
@@ -87,6 +90,16 @@ def parse_sinfo(text: str) -> dict[str, NodeSize]:
     return sizes
 
 
+def _take_checked(found: SacctJobs, row: Mapping[str, str], where: str) -> None:
+    """Take a row; what is wrong in it is told with its place and job."""
+    try:
+        _take(found, row, where)
+    except UsageError as error:
+        if str(error).startswith(where):
+            raise
+        raise UsageError(f"{where}, job {row['JobIDRaw'][:40]!r}: {error}") from None
+
+
 def _take(found: SacctJobs, row: Mapping[str, str], where: str) -> None:
     if "." in row["JobIDRaw"]:
         found.left_out["steps of jobs"] += 1
@@ -102,8 +115,12 @@ def _take(found: SacctJobs, row: Mapping[str, str], where: str) -> None:
             f"{where}: ElapsedRaw is {elapsed[:40]!r}, no number of seconds; make it with: {HOW}"
         )
     end = _seconds(row["End"], where) if is_over else start + int(elapsed)
+    if max(start, end) > SECONDS_MAX:
+        raise UsageError(f"{where}: the job ends after the year 2105; see its Start, End and ElapsedRaw")
     amounts = amounts_of(parse_tres(row["AllocTRES"]))
     restarts = row.get("Restarts") or "0"
+    if restarts.isdecimal() and int(restarts) > RESTARTS_MAX:
+        raise UsageError(f"{where}: Restarts is {restarts[:40]}, more than {RESTARTS_MAX}")
     cluster = row.get("Cluster") or ""
     found.jobs.append(
         JobRecord(
@@ -150,7 +167,7 @@ def _parse_json(text: str) -> SacctJobs:
             raise UsageError(
                 f"job {place} of sacct's JSON is not of a known form; make it with: {HOW}"
             ) from None
-        _take(found, row, f"job {place}")
+        _take_checked(found, row, f"job {place}")
     return found
 
 

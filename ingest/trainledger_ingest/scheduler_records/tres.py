@@ -19,6 +19,8 @@ __all__ = ["Amounts", "amounts_of", "parse_tres"]
 _EIGHTHS = {1: 1, 2: 2, 3: 4, 4: 4, 7: 8}
 _ODD_EIGHTHS = {(1, 6): 2, (1, 20): 2, (1, 24): 2, (1, 35): 2, (1, 45): 2, (2, 12): 4, (4, 24): 8}
 _MIG = re.compile(r"(?:.*[._-])?([12347])g\.(\d+)gb.*", re.IGNORECASE)
+AMOUNT_MAX = 10**9
+BYTES_MAX = 2**63 - 1
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGTP]?)[nc]?")
 
@@ -69,7 +71,10 @@ def _eighths(name: str) -> int | None:
 def _whole(name: str, amount: str) -> int:
     if not amount.isdecimal() and _SIZE.fullmatch(amount) is None:
         raise UsageError(f"{name}={amount[:40]} is no amount")
-    return int(amount) if amount.isdecimal() else (_bytes(amount) or 0)
+    number = int(amount) if amount.isdecimal() else (_bytes(amount) or 0)
+    if number > AMOUNT_MAX:
+        raise UsageError(f"{name}={amount[:40]} is more than any job has")
+    return number
 
 
 def _bytes(text: str | None) -> int | None:
@@ -78,6 +83,9 @@ def _bytes(text: str | None) -> int | None:
     found = _SIZE.fullmatch(text)
     try:
         # A number without a unit is in megabytes.
-        return int(Decimal(found[1]) * 1024 ** (_UNITS[found[2]] or 2)) if found else None
+        number = int(Decimal(found[1]) * 1024 ** (_UNITS[found[2]] or 2)) if found else None
     except InvalidOperation:
         return None
+    if number is not None and number > BYTES_MAX:
+        raise UsageError(f"{text[:40]} is more memory than any job has")
+    return number

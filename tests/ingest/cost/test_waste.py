@@ -160,6 +160,34 @@ def test_what_was_not_measured_is_neither_used_nor_wasted(tables: FilledTables) 
     assert day["cost_held_unused"] == Decimal("0.600000000"), "a missing sample is not time without use"
 
 
+def test_who_was_left_nothing_by_a_claim_has_a_row_as_in_cost(tables: FilledTables) -> None:
+    """Red claims all of the node; what blue ran there is worth nothing, in both reports."""
+    held = {
+        "resource": "host", "kind": "run", "run_id": fixed_id(1), "writer_id": fixed_id(11), "owner": "ann",
+        "numerator": 1, "denominator": 1, "evidence": "claim",
+    }  # fmt: skip
+    for run, team in ((1, "red"), (2, "blue")):
+        tables.started(run, 10 * run + 1, BEGIN_US, team=team)
+    tables.alive(BEGIN_US, BEGIN_US + 600 * S)
+    tables.event("allocation", BEGIN_US, at_us=BEGIN_US, key_frame=False, holders=[held])
+    tables.usage(BEGIN_US, BEGIN_US + 600 * S, (1, 11), (2, 21))
+    tables.price(1, BEGIN_US, nano=36_000_000_000)
+    tables.take_in()
+    for by in ("team", "run", "outcome"):
+        paid = read_report(tables.session, by=by, start=None, end=None)
+        report = read_waste(tables.session, ALL, by=by)
+        assert [(row[by], row["cost"]) for row in report.rows] == [
+            (row[by], row["cost"]) for row in paid.rows
+        ]
+    (blue,) = read_waste(tables.session, WasteChoice(team="blue"), by="team").rows
+    assert (blue["cost"], blue["used"], blue["wasted"], blue["wasted_pct_min"]) == (
+        "0.00",
+        "0.00",
+        "0.00",
+        None,
+    )
+
+
 def test_hours_dealt_before_this_was_stored_are_unknown_and_not_wasted(tables: FilledTables) -> None:
     cluster = RandomCluster(tables, 1)
     generation = tables.schema.generation

@@ -173,8 +173,9 @@ def test_no_gain_has_no_cost_of_a_unit_and_no_price_no_cost(tables: FilledTables
         ({"goal": None}, "no goal is set"),
         ({"goal": "best"}, "not min or max"),
         ({"unit": Decimal(0)}, "not above 0"),
+        ({"unit": Decimal("nan")}, "not above 0"),
     ],
-    ids=["no-goal", "wrong-goal", "unit-0"],
+    ids=["no-goal", "wrong-goal", "unit-0", "unit-nan"],
 )
 def test_what_cannot_be_answered_is_refused(tables: FilledTables, options: dict[str, Any], told: str) -> None:
     tables.started(1, 10, BEGIN_US)

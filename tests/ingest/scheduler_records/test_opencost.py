@@ -48,6 +48,13 @@ def test_idle_time_is_left_out_and_owners_are_namespaces() -> None:
     assert {(job.owner, job.account, job.job) for job in found.jobs} == {(None, "namespace:web", "web/pod-1")}
 
 
+def test_pods_of_the_cluster_are_the_systems_unless_they_have_a_gpu() -> None:
+    own = [allocation("kube-system", "dns"), allocation("openshift-x", "p"), allocation("kubeflow", "web")]
+    found = parse_opencost(answer(*own, allocation("kube-system", "check", gpus="1")))
+    assert {job.job for job in found.jobs} == {"kubeflow/web", "kube-system/check"}
+    assert sum(found.left_out.values()) == 2
+
+
 def test_amounts_are_exact_whatever_the_number_of_digits() -> None:
     entry = json.dumps(allocation("web", "p", start="10:00", end="11:00"))
     text = entry.replace('"cpuCoreHours": 1.0', '"cpuCoreHours": 0.0005000000000000000000000000001')
@@ -63,8 +70,22 @@ def test_amounts_are_exact_whatever_the_number_of_digits() -> None:
         (answer(allocation("web", "pod-1") | {"cpuCoreHours": -1}), "known form"),
         ('{"code": 200, "data": [{"a": {"cpuCoreHours": NaN}}]}', "no answer of OpenCost"),
         (answer(allocation("web", "pod-1") | {"properties": {"namespace": "web"}}), "without `aggregate`"),
+        (
+            answer(allocation("web", "pod-1") | {"properties": None}),
+            "/web/pod-1/main' is not of a known form",
+        ),
+        ('{"code": 200, "data": [{}, ["a"]]}', "step 1 of OpenCost's data"),
     ],
-    ids=["an error", "something else", "local time", "negative", "not a number", "aggregated"],
+    ids=[
+        "an error",
+        "something else",
+        "local time",
+        "negative",
+        "not a number",
+        "aggregated",
+        "no properties",
+        "a list for a step",
+    ],
 )
 def test_what_is_no_allocation_is_refused(text: str, why: str) -> None:
     with pytest.raises(UsageError, match=why):

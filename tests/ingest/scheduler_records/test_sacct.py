@@ -75,6 +75,36 @@ def test_what_cannot_be_trusted_is_refused_with_the_command_that_mends_it(text: 
         parse_sacct(f"{HEADER}\n{text}\n")
 
 
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"ElapsedRaw": "99999999999"}, "the job ends after the year 2105"),
+        ({"AllocTRES": "cpu=-3"}, "cpu=-3 is no amount"),
+        ({"AllocTRES": "cpu=99999999999999999"}, "more than any job has"),
+        ({"AllocTRES": "cpu=1,mem=99999999999999999999G"}, "more memory than any job has"),
+        ({"AllocTRES": "cpu"}, "no AllocTRES"),
+        ({"NodeList": "n[1-99999999]"}, "no list of nodes"),
+        ({"Restarts": "99999999999"}, "Restarts is 99999999999"),
+    ],
+    ids=[
+        "too long",
+        "negative",
+        "too many cores",
+        "too much memory",
+        "no tres",
+        "too many nodes",
+        "restarts",
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line(changed: dict[str, str], why: str) -> None:
+    row = dict(
+        zip(HEADER.split("|"), "7|7|c|50|100|Unknown|100|RUNNING|a|u|n1|cpu=1|0".split("|"), strict=True)
+    )
+    text = "|".join((row | changed).values())
+    with pytest.raises(UsageError, match=f"^line 3.*{why}"):
+        parse_sacct(f"{HEADER}\n{'|'.join(row.values())}\n{text}\n")
+
+
 def test_output_without_the_needed_columns_is_refused() -> None:
     with pytest.raises(UsageError, match=r"lacks .*ElapsedRaw"):
         parse_sacct("JobID|State\n1|COMPLETED\n")
