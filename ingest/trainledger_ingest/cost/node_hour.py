@@ -109,7 +109,7 @@ def deal_node_hour(stream: NodeStream, hour_us: int, policy: CostPolicy) -> Node
     frames = cut_frames(
         presence,
         events[Allocation],
-        devices=[_weighted(item, policy) for item in _device_lists(events, reservations)],
+        devices=[_weighted(item, policy) for item in _device_lists(events, reservations, hour_us)],
         allocation_age_us_max=policy.allocation_age_us_max,
         reservations=reservations,
     )
@@ -158,9 +158,13 @@ def _cores_at(wall_us: int, present: Sequence[NodePresent]) -> int | None:
     return (before[-1] if before else after[0] if after else 0) or None
 
 
-def _device_lists(events: Mapping[type, list[Any]], reservations: Sequence[Reservation]) -> Sequence[Devices]:
+def _device_lists(
+    events: Mapping[type, list[Any]], reservations: Sequence[Reservation], hour_us: int
+) -> Sequence[Devices]:
     """The lists of the agent; where there never was an agent, as many nameless devices as the scheduler says."""
-    count = max((item.node_devices or 0 for item in reservations), default=0)
+    # What it says of another time divides no job of this hour.
+    inside = [item for item in reservations if item.start_us < hour_us + HOUR_US and item.end_us > hour_us]
+    count = max((item.node_devices or 0 for item in inside or reservations), default=0)
     if events[Devices] or events[NodePresent] or not count:
         return events[Devices]
     nameless = tuple(Device(f"gpu-{number}") for number in range(count))

@@ -23,6 +23,7 @@ from .node_events import HOUR_US, NodeEvent, hour_of
 from .node_facts import NodeFacts, WriterPlaces, read_node_events
 from .node_hour import NodeHour, deal_node_hour
 from .node_stream import cut_stream, hours_touched
+from .presence import PresenceMode
 from .prices import BOOK_EVENTS, Entry, Price, PriceBook, entry_of
 from .pricing import priced_lines
 from .stored_prices import PRICES_A_VERSION, StoredPrices
@@ -156,8 +157,11 @@ class CostTables:
         for node_id, hour_us in wanted:
             by_node[node_id].add(hour_us)
         for node_id, hours in sorted(by_node.items()):
+            last_job = self._last_job(node_id, (book, closing.book))
             for part in _in_parts(hours):
-                node = self._deal_node(node_id, part, book=book, book_version=version, writers=writers)
+                node = self._deal_node(
+                    node_id, part, book=book, book_version=version, writers=writers, last_job=last_job
+                )
                 self._write(node, closing)
         if prices_changed:
             dealt = pa.table({"entries": pa.array([len(entries)], pa.uint64())})
@@ -175,8 +179,9 @@ class CostTables:
         book: PriceBook,
         book_version: int,
         writers: WriterPlaces,
+        last_job: str | None,
     ) -> DealtNode:
-        facts = self._read(node_id, min(hours), max(hours) + HOUR_US, writers)
+        facts = self._read(node_id, min(hours), max(hours) + HOUR_US, writers, last_job)
         fresh: list[NodeEvent] = [event for event in facts.events if hour_of(event.wall_us) in hours]
         touched = set(hours)
         # An event reaches into hours of other rules than its own, so every rule that ever holds is asked; each hour
@@ -185,7 +190,7 @@ class CostTables:
             touched |= hours_touched(fresh, known=facts.events, policy=policy)
         if min(touched) < min(hours) - HOUR_US or max(touched) > max(hours) + HOUR_US:
             # Beyond what was read with a margin: nothing of those hours may be dealt from half of its events.
-            facts = self._read(node_id, min(touched), max(touched) + HOUR_US, writers)
+            facts = self._read(node_id, min(touched), max(touched) + HOUR_US, writers, last_job)
         dealt = []
         for hour_us in sorted(touched):
             hour_policy = book.policy_for(node_id, hour_us)
@@ -209,7 +214,9 @@ class CostTables:
         self._store.insert(f"{self._generation}.node_hour_revisions", hours)
         self._store.insert(f"{self._generation}.node_hours", hours)
 
-    def _read(self, node_id: str, start_us: int, end_us: int, writers: WriterPlaces) -> NodeFacts:
+    def _read(
+        self, node_id: str, start_us: int, end_us: int, writers: WriterPlaces, last_job: str | None
+    ) -> NodeFacts:
         near = "hour >= toDateTime({start:Int64}, 'UTC') AND hour <= toDateTime({end:Int64}, 'UTC')"
         node = "node_id = {node:String}"
         present = f"{node} AND type = 'node_present'"
@@ -227,7 +234,7 @@ class CostTables:
                 "end": (end_us + MARGIN_US) // 1_000_000,
             },
         )
-        rows = table.to_pylist() + self._reservations(node_id, start_us, end_us)
+        rows = table.to_pylist() + self._reservations(node_id, start_us, end_us, last_job)
         facts = read_node_events(rows, writers=writers)
         newest = self._store.rows(
             f"SELECT max(offset) + 1 AS version FROM {self._generation}.node_events WHERE {node}",
@@ -235,8 +242,29 @@ class CostTables:
         )
         return NodeFacts(facts.events, int(str(newest[0]["version"])), facts.senseless)
 
-    def _reservations(self, node_id: str, start_us: int, end_us: int) -> list[dict[str, Any]]:
-        """All that was said of the jobs that reach into the time, and of the one before it."""
+    def _last_job(self, node_id: str, books: Iterable[PriceBook]) -> str | None:
+        """The job that ends last by the words that count: an owned node is there till then, however far off."""
+        policies = [policy for book in books for policy in book.policies_of(node_id)]
+        if not any(policy.presence.mode is PresenceMode.OWNED for policy in policies):
+            return None
+        # As `current_reservations` ranks what was said of a job.
+        newest = (
+            "(JSONExtractBool(body, 'is_over') AS is_over, if(is_over, 0, JSONExtractInt(body, 'end_us')), "
+            "JSONExtractInt(body, 'read_us'), toString(producer_id), seq)"
+        )
+        rows = self._store.rows(
+            "SELECT JSONExtractString(body, 'reservation_id') AS name, "
+            f"argMax((JSONExtractInt(body, 'start_us'), JSONExtractInt(body, 'end_us')), {newest}) AS word "
+            f"FROM {self._generation}.node_events WHERE node_id = {{node:String}} AND type = 'reservation' "
+            "GROUP BY name HAVING word.2 > word.1 ORDER BY word.2 DESC, name DESC LIMIT 1",
+            {"node": node_id},
+        )
+        return str(rows[0]["name"]) if rows else None
+
+    def _reservations(
+        self, node_id: str, start_us: int, end_us: int, last_job: str | None
+    ) -> list[dict[str, Any]]:
+        """All that was said of the jobs that reach into the time, of the one before it, and of the last."""
         mine = f"FROM {self._generation}.node_events WHERE node_id = {{node:String}} AND type = 'reservation'"
         name = "JSONExtractString(body, 'reservation_id')"
         bounds = {"node": node_id, "start": (start_us - MARGIN_US) // 1_000_000, "end": end_us + MARGIN_US}
@@ -247,11 +275,12 @@ class CostTables:
             f"(SELECT {name} AS name {mine} AND hour < toDateTime({{start:Int64}}, 'UTC') ORDER BY at DESC LIMIT 1)",
             bounds,
         )
-        if not names:
+        wanted = {str(row["name"]) for row in names} | ({last_job} if last_job else set())
+        if not wanted:
             return []
         rows: list[dict[str, Any]] = self._store.query(
             f"SELECT {_EVENT_COLUMNS} {mine} AND {name} IN {{names:Array(String)}}",
-            {"node": node_id, "names": [str(row["name"]) for row in names]},
+            {"node": node_id, "names": sorted(wanted)},
         ).to_pylist()
         return rows
 

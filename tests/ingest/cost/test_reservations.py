@@ -242,3 +242,10 @@ def test_hours_that_jobs_change_are_among_the_touched(
     before, after = deal(events, policy, hour_us), deal([*events, *told], policy, hour_us)
     if before != after:
         assert hour_us in hours_touched(told, known=events, policy=policy)
+
+
+def test_devices_that_a_later_job_tells_divide_no_earlier_hour() -> None:
+    policy = CostPolicy(presence=PresenceRule(PresenceMode.OWNED, HOUR))
+    first = job(0, 3600, device_milli=1000, node_devices=2)
+    later = job(7200, 10800, reservation_id="r2", seq=1001, device_milli=1000, node_devices=8)
+    assert deal([first, later], policy).lines == deal([first], policy).lines

@@ -19,7 +19,9 @@ from trainledger_ingest.cost.node_facts import WriterPlaces, read_node_events
 from trainledger_ingest.cost.policy import CostPolicy
 from trainledger_ingest.cost.presence import PresenceMode, PresenceRule
 from trainledger_ingest.cost.statements import CloseRequest, list_periods, write_statement
+from trainledger_schemas.avro_codec import encode_event
 from trainledger_schemas.errors import UsageError
+from trainledger_schemas.events import TOPIC_NODES
 from trainledger_schemas.ids import id_bytes
 
 S = 1_000_000
@@ -469,3 +471,37 @@ def test_a_price_that_ends_behind_a_closing_is_a_difference_by_the_event_that_en
     assert [(r["old_cost"], r["new_cost"]) for r in adjustments(tables)] == [(Decimal(15), None)] * 2
     check_books(tables)
     assert all(row["bill"] is None for row in tables.rows("node_hour_bills"))
+
+
+def job(tables: FilledTables, number: int, start_us: int, end_us: int, *, node: str) -> None:
+    """A job of ann that is over, of a scheduler's records: four cores of four, and no agent need be there."""
+    times = {"wall_us": end_us, "boot_us": 0}
+    fields: dict[str, Any] = {
+        "envelope": tables.producer.envelope(None, topic=TOPIC_NODES) | times, "node": node, "cluster": "c",
+        "reservation_id": f"slurm c {number}", "source": "sacct", "job": str(number), "owner": "ann",
+        "account": "account:ml", "start_us": start_us, "end_us": end_us, "is_over": True, "read_us": end_us,
+        "state": "COMPLETED", "restarts": 0, "partition": None, "qos": None, "cpu_milli": 4000, "device_milli": 0,
+        "memory_bytes": None, "node_cores": 4, "node_devices": None, "set_by": "root",
+    }  # fmt: skip
+    tables.log.append(TOPIC_NODES, encode_event("reservation", fields))
+
+
+def test_owned_hours_before_the_only_job_stay_billed_once_their_difference_is_booked(
+    tables: FilledTables,
+) -> None:
+    two_months(tables)
+    day = 24 * H
+    job(tables, 1, OCTOBER, OCTOBER + 2 * H, node="ghost")
+    tables.price(2, OCTOBER, nano=8 * 10**9, pattern="ghost", presence="owned", owned_from_us=OCTOBER)
+    tables.take_in()
+    close(tables, "2026-10")
+    # It turns out that the node was owned two days before; nothing else is known of it.
+    early = {"presence": "owned", "owned_from_us": OCTOBER - 2 * day}
+    tables.price(3, NOVEMBER, nano=8 * 10**9, pattern="ghost", **early)
+    tables.take_in()
+    right = tables.rows("cost_lines", columns="* EXCEPT revision", rest="ORDER BY ALL")
+    assert sum(row["cost"] for row in right if row["node_id"] == "ghost") == 50 * 8
+    assert close(tables, "2026-11")["adjusted"] == [{"currency": "USD", "amount": "384.000000000"}]
+    assert tables.rows("cost_lines", columns="* EXCEPT revision", rest="ORDER BY ALL") == right
+    assert [row for row in adjustments(tables) if not row["is_booked"]] == []
+    check_books(tables)
