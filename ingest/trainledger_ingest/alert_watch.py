@@ -74,7 +74,7 @@ class RuleAlerts:
                 try:
                     channel.send(alert)
                 except RetryableError as error:
-                    failure = error
+                    failure = failure or RetryableError(f"{alert.text}; by {channel.name}: {error}")
                     break
                 done.append(alert)
                 for finding in group:
@@ -116,7 +116,7 @@ class AlertWatch:
                     if is_on_duty() and not stop.is_set():
                         check()
                 except TrainledgerError as error:
-                    say(logging.WARNING, "an alert waits", {"why": str(error)}, daemon="alerts")
+                    say(logging.WARNING, f"an alert waits: {error}", daemon="alerts")
             stop.wait(self._interval_s)
 
 

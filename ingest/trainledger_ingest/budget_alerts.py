@@ -2,7 +2,7 @@
 
 An alert is sent, then the event `alert_sent` is appended; what that event names is never sent again, by whatever
 process. A process that dies between both sends once more, with the same id; nothing is ever left out. When several
-shares are crossed at once only the highest is sent, and the lower ones are noted with it.
+shares are crossed at once only the highest is sent, and the lower ones are not sent after it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from trainledger_schemas.errors import RetryableError
 
 from .alert_channels import Alert, AlertChannel
 from .cost.budgets import BudgetState, Query, read_budget_states
-from .cost.money import minor_text, nano_of
+from .cost.money import exact_text, minor_text, nano_of
 
 __all__ = ["SHARES", "BudgetAlerts"]
 
@@ -58,19 +58,17 @@ class BudgetAlerts:
         for state in states:
             crossed = [share for share in SHARES if state.share * 100 >= share]
             for channel in self._channels:
-                due = [share for share in crossed if (_key(state, share), channel.name) not in sent]
-                if not due:
+                told = [share for share in SHARES if (_key(state, share), channel.name) in sent]
+                if not crossed or max(told, default=0) >= crossed[-1]:
                     continue
-                alert = _alert(state, due[-1])
+                alert = _alert(state, crossed[-1])
                 try:
-                    if due[-1] == crossed[-1]:
-                        channel.send(alert)
-                        done.append(alert)
+                    channel.send(alert)
                 except RetryableError as error:
-                    failure = error
+                    failure = failure or RetryableError(f"{alert.text}; by {channel.name}: {error}")
                     continue
-                for share in due:
-                    self._append("alert_sent", {"alert": _key(state, share), "channel": channel.name})
+                done.append(alert)
+                self._append("alert_sent", {"alert": alert.key, "channel": channel.name})
         if failure is not None:
             raise failure
         return done
@@ -85,7 +83,8 @@ def _key(state: BudgetState, share: int) -> str:
 
 def _alert(state: BudgetState, share: int) -> Alert:
     budget = state.budget
-    spent, limit = (minor_text(nano_of(amount), budget.currency) for amount in (state.spent, budget.a_month))
+    spent = minor_text(nano_of(state.spent), budget.currency)
+    limit = exact_text(nano_of(budget.a_month), budget.currency)
     kind = "hard budget" if budget.is_hard else "budget"
     text = (
         f"{budget.scope} {budget.name} has used {share} % of its {kind} of {state.month}: {spent} of {limit}"

@@ -40,6 +40,8 @@ def test_a_month_is_closed_corrected_explained_and_rebuilt(
         assert "total 20.00 USD; bills of the nodes 20.00 USD" in told and "learned since: 4.00 USD" in told
         rows = installation.json("cost", "--month", PAST_MONTH, "--explain")
         assert {row["cause"] for row in rows} == {"price"} and sum(Decimal(r["delta"]) for r in rows) == 4
+        held = run("cost", "--month", "2026-04", "--reconcile", "0")
+        assert "not in these bills: differences of closed months booked in 2026-04, 4.00 USD" in held.stderr
         text = run("cost", "--month", PAST_MONTH, "--explain").stdout
         assert "statement 20.00 USD, differences 4.00, newest bill 24.00 USD" in text
         assert run("admin", "rebuild").returncode == 0

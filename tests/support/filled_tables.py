@@ -119,6 +119,8 @@ class FilledTables:
         booted = START_US - 86_400 * SECOND_US
         known = {"node_id": node, "wall_us": spooled_us, "boot_us": spooled_us - booted} | dict(clocks or {})
         envelope = self.producer.envelope(None, topic=topic) | known
+        if event_type == "reservation":
+            fields["node"] = node  # it is about the node, whoever brings it in
         self.log.append(topic, encode_event(event_type, {"envelope": envelope, **fields}))
 
     def started(self, run: int, writer: int, at_us: int, *, node: str = "node-1", **fields: Any) -> None:

@@ -1,14 +1,22 @@
 """`admin budget`: limits of what a month may cost, and how far they are."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
 
 from trainledger_schemas.errors import UsageError
 
-from ..cost.budgets import SCOPES, BudgetState, budget_nano, read_budget_states
-from ..cost.money import currency_code, minor_text, nano_of
+from ..cost.budgets import (
+    SCOPES,
+    Budget,
+    BudgetState,
+    budget_nano,
+    later_budgets,
+    read_budget_states,
+    read_budgets,
+)
+from ..cost.money import currency_code, exact_text, minor_text, nano_of
 from ..reports.near_names import unknown_name
 from ..reports.times import parse_month
 from ..session import Session
@@ -56,7 +64,7 @@ def set_budget(
     if hint:
         stderr_line(hint)
     kind = "hard budget" if hard else "budget"
-    amount = minor_text(nano, currency)
+    amount = exact_text(nano, currency)
     typer.echo(
         f"{fields['scope']} {cell_text(fields['name'])}: {kind} of {amount} {currency} a month "
         f"from {fields['from_month']}"
@@ -94,6 +102,7 @@ def list_budgets(
     first, behind = parse_month(month or f"{now:%Y-%m}")
     with session() as opened:
         states = read_budget_states(opened.query, opened.views, first=first, behind=behind, now=now)
+        later = later_budgets(read_budgets(opened.query, opened.views), f"{first:%Y-%m}")
     if as_json:
         print_json([state.as_row() for state in states])
         return
@@ -101,11 +110,23 @@ def list_budgets(
         typer.echo(
             "no budget counts in this month; set one with `trainledger admin budget set --team T --month-usd X`"
         )
+        _print_later(later)
         return
     columns = ("", "name", "budget", "spent", "share", "a day", "forecast", "currency", "kind", "state")
     print_table(
         columns, (_cells(state) for state in states), right=("budget", "spent", "share", "a day", "forecast")
     )
+    _print_later(later)
+
+
+def _print_later(later: Iterable[Budget]) -> None:
+    for budget in later:
+        amount = exact_text(nano_of(budget.a_month), budget.currency)
+        kind = "hard budget" if budget.is_hard else "budget"
+        typer.echo(
+            f"from {budget.from_month}: {budget.scope} {cell_text(budget.name)}, {kind} of {amount} {budget.currency} "
+            "a month"
+        )
 
 
 def _check_is_set(opened: Session, fields: Mapping[str, Any]) -> None:
@@ -125,10 +146,9 @@ def _check_is_set(opened: Session, fields: Mapping[str, Any]) -> None:
 
 def _cells(state: BudgetState) -> list[str]:
     budget = state.budget
-    amounts = (budget.a_month, state.spent, state.burn_per_day, state.forecast)
-    limit, spent, day, forecast = (
-        "-" if a is None else minor_text(nano_of(a), budget.currency) for a in amounts
-    )
+    amounts = (state.spent, state.burn_per_day, state.forecast)
+    limit = exact_text(nano_of(budget.a_month), budget.currency)
+    spent, day, forecast = ("-" if a is None else minor_text(nano_of(a), budget.currency) for a in amounts)
     share = f"{state.share * 100:.1f} %"
     kind = "hard" if budget.is_hard else "soft"
     amounts_shown = [limit, spent, share, day, forecast, budget.currency]

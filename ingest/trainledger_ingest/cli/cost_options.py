@@ -10,6 +10,7 @@ from trainledger_schemas.errors import UsageError
 
 from ..reports.times import parse_month, parse_time
 from .opening import utc_now
+from .output import stderr_line
 
 __all__ = [
     "By",
@@ -24,6 +25,7 @@ __all__ = [
     "Start",
     "asked_period",
     "hour_text",
+    "whole_hours",
 ]
 
 By = Annotated[
@@ -55,7 +57,8 @@ Reconcile = Annotated[
     ),
 ]
 InvoiceCurrency = Annotated[
-    str, typer.Option("--currency", help="Of --reconcile, where the file names none.")
+    str | None,
+    typer.Option("--currency", help="Of --reconcile, where the file names none; default USD."),
 ]
 
 
@@ -77,6 +80,22 @@ def asked_period(
             f"--from {start} and --to {end} lie in one hour, and cost is by whole UTC hours: --to is the hour behind"
         )
     return first, last
+
+
+def whole_hours(first: datetime | None, last: datetime | None) -> tuple[datetime | None, datetime | None]:
+    """The UTC hours of a period; a line on stderr names them where what was asked for began or ended within one."""
+    begin, end = (
+        None if moment is None else moment.replace(minute=0, second=0, microsecond=0)
+        for moment in (first, last)
+    )
+    if (begin, end) != (first, last):
+        parts = [
+            f"{word} {moment:%Y-%m-%d %H:%M}"
+            for word, moment in (("from", begin), ("to", end))
+            if moment is not None
+        ]
+        stderr_line(f"cost is by whole hours: {' '.join(parts)} UTC")
+    return begin, end
 
 
 def hour_text(moment: datetime | None) -> str | None:

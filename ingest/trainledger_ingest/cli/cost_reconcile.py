@@ -1,6 +1,6 @@
 """`cost --reconcile INVOICE`: the bills of nodes against what was really charged."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,11 +9,11 @@ import typer
 
 from trainledger_schemas.errors import UsageError
 
-from ..cost.month import ClosedMonth
+from ..cost.month import ClosedMonth, read_bookings
 from ..cost.reconcile import COLUMNS, Reconciliation, adjustments, read_invoice, reconcile_period
 from ..session import Session
 from .cost_options import hour_text
-from .output import cell_text, print_json, print_rows, print_table
+from .output import cell_text, print_json, print_rows, print_table, stderr_line
 
 __all__ = ["print_reconciliation"]
 
@@ -47,6 +47,19 @@ def print_reconciliation(
         print_rows(_table(found, exact=parquet is not None), as_csv=as_csv, parquet=parquet)
     else:
         _print(found)
+    _say_booked(opened, first, behind)
+
+
+def _say_booked(opened: Session, first: datetime, behind: datetime) -> None:
+    """A line for what months of the period booked of others: a FOCUS file has it, the bills of the nodes have not."""
+    last = behind - timedelta(seconds=1)
+    for month, sums in sorted(read_bookings(opened).items()):
+        if f"{first:%Y-%m}" <= month <= f"{last:%Y-%m}":
+            amounts = ", ".join(f"{amount} {currency}" for currency, amount in sums.items())
+            stderr_line(
+                f"not in these bills: differences of closed months booked in {month}, {amounts}; "
+                f"`trainledger cost --month {month} --focus FILE` has them as corrections"
+            )
 
 
 def _table(found: Reconciliation, *, exact: bool) -> pa.Table:

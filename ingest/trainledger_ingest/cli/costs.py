@@ -26,6 +26,7 @@ from .cost_options import (
     Start,
     asked_period,
     hour_text,
+    whole_hours,
 )
 from .cost_prices import print_repricing
 from .cost_reconcile import print_reconciliation
@@ -53,7 +54,7 @@ def cost(
     focus_version: FocusVersion = "1.4",
     prices: Prices = None,
     reconcile: Reconcile = None,
-    currency: InvoiceCurrency = "USD",
+    currency: InvoiceCurrency = None,
     as_json: Json = False,
     as_csv: Csv = False,
     parquet: Parquet = None,
@@ -64,13 +65,19 @@ def cost(
         raise UsageError(f"cannot report by {by!r}; the groups are {', '.join(GROUPS)}")
     if sum((explain, focus is not None, prices is not None, reconcile is not None)) > 1:
         raise UsageError("choose one of --explain, --focus, --prices and --reconcile")
+    if currency is not None and reconcile is None:
+        raise UsageError(
+            "--currency is that of --reconcile's invoice: a cost is in the currency of its price"
+        )
     _check_form(
         "--explain" if explain else "--focus" if focus else "--prices" if prices else "",
         {"--json": as_json and focus is not None, "--csv": as_csv, "--parquet": parquet is not None},
         has_group=by is not None and prices is None,
     )
+    if reconcile is not None and by is not None:
+        raise UsageError("--reconcile has no --by: it is by node, as the invoice is")
     by = by or "team"
-    first, last = asked_period(start, end, month)
+    first, last = whole_hours(*asked_period(start, end, month))
     hours = (hour_text(first), hour_text(last))
     with session() as opened:
         closed = closed_month(opened, first, is_month=month is not None)
@@ -81,7 +88,7 @@ def cost(
         elif reconcile is not None:
             forms = (as_json, as_csv, parquet)
             print_reconciliation(
-                opened, reconcile, (first, last), closed=closed, currency=currency, forms=forms
+                opened, reconcile, (first, last), closed=closed, currency=currency or "USD", forms=forms
             )
         elif focus is not None:
             export_focus(opened, focus, (first, last), closed=closed, version=focus_version)

@@ -93,7 +93,7 @@ def set_factor(
         print_json([fields])
         return
     parts = [f"PUE {pue}"] if pue else []
-    parts += [f"{grid} g CO2e a kWh ({year}, {source})"] if grid else []
+    parts += [f"{grid} g CO2e a kWh ({year}, {cell_text(source)})"] if grid else []
     begin = datetime.fromtimestamp(from_us / 1e6, tz=UTC)
     typer.echo(f"{cell_text(node)}: {', '.join(parts)} from {begin:%Y-%m-%d %H:%M} UTC")
 

@@ -11,6 +11,7 @@ from ..cost.node_events import hour_of
 from ..cost.prices import whole_hour
 from ..reports.near_names import unknown_name
 from ..reports.times import parse_time
+from ..session import Session
 from .opening import session, utc_now
 from .options import Json
 from .output import cell_text, print_json, print_table, stderr_line, table_rows
@@ -105,10 +106,29 @@ def _append(
                 )
         opened.append_admin("owner_set", fields)
         # A user who has not run anything yet may be meant: said, not refused. So are new teams.
-        hint = unknown_name(opened, "user", name)
+        hint = unknown_name(opened, subject, name)
         if hint and not must_be_set:
             stderr_line(hint)
+        _say_later(opened, name, hour_us)
     return hour_us
+
+
+def _say_later(opened: Session, name: str, hour_us: int) -> None:
+    """A line if something else was set for the same name from a later hour on: it counts from then."""
+    if not opened.has_tables_open():
+        return
+    subject, plain = _parse(name)
+    rows = opened.query(
+        f"SELECT from_hour, teams FROM {opened.views}.owners WHERE subject = {{subject:String}} AND name = "
+        "{name:String} AND from_hour > toDateTime({hour:UInt32}, 'UTC') ORDER BY from_hour, set_at DESC LIMIT 1",
+        {"subject": subject, "name": plain, "hour": hour_us // 1_000_000},
+    ).to_pylist()
+    for row in rows:
+        what = f"{cell_text(row['teams'][0])} pays" if row["teams"] else "its end was set"
+        stderr_line(
+            f"{cell_text(name)}: from {row['from_hour']:%Y-%m-%d %H:%M} UTC {what}, as was set before, and that counts "
+            "from then on; set that hour anew if it is not meant"
+        )
 
 
 def _parse(name: str) -> tuple[str, str]:

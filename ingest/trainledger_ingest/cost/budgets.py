@@ -24,7 +24,9 @@ __all__ = [
     "budget_nano",
     "current_budgets",
     "judge_budget",
+    "later_budgets",
     "read_budget_states",
+    "read_budgets",
 ]
 
 SCOPES = ("team", "project", "experiment")
@@ -100,13 +102,23 @@ def current_budgets(rows: Iterable[Mapping[str, Any]], month: str) -> list[Budge
         key = (row["scope"], row["name"], row["currency"])
         if row["from_month"] <= month and (key not in found or row["from_month"] >= found[key]["from_month"]):
             found[key] = row
-    return [
-        Budget(
-            row["scope"], row["name"], row["a_month"], row["currency"], bool(row["hard"]), row["from_month"]
-        )
-        for _, row in sorted(found.items())
-        if row["a_month"] is not None
-    ]
+    return [_budget(row) for _, row in sorted(found.items()) if row["a_month"] is not None]
+
+
+def later_budgets(rows: Iterable[Mapping[str, Any]], month: str) -> list[Budget]:
+    """The budgets that begin after a month, by scope, name, currency and first month; `rows` as current_budgets has."""
+    found = {
+        (row["scope"], row["name"], row["currency"], row["from_month"]): row
+        for row in rows
+        if row["from_month"] > month
+    }
+    return [_budget(row) for _, row in sorted(found.items()) if row["a_month"] is not None]
+
+
+def _budget(row: Mapping[str, Any]) -> Budget:
+    return Budget(
+        row["scope"], row["name"], row["a_month"], row["currency"], bool(row["hard"]), row["from_month"]
+    )
 
 
 def judge_budget(
@@ -145,14 +157,20 @@ def budget_nano(text: str) -> int:
     return int(amount.scaleb(9))
 
 
+def read_budgets(query: Query, views: str) -> list[dict[str, Any]]:
+    """All budgets in the order in which they were set."""
+    rows: list[dict[str, Any]] = query(
+        f"SELECT scope, name, a_month, currency, hard, from_month FROM {views}.budgets ORDER BY set_at, event_ref",
+        None,
+    ).to_pylist()
+    return rows
+
+
 def read_budget_states(
     query: Query, views: str, *, first: datetime, behind: datetime, now: datetime
 ) -> list[BudgetState]:
     """The states of all budgets of a month, by scope and name."""
-    rows = query(
-        f"SELECT scope, name, a_month, currency, hard, from_month FROM {views}.budgets ORDER BY set_at, event_ref",
-        None,
-    ).to_pylist()
+    rows = read_budgets(query, views)
     states = []
     for scope in SCOPES:
         budgets = [budget for budget in current_budgets(rows, f"{first:%Y-%m}") if budget.scope == scope]

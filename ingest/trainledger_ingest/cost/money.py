@@ -17,6 +17,7 @@ __all__ = [
     "NANO_PER_UNIT",
     "cents",
     "currency_code",
+    "exact_text",
     "format_minor",
     "largest_remainder",
     "minor_digits",
@@ -136,6 +137,14 @@ def format_minor(minor: int, digits: int) -> str:
 def minor_text(nano: int, currency: str) -> str:
     """One amount as people read it, rounded half up to the minor unit of its currency."""
     return format_minor(rounded_minor(nano, currency), minor_digits(currency))
+
+
+def exact_text(nano: int, currency: str) -> str:
+    """One amount with all its decimals, and those of the minor unit of its currency: a limit must not look like 0."""
+    digits = minor_digits(currency)
+    whole, _, decimals = format_minor(nano, _NANO_DIGITS).partition(".")
+    shown = f"{decimals.rstrip('0'):0<{digits}}"
+    return f"{whole}.{shown}" if shown else whole
 
 
 def nano_of(amount: Decimal) -> int:

@@ -61,7 +61,12 @@ def read_invoice(text: str, *, currency: str) -> Invoice:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             return _read_rows(path, csv.DictReader(file), currency)
-    except (OSError, UnicodeDecodeError) as error:
+    except (UnicodeDecodeError, csv.Error):
+        raise UsageError(
+            f"--reconcile {text}: this is no CSV file of text in UTF-8 (a table, or another encoding); save it "
+            "as CSV in UTF-8, with columns node and amount"
+        ) from None
+    except OSError as error:
         raise UsageError(
             f"--reconcile {text}: neither an amount nor a file that can be read: {error}"
         ) from error

@@ -18,17 +18,28 @@ _SEEN = {
     "team": (
         "SELECT toNullable(team) AS name FROM {views}.runs",
         "SELECT toNullable(arrayJoin(teams)) AS name FROM {views}.owners",
+        "SELECT team AS name FROM {views}.cost_lines",
     ),
     "user": (
         "SELECT toNullable(user) AS name FROM {views}.runs",
         "SELECT toNullable(owner) AS name FROM {views}.cost_lines",
+        "SELECT owner AS name FROM {views}.reservations",
+    ),
+    # With their kind, `account:ml`, as the lines of the bill have them.
+    "account": (
+        "SELECT account AS name FROM {views}.cost_lines WHERE startsWith(account, 'account:')",
+        "SELECT account AS name FROM {views}.reservations WHERE startsWith(account, 'account:')",
+    ),
+    "namespace": (
+        "SELECT account AS name FROM {views}.cost_lines WHERE startsWith(account, 'namespace:')",
+        "SELECT account AS name FROM {views}.reservations WHERE startsWith(account, 'namespace:')",
     ),
 }
 
 
 def unknown_name(session: Session, what: str, name: str) -> str | None:
-    """A sentence if no run, owner or line of a bill has this project, experiment, group, team or user; None if one has,
-    and where the tables are not open or cannot be asked."""
+    """A sentence if no run, owner or line of a bill has this project, experiment, group, team, user, account:NAME or
+    namespace:NAME; None if one has, and where the tables are not open or cannot be asked."""
     if not session.has_tables_open():
         return None
     sources = " UNION ALL ".join(

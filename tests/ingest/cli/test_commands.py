@@ -98,6 +98,19 @@ def test_cost_sums_to_the_bills_in_every_form(installation: Installation, tmp_pa
     assert (empty.returncode, json.loads(empty.stdout)) == (0, [])
 
 
+def test_a_period_within_hours_is_told_as_the_hours_it_covers(installation: Installation) -> None:
+    cut = installation.command("cost", "--from", "2020-01-01T10:15", "--to", "2100-01-01T12:30")
+    assert "cost is by whole hours: from 2020-01-01 10:00 to 2100-01-01 12:00 UTC" in cut.stderr.splitlines()
+    whole = installation.command("cost", "--from", "2020-01-01T10:00", "--to", "2100-01-01")
+    assert "whole hours" not in whole.stderr
+
+
+def test_control_characters_of_a_source_are_not_echoed(installation: Installation) -> None:
+    factor = ("energy", "set", "--node", "nowhere", "--grid-g-per-kwh", "400", "--year", "2025")
+    done = installation.command(*factor, "--source", "q\n\x07")
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1 and "\x07" not in done.stdout
+
+
 def test_sql_writes_all_forms_of_one_result(installation: Installation, tmp_path: Path) -> None:
     # No column that still grows: a run's share of the open hour may move by a nano between two calls.
     query = "SELECT name, toDecimal64('0.374904447', 9) AS cost, started_at, tags FROM runs ORDER BY name"
@@ -180,6 +193,20 @@ def test_a_price_that_is_taken_away_counts_no_more(installation: Installation) -
         ("3.000000000", False, None), ("3.000000000", False, None), (None, False, "sold"),
     ]  # fmt: skip
     assert installation.command("price", "rm", "--node", "nowhere-gone").returncode == 2
+
+
+def test_what_was_set_for_later_is_told(installation: Installation) -> None:
+    owner = ("admin", "owner", "set", "later", "--team", "red", "--from", "2100-03-01")
+    assert installation.command(*owner).returncode == 0
+    removed = installation.command("admin", "owner", "rm", "later", "--from", "2020-01-01")
+    assert "later: from 2100-03-01 00:00 UTC red pays" in removed.stderr
+    again = installation.command("admin", "owner", "rm", "later", "--from", "2100-03-01")
+    assert "counts from then on" not in again.stderr
+    budget = ("admin", "budget", "set", "--project", "later", "--month-amount", "0.001", "--currency", "EUR")
+    done = installation.command(*budget, "--from", "2100-03")
+    assert "budget of 0.001 EUR a month from 2100-03" in done.stdout
+    listed = installation.command("admin", "budget", "ls").stdout
+    assert "from 2100-03: project later, budget of 0.001 EUR a month" in listed
 
 
 HINTS: list[tuple[list[str], str]] = [
@@ -294,6 +321,11 @@ WRONG: dict[str, tuple[list[str], str]] = {
         "--focus has no --by",
     ),
     "explained by run": (["cost", "--month", "2026-10", "--explain", "--by", "run"], "--explain has no --by"),
+    "currency of what": (["cost", "--currency", "EUR"], "--currency is that of --reconcile"),
+    "reconciled by team": (
+        ["cost", "--month", "2026-10", "--reconcile", "1", "--by", "team"],
+        "--reconcile has no --by",
+    ),
     "one hour": (["cost", "--from", "2026-11-01T10:05", "--to", "2026-11-01T10:50"], "lie in one hour"),
     "no price": (["price", "set", "--node", "*", "--usd-per-hour", "minus"], "'minus' is not a price"),
     "no hour": (

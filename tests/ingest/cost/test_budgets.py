@@ -18,7 +18,7 @@ from support.ingest_store import fresh_store
 from support.webhook import Webhook, webhook
 from trainledger_ingest.alert_channels import AlertChannel, alert_channels
 from trainledger_ingest.budget_alerts import BudgetAlerts
-from trainledger_ingest.cost.budgets import Budget, budget_nano, current_budgets, judge_budget
+from trainledger_ingest.cost.budgets import Budget, budget_nano, current_budgets, judge_budget, later_budgets
 from trainledger_schemas.clock import ManualClock
 from trainledger_schemas.errors import RetryableError, SettingsError, UsageError
 
@@ -87,6 +87,11 @@ def test_the_budget_that_counts_is_the_one_of_the_latest_month_then_the_one_set_
         ("b", 4),
     ]
     assert [(b.name, int(b.a_month)) for b in current_budgets(rows, "2027-01")] == [("a", 9), ("b", 5)]
+    assert [(b.name, b.from_month) for b in later_budgets(rows, "2026-10")] == [
+        ("a", "2026-11"),
+        ("a", "2026-12"),
+    ]
+    assert later_budgets(rows, "2026-12") == []
     assert budget_nano("2500000.5") == 2_500_000_500_000_000
     for wrong in ("-1", "NaN", "many", "0.0000000001", "1e13"):
         with pytest.raises(UsageError):
@@ -178,7 +183,8 @@ def test_each_share_is_told_once_by_webhook_and_mail_across_restarts_and_failure
     # 50 % is crossed while the webhook is broken: the mail goes, and the webhook is told when it is back.
     watched.spend(4, 1)
     hook.is_broken = True
-    with pytest.raises(RetryableError, match="the webhook of TRAINLEDGER_ALERT_WEBHOOK answered 500"):
+    which = "team red has used 50 % of .*; by webhook: the webhook of TRAINLEDGER_ALERT_WEBHOOK answered 500"
+    with pytest.raises(RetryableError, match=which):
         watched.check()
     assert (len(hook.posted), len(box.mails)) == (0, 1)
     hook.is_broken = False
@@ -195,6 +201,10 @@ def test_each_share_is_told_once_by_webhook_and_mail_across_restarts_and_failure
     watched.spend(5, 5)
     assert len(watched.check()) == 2 and watched.check() == []
     assert [p["crossed_percent"] for p in hook.posted] == [50, 100] and len(box.mails) == 2
+    posted_ids = [row["alert"] for row in watched.tables.rows("alerts") if row["channel"] == "webhook"]
+    assert sorted(posted_ids) == sorted(p["id"] for p in hook.posted), (
+        "view alerts has what was delivered, no more"
+    )
     watched.limit(150)
     assert len(watched.check()) == 2
     assert hook.posted[-1]["crossed_percent"] == 50 and hook.posted[-1]["state"] == "will be over"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from trainledger_ingest.cost.money import (
     cents,
     currency_code,
+    exact_text,
     format_minor,
     largest_remainder,
     minor_digits,
@@ -91,6 +92,21 @@ def test_a_currency_is_shown_with_its_own_decimals(currency: str, text: str) -> 
 def test_amounts_print_with_all_decimals_and_a_plain_minus() -> None:
     assert format_minor(-5, 2) == "-0.05"
     assert nano_to_text(10_466_666_667) == "10.466666667"
+
+
+@pytest.mark.parametrize(
+    ("nano", "currency", "text"),
+    [
+        (1_000_000, "EUR", "0.001"),
+        (25_000 * 10**9, "USD", "25000.00"),
+        (500_000_000, "USD", "0.50"),
+        (100 * 10**9, "JPY", "100"),
+        (500_000_000, "JPY", "0.5"),
+        (1, "KWD", "0.000000001"),
+    ],
+)
+def test_a_limit_is_shown_with_all_its_decimals(nano: int, currency: str, text: str) -> None:
+    assert exact_text(nano, currency) == text
 
 
 def test_nothing_is_dealt_without_someone_to_take_it() -> None:

@@ -110,6 +110,19 @@ def test_rows_of_a_node_are_added_up_in_both_forms(tmp_path: Path, text: str, am
     assert read_invoice(str(file), currency="USD").amounts == amounts
 
 
+@pytest.mark.parametrize(
+    "raw",
+    ["node,amount\nn1,2\n".encode("utf-16"), b"PAR1\x15\x04\x15\xff\x00PAR1", b"node,amount\nn1,\x00\n"],
+    ids=["utf-16", "parquet", "nul"],
+)
+def test_a_file_of_another_form_is_told_what_is_wanted(tmp_path: Path, raw: bytes) -> None:
+    file = tmp_path / "invoice.csv"
+    file.write_bytes(raw)
+    with pytest.raises(UsageError) as caught:
+        read_invoice(str(file), currency="USD")
+    assert str(file) in str(caught.value) and "codec" not in str(caught.value)
+
+
 def test_what_is_neither_an_amount_nor_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="neither an amount nor a file"):
         read_invoice(str(tmp_path / "none.csv"), currency="USD")
