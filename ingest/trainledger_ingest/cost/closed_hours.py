@@ -241,7 +241,8 @@ class _LateEvents:
         rows = store.query(
             "SELECT toUnixTimestamp(hour) AS hour, max(offset) AS newest, argMax(toString(type), offset) AS kind, "
             "argMax(toString(topic), offset) AS topic, argMax(partition, offset) AS place, "
-            "argMax(JSONExtractInt(body, 'wall_us'), offset) AS wall_us "
+            "argMax(JSONExtractInt(body, 'wall_us'), offset) AS wall_us, "
+            "argMax(JSONExtractString(body, 'set_by'), offset) AS set_by "  # of what a person imported
             f"FROM {generation}.node_events WHERE node_id = {{node:String}} AND offset >= {known} GROUP BY hour",
             {"node": node_id},
         ).to_pylist()
@@ -253,7 +254,8 @@ class _LateEvents:
             return None
         row = self._by_hour[min(self._by_hour, key=lambda other: (abs(other - hour_us), other))]
         event = f"{row['kind']} {row['topic']}/{row['place']}/{row['newest']}"
-        return EventRef(event, max(self._closed_at_us, int(row["wall_us"])), f"node {self._node_id}")
+        by = row["set_by"] or f"node {self._node_id}"
+        return EventRef(event, max(self._closed_at_us, int(row["wall_us"])), by)
 
 
 def _chain(

@@ -178,6 +178,19 @@ def test_a_closed_month_keeps_its_accounts_and_a_team_that_an_account_gets_later
     by_account = {row["account"]: row["delta"] for row in late}
     assert by_account["account:chem"] > 0 and by_account["account:physics"] < 0
     assert sum(by_account.values()) == 0
+    # Who pays for it by then is told behind that, from the whole amount.
+    owner(tables, "chem", "gold", hour=0, subject="account", at_us=end_us + 3 * H)
+    tables.take_in()
+    chem = tables.rows(
+        "cost_adjustments",
+        columns="cause, team, substring(event_ref, 1, 9) AS event, sum(delta) AS delta",
+        rest="WHERE account = 'account:chem' GROUP BY ALL ORDER BY cause, team",
+    )
+    whole = by_account["account:chem"]
+    assert [(row["cause"], row["team"], row["delta"]) for row in chem] == [
+        ("late", "chem", whole), ("owner", "chem", -whole), ("owner", "gold", whole)
+    ]  # fmt: skip
+    assert {row["event"] for row in chem if row["cause"] == "owner"} == {"owner_set"}
     booked = tables.rows("cost_adjustments", columns="sum(delta) AS delta")[0]["delta"]
     newest = tables.rows("cost_lines", columns="sum(cost) AS cost")[0]["cost"]
     assert tables.rows("statement_lines", columns="sum(cost) AS cost")[0]["cost"] + booked == newest
@@ -191,3 +204,18 @@ def test_a_closed_month_keeps_its_accounts_and_a_team_that_an_account_gets_later
     assert [(row["is_booked"], row["account"]) for row in open_or_booked] == [
         (True, "account:chem"), (True, "account:physics"), (True, "namespace:vision"), (True, None)
     ]  # fmt: skip
+    # An account that is late, but had its team by then, is told with that team.
+    tables.event(
+        "allocation",
+        end_us + 33 * 24 * H,
+        at_us=TEN + 120 * S,
+        key_frame=False,
+        holders=[holder(1, account="account:chem")],
+    )
+    tables.take_in()
+    fresh = tables.rows(
+        "cost_adjustments",
+        columns="cause, team",
+        rest="WHERE account = 'account:chem' AND NOT is_booked GROUP BY ALL",
+    )
+    assert [(row["cause"], row["team"]) for row in fresh] == [("late", "gold")]

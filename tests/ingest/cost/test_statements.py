@@ -266,6 +266,56 @@ def test_each_cause_is_told_apart_with_the_event_and_who(tables: FilledTables) -
     assert amounts == sorted(amounts, reverse=True)
 
 
+def test_a_new_owner_gets_the_whole_amount_on_top_of_the_other_causes(tables: FilledTables) -> None:
+    two_months(tables)
+    close(tables, "2026-10")
+    tables.price(2, NOVEMBER, nano=12 * 10**9, pattern="node-1")
+    own(tables, "ann", "green", start="2026-10-01", when=at("2026-12-06"))
+    tables.take_in()
+    shown = {
+        (r["cause"], r["team"], r["old_cost"], r["new_cost"], r["event_ref"].split()[0])
+        for r in adjustments(tables)
+    }
+    price = {("price", team, Decimal(5), Decimal(6), "price_set") for team in ("red", None)}
+    red, green = (Decimal(6), Decimal(0)), (Decimal(0), Decimal(6))
+    assert shown == price | {
+        ("owner", "red", *red, "owner_set"),
+        ("owner", "green", *green, "owner_set"),
+    }
+    check_books(tables)
+    # Once that is booked, a price is green's.
+    close(tables, "2026-11", now="2026-12-07")
+    tables.price(3, NOVEMBER + 1, nano=14 * 10**9, pattern="node-1")
+    tables.take_in()
+    fresh = {(r["cause"], r["team"], r["delta"]) for r in adjustments(tables) if not r["is_booked"]}
+    assert fresh == {("price", "green", Decimal(1)), ("price", None, Decimal(1))}
+    # Nor is it the owner of before, when the run has another project.
+    tables.started(1, 40, OCTOBER - H, project="q", team="red", node="node-1")
+    tables.take_in()
+    moved = {
+        (r["project"], r["delta"], r["event_ref"].split()[0])
+        for r in adjustments(tables)
+        if r["cause"] == "owner" and not r["is_booked"]
+    }
+    assert moved == {("p", Decimal(-7), "run"), ("q", Decimal(7), "run")}
+
+
+def test_a_late_import_is_by_who_made_it(tables: FilledTables) -> None:
+    two_months(tables)
+    close(tables, "2026-10")
+    job: dict[str, Any] = {
+        "node": "node-1", "reservation_id": "r1", "source": "sacct", "cluster": "c", "job": "1", "owner": "eve", "account": None,
+        "start_us": OCTOBER, "end_us": OCTOBER + H, "is_over": True, "read_us": NOVEMBER, "state": "COMPLETED",
+        "restarts": 0, "partition": None, "qos": None, "cpu_milli": 1000, "device_milli": 0, "memory_bytes": None,
+        "node_cores": 4, "node_devices": 0, "set_by": "root",
+    }  # fmt: skip
+    topic = TOPIC_NODES
+    envelope = tables.producer.envelope(None, topic=topic) | {"wall_us": NOVEMBER}
+    tables.log.append(topic, encode_event("reservation", {"envelope": envelope, **job}))
+    tables.take_in()
+    assert {(r["cause"], r["booked_by"]) for r in adjustments(tables)} == {("late", "root")}
+
+
 CHANGES = ("late use", "late presence", "price", "boot presence", "host share", "owner", "project", "close")
 
 

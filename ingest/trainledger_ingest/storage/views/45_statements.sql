@@ -71,8 +71,9 @@ CREATE OR REPLACE VIEW {views}.statement_bills (
 SELECT period, usage_hour, node_id, presence_us / 1e6 AS present_s, bill, currency, statement_id
 FROM {generation}.statement_hours WHERE (period, statement_id) IN (SELECT period, statement_id FROM {views}.cost_periods);
 
--- Money rows come from closed_hours, which the worker derives (cost/closed_hours.py), and count for whoever holds the
--- line now. What is then left between the books and the newest lines is a change of who pays: it must sum to 0 over
+-- Money rows come from closed_hours, which the worker derives (cost/closed_hours.py), and count for whoever the books
+-- have the line on; a line that is in no book, for whoever would have paid by the owners known at the last closing.
+-- What is then left between the books and the newest lines is a change of who pays: it must sum to 0 over
 -- the teams of a line, otherwise the derived rows are not done yet and nothing is said.
 -- One row: a difference to a closed month, and why.
 CREATE OR REPLACE VIEW {views}.cost_adjustments (
@@ -99,22 +100,52 @@ CREATE OR REPLACE VIEW {views}.cost_adjustments (
 ) AS
 WITH
   (SELECT formatDateTime(addMonths(toDateOrZero(concat(max(period), '-01')), 1), '%Y-%m') FROM {views}.cost_periods) AS open_month,
+  (SELECT max(closed_at) FROM {views}.cost_periods) AS last_closed_at,
+  -- What is behind it in the log was not known at the last closing.
+  (SELECT argMax(end, (offset, idx)) FROM (
+    SELECT arrayMax(arrayMap(x -> if(JSONExtractString(x, 'topic') = 'trainledger.admin', JSONExtractUInt(x, 'end'), 0),
+      JSONExtractArrayRaw(body, 'positions'))) AS end, offset, idx
+    FROM {generation}.admin_events WHERE type = 'period_closed'
+    ORDER BY offset, idx LIMIT 1 BY JSONExtractString(body, 'period')
+  )) AS known_end,
   booked AS (
     SELECT * FROM {generation}.statement_adjustments
     WHERE statement_id IN (SELECT statement_id FROM {views}.cost_periods)
   ),
+  payers AS (
+    SELECT usage_hour, node_id, holder, argMax(payer, balance) AS payer, true AS is_known
+    FROM (
+      SELECT usage_hour, node_id, toJSONString(tuple(kind, run_id, owner, account)) AS holder,
+        tuple(team, project, experiment) AS payer, sum(amount) AS balance
+      FROM (
+        SELECT usage_hour, toString(node_id) AS node_id, toString(kind) AS kind, run_id, owner, account, team, project,
+          experiment, ifNull(cost, toDecimal128(0, 9)) AS amount
+        FROM {views}.statement_lines
+        UNION ALL
+        SELECT usage_hour, toString(node_id) AS node_id, toString(kind) AS kind, run_id, owner, account, team, project,
+          experiment, delta AS amount
+        FROM booked
+      )
+      WHERE (node_id, usage_hour) IN (SELECT toString(node_id), hour FROM {generation}.closed_hours WHERE notEmpty(deltas))
+      GROUP BY usage_hour, node_id, holder, payer
+    )
+    GROUP BY usage_hour, node_id, holder
+  ),
   fresh AS (
     SELECT formatDateTime(l.usage_hour, '%Y-%m', 'UTC') AS period, l.usage_hour AS usage_hour, l.node_id AS node_id,
       l.kind AS kind, l.run_id AS run_id, l.owner AS owner, l.account AS account,
-      -- As in view cost_lines.
-      if(empty((if(empty((arrayLast(t -> t.1 <= l.usage_hour, o.terms) AS term).4) AND l.account IS NOT NULL,
-        [assumeNotNull(substring(l.account, position(l.account, ':') + 1))], term.4) AS teams)) OR
-        has(teams, ifNull(r.team, '')), r.team, toNullable(teams[1])) AS team, r.project AS project,
-      r.experiment AS experiment, l.old_cost AS old_cost, l.new_cost AS new_cost, l.delta AS delta,
+      -- As in view cost_lines, but then.
+      if(b.is_known, b.payer.1,
+        if(empty((if(empty((arrayLast(t -> t.1 <= l.usage_hour AND t.2 < known_end, o.terms) AS term).4) AND
+          l.account IS NOT NULL, [assumeNotNull(substring(l.account, position(l.account, ':') + 1))], term.4) AS teams)) OR
+          has(teams, ifNull(r.team, '')), r.team, toNullable(teams[1]))) AS team,
+      if(b.is_known, b.payer.2, r.project) AS project, if(b.is_known, b.payer.3, r.experiment) AS experiment,
+      l.old_cost AS old_cost, l.new_cost AS new_cost, l.delta AS delta,
       l.currency AS currency, l.cause AS cause, l.event_ref AS event_ref, l.at AS booked_at, l.by AS booked_by
     FROM (
       SELECT d.hour AS usage_hour, toString(d.node_id) AS node_id, toString(kind) AS kind, run_id, owner, account, currency,
-        old_cost, new_cost, delta, toString(cause) AS cause, event_ref, at, by
+        old_cost, new_cost, delta, toString(cause) AS cause, event_ref, at, by,
+        toJSONString(tuple(kind, run_id, owner, account)) AS holder
       FROM (
         SELECT * FROM {generation}.closed_hours FINAL
         WHERE closes = (SELECT count() FROM {views}.cost_periods)
@@ -130,6 +161,7 @@ WITH
       FROM {generation}.run_states FINAL
     ) AS r ON r.run_id = l.run_id
     LEFT ANY JOIN {generation}.owner_terms AS o ON o.name = coalesce(l.account, l.owner)
+    LEFT ANY JOIN payers AS b ON b.usage_hour = l.usage_hour AND b.node_id = l.node_id AND b.holder = l.holder
   ),
   moved AS (
     SELECT period, usage_hour, node_id, kind, run_id, owner, account, team, project, experiment, currency,
@@ -165,13 +197,12 @@ UNION ALL
 SELECT m.period AS period, m.usage_hour AS usage_hour, m.node_id AS node_id, m.team AS team, m.project AS project,
   m.run_id AS run_id, toNullable(m.old_cost) AS old_cost, toNullable(m.new_cost) AS new_cost, m.delta AS delta,
   m.currency AS currency, 'owner' AS cause,
-  ifNull(if(o.newest_at > p.closed_at, o.newest_ref, concat('run ', toString(m.run_id))), '') AS event_ref,
-  if(o.newest_at > p.closed_at, o.newest_at, greatest(w.last_event_at, p.closed_at)) AS booked_at,
-  if(o.newest_at > p.closed_at, o.newest_by, ifNull(w.user, '')) AS booked_by, assumeNotNull(open_month) AS booked_in, false AS is_booked,
+  ifNull(if((o.newest_at > assumeNotNull(last_closed_at)) AS is_by_owner, o.newest_ref, concat('run ', toString(m.run_id))), '') AS event_ref,
+  if(is_by_owner, o.newest_at, greatest(w.last_event_at, assumeNotNull(last_closed_at))) AS booked_at,
+  if(is_by_owner, o.newest_by, ifNull(w.user, '')) AS booked_by, assumeNotNull(open_month) AS booked_in, false AS is_booked,
   m.kind AS kind, m.owner AS owner, m.experiment AS experiment, m.account AS account
 FROM (SELECT * FROM moved WHERE delta != 0 AND left_over = 0) AS m
 LEFT ANY JOIN (
   SELECT toNullable(run_id) AS run_id, last_event_at, user FROM {generation}.run_states FINAL
 ) AS w ON w.run_id = m.run_id
-LEFT ANY JOIN {generation}.owner_terms AS o ON o.name = coalesce(m.account, m.owner)
-LEFT ANY JOIN (SELECT period, closed_at FROM {views}.cost_periods) AS p ON p.period = m.period;
+LEFT ANY JOIN {generation}.owner_terms AS o ON o.name = coalesce(m.account, m.owner);
