@@ -8,7 +8,14 @@ import typer
 from trainledger_schemas.errors import UsageError
 
 from ..cost.focus_export import write_focus
-from ..cost.month import ClosedMonth, Explanation, explain_month, read_bookings, read_closed_month
+from ..cost.month import (
+    ClosedMonth,
+    Explanation,
+    explain_month,
+    hours_without_price,
+    read_bookings,
+    read_closed_month,
+)
 from ..session import Session
 from .output import cell_text, print_json, print_table, stderr_line
 
@@ -92,6 +99,8 @@ def say_closed(opened: Session, month: ClosedMonth | None, first: datetime | Non
                     f"learned since: {sums['differences']} {sums['currency']}, so the newest bill is {sums['newest']}; "
                     f"`trainledger cost --month {month.period} --explain` says why"
                 )
+        if hours := hours_without_price(opened, month.period):
+            typer.echo(f"without a price now, and not in the newest bill: {hours:.4f} node-hours")
     for currency, amount in read_bookings(opened).get(f"{first:%Y-%m}", {}).items():
         typer.echo(f"beside it, differences of closed months booked in {first:%Y-%m}: {amount} {currency}")
 

@@ -24,7 +24,7 @@ from .node_events import NodeEvent
 from .node_hour import NodeHour, deal_node_hour
 from .node_stream import cut_stream
 from .policy import CostPolicy
-from .prices import BOOK_EVENTS, DEFAULT_POLICY, Price, PriceBook, PriceEnd, entry_of
+from .prices import BOOK_EVENTS, DEFAULT_POLICY, Entry, Price, PriceBook, PriceEnd, entry_of
 from .pricing import bill_by_holder
 
 __all__ = ["ClosedHours", "Closing", "DealtNode", "period_of"]
@@ -59,8 +59,9 @@ def period_of(hour_us: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """The closed months, and what was known when the last of them was closed.
+    """The closed months, and what was known when the last of them was closed that booked differences.
 
+    `by_month`: the same for months that were closed after it, and before it in time: they booked nothing.
     `statements`: statement id by month; `book`: the prices then; `price_events`: the event of every price by its id;
     `price_ends`: where prices end, with the event that says so; `moved`: the newest decision since that processes are
     of another run; `ends`: offsets behind the node events that were known then, by partition."""
@@ -73,6 +74,11 @@ class Closing:
     price_events: Mapping[str, EventRef] = field(default_factory=dict)
     price_ends: Sequence[tuple[PriceEnd, EventRef]] = ()
     moved: EventRef | None = None
+    by_month: Mapping[str, "Closing"] = field(default_factory=dict)
+
+    def known_of(self, hour_us: int) -> "Closing":
+        """What was known when the hour's books were last made."""
+        return self.by_month.get(period_of(hour_us), self)
 
     def holds(self, hour_us: int) -> bool:
         """Whether the hour's month is closed."""
@@ -115,13 +121,26 @@ class ClosedHours:
             first.setdefault(body["period"], body)
         if not first:
             return Closing()
-        last = list(first.values())[-1]
+        bodies = list(first.values())
+        newest = bodies.index(max(bodies, key=lambda body: str(body["period"])))
         rows = [row for kind in BOOK_EVENTS for row in self._admin_events(kind)]
         book = [(row, entry_of(row["kind"], row["body"])) for row in sorted(rows, key=_place)]
+        statements = {period: body["statement_id"] for period, body in first.items()}
+        closing = self._known(bodies[newest], statements, book)
+        late = {body["period"]: self._known(body, statements, book) for body in bodies[newest + 1 :]}
+        return replace(closing, by_month=late)
+
+    def _known(
+        self,
+        last: Mapping[str, Any],
+        statements: Mapping[str, str],
+        book: Sequence[tuple[dict[str, Any], Entry]],
+    ) -> Closing:
+        """What was known at one closing."""
         known = _ends(last, "trainledger.admin")
         return Closing(
-            statements={period: body["statement_id"] for period, body in first.items()},
-            closes=len(first),
+            statements=statements,
+            closes=len(statements),
             closed_at_us=int(last["at_us"]),
             ends=_ends(last, "trainledger.nodes"),
             book=PriceBook(
@@ -172,14 +191,18 @@ class ClosedHours:
             return
         booked = self._booked([hour.hour_us for hour, _ in hours], node.node_id, closing)
         users = self._users(hours)
-        late = _LateEvents(self._store, self._generation, node.node_id, closing)
+        late: dict[int, _LateEvents] = {}
         rows = []
         for hour, price in hours:
             now = bill_by_holder(hour, price, users)
             before = booked.get(hour.hour_us, {})
             found: list[Adjustment] = []
             if _money(before) != _money(now):
-                chain = _chain(node, hour, price, closing=closing, users=users, late=late.ref(hour.hour_us))
+                known = closing.known_of(hour.hour_us)
+                if id(known) not in late:
+                    late[id(known)] = _LateEvents(self._store, self._generation, node.node_id, known)
+                newest = late[id(known)].ref(hour.hour_us)
+                chain = _chain(node, hour, price, closing=known, users=users, late=newest)
                 found = explain_difference(before, chain)
             rows.append(_row(hour, node.version, closing.closes, found))
         self._store.insert(f"{self._generation}.closed_hours", pa.Table.from_pylist(rows, schema=_SCHEMA))

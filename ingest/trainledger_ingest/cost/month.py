@@ -20,6 +20,7 @@ __all__ = [
     "ClosedMonth",
     "Explanation",
     "explain_month",
+    "hours_without_price",
     "make_explanation",
     "read_bookings",
     "read_closed_month",
@@ -144,6 +145,16 @@ def make_explanation(
             }
         )
     return Explanation(tuple(item[2] for item in sorted(shown, key=lambda item: item[:2])), tuple(sums))
+
+
+def hours_without_price(session: Session, period: str) -> float:
+    """Node-hours of a month that have no price by what is known now: they are in no newest bill."""
+    found = session.query(
+        f"SELECT sum(present_s) / 3600 AS hours FROM {session.views}.node_hour_bills "
+        "WHERE bill IS NULL AND formatDateTime(usage_hour, '%Y-%m', 'UTC') = {p:String}",
+        {"p": period},
+    ).to_pylist()
+    return float(found[0]["hours"] or 0)
 
 
 def read_bookings(session: Session) -> dict[str, dict[str, str]]:

@@ -2,7 +2,8 @@
 
 The rows are written first, under an id that nobody had; the event `period_closed` with that id, their digest and
 their totals makes them count. A close that dies between leaves rows that count for nothing. Months are closed in
-their order, so that every difference is booked in exactly one open month: the one behind the last closed.
+their order, so that every difference is booked in exactly one open month: the one behind the last closed. A month
+before it that was empty, and is closed after it, books none.
 
 Refused: a month that is not over, one whose forerunner is open, one that is closed, hours without a price unless they
 are accepted, and tables that are behind the log.
@@ -43,6 +44,8 @@ NODES_NAMED_MAX = 5
 Query = Callable[[str, Mapping[str, object] | None], pa.Table]
 """Runs one SELECT of the product."""
 
+# What a month books: a difference is told for the month behind the last closed, so an earlier one books nothing.
+_TO_BOOK = "NOT is_booked AND booked_in <= {period:String}"
 _TABLES = ("statement_lines", "statement_hours", "statement_adjustments")
 _COPIED = (
     "usage_hour, node_id, kind, run_id, attempt, owner, team, project, experiment, resource, held_hours, used_hours, "
@@ -119,6 +122,14 @@ def write_statement(
         raise UsageError(
             f"{unpriced:.4f} node-hours of {period} have no price; set one with `trainledger price set --node PATTERN "
             f"--usd-per-hour X --from {first:%Y-%m-%d}`, or close with --accept-unpriced"
+        )
+    lost = _hours_that_lost_their_price(store, schema, period)
+    if lost and not request.accepts_unpriced:
+        months = ", ".join(lost)
+        raise UsageError(
+            f"{sum(lost.values()):.4f} node-hours of {months} were billed and have no price any more, and {period} "
+            "would pay them back; set one with `trainledger price set --node PATTERN --usd-per-hour X --from "
+            f"{min(lost)}-01`, or close with --accept-unpriced"
         )
     _insert_rows(store, schema, bounds | {"id": statement_id, "period": period})
     if _positions(store, schema)[TOPIC_ADMIN] != positions[TOPIC_ADMIN]:
@@ -266,6 +277,18 @@ def _unpriced_hours(store: Store, schema: Schema, bounds: Mapping[str, object]) 
     return float(str(rows[0]["hours"] or 0))
 
 
+def _hours_that_lost_their_price(store: Store, schema: Schema, period: str) -> dict[str, float]:
+    """Node-hours by closed month whose differences the month would book, and that have no price any more."""
+    views = schema.views_database
+    rows = store.rows(
+        f"SELECT formatDateTime(usage_hour, '%Y-%m', 'UTC') AS month, sum(present_s) / 3600 AS hours "
+        f"FROM {views}.node_hour_bills WHERE bill IS NULL AND present_s > 0 AND (node_id, usage_hour) IN "
+        f"(SELECT node_id, usage_hour FROM {views}.cost_adjustments WHERE {_TO_BOOK}) GROUP BY month ORDER BY month",
+        {"period": period},
+    )
+    return {str(row["month"]): float(str(row["hours"])) for row in rows}
+
+
 def _insert_rows(store: Store, schema: Schema, parameters: Mapping[str, object]) -> None:
     of_month = (
         "usage_hour >= toDateTime({start:String}, 'UTC') AND usage_hour < toDateTime({end:String}, 'UTC')"
@@ -291,7 +314,7 @@ def _insert_rows(store: Store, schema: Schema, parameters: Mapping[str, object])
     )
     store.command(
         f"INSERT INTO {generation}.statement_adjustments (statement_id, booked_in, {columns}) SELECT {{id:UUID}}, "
-        f"{{period:String}}, {columns} FROM {views}.cost_adjustments WHERE NOT is_booked",
+        f"{{period:String}}, {columns} FROM {views}.cost_adjustments WHERE {_TO_BOOK}",
         parameters,
     )
 

@@ -157,7 +157,9 @@ class CostTables:
         for node_id, hour_us in wanted:
             by_node[node_id].add(hour_us)
         for node_id, hours in sorted(by_node.items()):
-            last_job = self._last_job(node_id, (book, closing.book))
+            last_job = self._last_job(
+                node_id, (book, closing.book, *(item.book for item in closing.by_month.values()))
+            )
             for part in _in_parts(hours):
                 node = self._deal_node(
                     node_id, part, book=book, book_version=version, writers=writers, last_job=last_job

@@ -13,7 +13,7 @@ from support.filled_tables import FilledTables, id_of
 from support.ingest_events import fixed_id
 from support.ingest_store import fresh_store
 from support.slow_cost import slow_node_hour
-from trainledger_ingest.cost.month import explain_month, read_bookings, read_closed_month
+from trainledger_ingest.cost.month import explain_month, hours_without_price, read_bookings, read_closed_month
 from trainledger_ingest.cost.node_events import NodeEvent
 from trainledger_ingest.cost.node_facts import WriterPlaces, read_node_events
 from trainledger_ingest.cost.policy import CostPolicy
@@ -555,3 +555,39 @@ def test_owned_hours_before_the_only_job_stay_billed_once_their_difference_is_bo
     assert tables.rows("cost_lines", columns="* EXCEPT revision", rest="ORDER BY ALL") == right
     assert [row for row in adjustments(tables) if not row["is_booked"]] == []
     check_books(tables)
+
+
+def test_a_month_that_is_closed_after_a_later_one_books_no_differences(tables: FilledTables) -> None:
+    two_months(tables)
+    close(tables, "2026-10")
+    tables.price(2, NOVEMBER, nano=12 * 10**9, pattern="node-1")
+    september = at("2026-09-10T10:00")
+    alive(tables, september, september + H, node="late")
+    tables.take_in()
+    told = adjustments(tables)
+    assert close(tables, "2026-09")["adjustments"] == 0
+    # Cause and event stay too, although the price was known when September was closed.
+    assert adjustments(tables) == told and {row["booked_in"] for row in told} == {"2026-11"}
+    tables.price(3, NOVEMBER + 1, nano=11 * 10**9, pattern="late")
+    tables.take_in()
+    late = [row for row in adjustments(tables) if row["node_id"] == "late"]
+    assert [(row["period"], row["delta"], row["cause"]) for row in late] == [("2026-09", 1, "price")]
+    assert close(tables, "2026-11")["adjusted"] == [{"currency": "USD", "amount": "3.000000000"}]
+    check_books(tables)
+
+
+def test_differences_of_hours_that_lost_their_price_are_booked_only_when_accepted(
+    tables: FilledTables,
+) -> None:
+    two_months(tables)
+    close(tables, "2026-10")
+    tables.price(2, NOVEMBER, nano=10**9, pattern="node-2")
+    end_price(tables, 3, at("2026-12-06"), "*")
+    tables.take_in()
+    assert hours_without_price(tables.session, "2026-10") == 1
+    with pytest.raises(
+        UsageError, match=r"1\.0000 node-hours of 2026-10 were billed and have no price any more"
+    ):
+        close(tables, "2026-11")
+    closed = close(tables, "2026-11", accepts_unpriced=True)
+    assert closed["adjusted"] == [{"currency": "USD", "amount": "-10.000000000"}]
