@@ -117,20 +117,7 @@ def write_statement(
         _check_end(store, schema, period, behind, is_log_read=is_log_read)
     positions = _positions(store, schema)
     bounds = {"start": f"{first:%Y-%m-%d %H:%M:%S}", "end": f"{behind:%Y-%m-%d %H:%M:%S}"}
-    unpriced = _unpriced_hours(store, schema, bounds)
-    if unpriced and not request.accepts_unpriced:
-        raise UsageError(
-            f"{unpriced:.4f} node-hours of {period} have no price; set one with `trainledger price set --node PATTERN "
-            f"--usd-per-hour X --from {first:%Y-%m-%d}`, or close with --accept-unpriced"
-        )
-    lost = _hours_that_lost_their_price(store, schema, period)
-    if lost and not request.accepts_unpriced:
-        months = ", ".join(lost)
-        raise UsageError(
-            f"{sum(lost.values()):.4f} node-hours of {months} were billed and have no price any more, and {period} "
-            "would pay them back; set one with `trainledger price set --node PATTERN --usd-per-hour X --from "
-            f"{min(lost)}-01`, or close with --accept-unpriced"
-        )
+    unpriced = _check_prices(store, schema, request, first, bounds)
     _insert_rows(store, schema, bounds | {"id": statement_id, "period": period})
     if _positions(store, schema)[TOPIC_ADMIN] != positions[TOPIC_ADMIN]:
         raise UsageError(f"a price or owner was set while {period} was being closed; close it again")
@@ -254,6 +241,28 @@ def _check_end(store: Store, schema: Schema, period: str, behind: datetime, *, i
             f"{late[0]['newest']:%Y-%m-%d %H:%M} UTC, which is before the end of {period}: "
             "wait for `trainledger ingest`, or close with --accept-silent"
         )
+
+
+def _check_prices(
+    store: Store, schema: Schema, request: CloseRequest, first: datetime, bounds: Mapping[str, object]
+) -> float:
+    """The node-hours of the month without a price; refuse them, and those that it would pay back, unless accepted."""
+    period = f"{first:%Y-%m}"
+    unpriced = _unpriced_hours(store, schema, bounds)
+    if unpriced and not request.accepts_unpriced:
+        raise UsageError(
+            f"{unpriced:.4f} node-hours of {period} have no price; set one with `trainledger price set --node PATTERN "
+            f"--usd-per-hour X --from {first:%Y-%m-%d}`, or close with --accept-unpriced"
+        )
+    lost = _hours_that_lost_their_price(store, schema, period)
+    if lost and not request.accepts_unpriced:
+        months = ", ".join(lost)
+        raise UsageError(
+            f"{sum(lost.values()):.4f} node-hours of {months} were billed and have no price any more, and {period} "
+            "would pay them back; set one with `trainledger price set --node PATTERN --usd-per-hour X --from "
+            f"{min(lost)}-01`, or close with --accept-unpriced"
+        )
+    return unpriced
 
 
 def _positions(store: Store, schema: Schema) -> dict[str, dict[int, int]]:
