@@ -65,17 +65,12 @@ def cost(
         raise UsageError(f"cannot report by {by!r}; the groups are {', '.join(GROUPS)}")
     if sum((explain, focus is not None, prices is not None, reconcile is not None)) > 1:
         raise UsageError("choose one of --explain, --focus, --prices and --reconcile")
-    if currency is not None and reconcile is None:
-        raise UsageError(
-            "--currency is that of --reconcile's invoice: a cost is in the currency of its price"
-        )
+    _check_invoice(reconcile, currency, by)
     _check_form(
         "--explain" if explain else "--focus" if focus else "--prices" if prices else "",
         {"--json": as_json and focus is not None, "--csv": as_csv, "--parquet": parquet is not None},
         has_group=by is not None and prices is None,
     )
-    if reconcile is not None and by is not None:
-        raise UsageError("--reconcile has no --by: it is by node, as the invoice is")
     by = by or "team"
     first, last = whole_hours(*asked_period(start, end, month))
     hours = (hour_text(first), hour_text(last))
@@ -109,6 +104,16 @@ def _print_forms(report: CostReport, *, as_json: bool, as_csv: bool, parquet: Pa
         print_rows(_report_table(report, exact=parquet is not None), as_csv=as_csv, parquet=parquet)
     else:
         _print_report(report, now=utc_now())
+
+
+def _check_invoice(invoice: str | None, currency: str | None, by: str | None) -> None:
+    """Refuse what would do nothing with, or without, an invoice."""
+    if currency is not None and invoice is None:
+        raise UsageError(
+            "--currency is that of --reconcile's invoice: a cost is in the currency of its price"
+        )
+    if invoice is not None and by is not None:
+        raise UsageError("--reconcile has no --by: it is by node, as the invoice is")
 
 
 def _check_form(report: str, forms: Mapping[str, bool], *, has_group: bool) -> None:
