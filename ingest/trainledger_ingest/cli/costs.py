@@ -10,8 +10,9 @@ import typer
 
 from trainledger_schemas.errors import UsageError
 
-from ..cost.month import read_statement
+from ..cost.month import ClosedMonth, read_statement
 from ..cost.report import GROUPS, CostReport, read_report
+from ..session import Session
 from .cost_months import closed_month, export_focus, print_explanation, say_closed
 from .cost_options import (
     By,
@@ -88,13 +89,18 @@ def cost(
         elif focus is not None:
             export_focus(opened, focus, (first, last), closed=closed, version=focus_version)
         else:
-            if closed is not None:
-                report = read_statement(opened, closed, by=by)
-            else:
-                report = read_report(opened, by=by, start=hours[0], end=hours[1])
+            report = _read(opened, closed, by, hours)
             _print_forms(report, as_json=as_json, as_csv=as_csv, parquet=parquet)
             if not (as_json or as_csv or parquet is not None):
                 say_closed(opened, closed, first, is_month=month is not None)
+
+
+def _read(
+    opened: Session, closed: ClosedMonth | None, by: str, hours: tuple[str | None, str | None]
+) -> CostReport:
+    if closed is not None:
+        return read_statement(opened, closed, by=by)
+    return read_report(opened, by=by, start=hours[0], end=hours[1])
 
 
 def _print_forms(report: CostReport, *, as_json: bool, as_csv: bool, parquet: Path | None) -> None:
