@@ -161,12 +161,12 @@ def _first(argv: Iterable[str]) -> Iterable[str]:
 def run_identity(settings: Settings, told: Mapping[str, Any], tags: Any = None) -> dict[str, Any]:
     """Project, experiment, team, name, group and tags: what was `told`, else what the environment says."""
     return {
-        "project": _text(told.get("project")) or settings.project or _default_project(),
-        "experiment": _text(told.get("experiment")) or settings.experiment,
-        "team": _text(told.get("team")) or settings.team,
-        "name": _text(told.get("name")) or settings.name,
+        "project": _text(told.get("project")) or _text(settings.project) or _cut(_default_project()),
+        "experiment": _text(told.get("experiment")) or _text(settings.experiment),
+        "team": _text(told.get("team")) or _text(settings.team),
+        "name": _text(told.get("name")) or _text(settings.name),
         "group": _text(told.get("group")),
-        "tags": _tags(tags) or list(settings.tags),
+        "tags": _tags(tags) or _tags(settings.tags),
     }
 
 

@@ -44,7 +44,10 @@ COMMANDS = {
     "doctor": ("check this installation and print the settings in effect", "embedded"),
     "agent": ("the node's daemon: journals to spool and Kafka", "agent"),
     "ingest": ("the worker's daemon: Kafka to ClickHouse", "server"),
-    "admin": ("migrate, topics, rebuild, verify, period, owner, budget, dead, alias, data, gc", "embedded"),
+    "admin": (
+        "migrate, topics, rebuild, verify, period, owner, budget, dead, alias, data, gc, import, run",
+        "embedded",
+    ),
 }
 
 Command = Callable[[list[str]], int]
@@ -63,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in ("-V", "--version", "version"):
         _print(sys.stdout, f"trainledger {_version()}")
         return 0
-    hide_values_of(os.environ)
+    hide_values_of(os.environ, rest)
     try:
         return _dispatch(name, rest)
     except UsageError as error:

@@ -7,7 +7,7 @@ begins.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = [
     "REDACTED",
@@ -96,33 +96,36 @@ _HIDDEN_CHARACTERS_MAX = 4096
 _hidden: tuple[str, ...] = ()
 
 
-def hide_values_of(environment: Mapping[str, str]) -> None:
-    """From now on take the values under secret names of `environment` for secrets, wherever they stand.
+def hide_values_of(environment: Mapping[str, str], argv: Sequence[str] = ()) -> None:
+    """From now on take the values under secret names of `environment` and `argv` for secrets, wherever they stand.
 
-    Replaces what was hidden before. A value counts if it has at least ten characters, a digit and a letter among them,
-    no white space, and is not a path.
+    Replaces what was hidden before. A value, or a line of it, counts if it has at least ten characters, a digit and a
+    letter among them, no white space, and is not a path.
     """
     global _hidden
-    found = {
+    values = [
         value
         for name, value in environment.items()
-        if _HIDDEN_CHARACTERS_MIN <= len(value) <= _HIDDEN_CHARACTERS_MAX
-        and any(stem in name.lower() for stem in _NAME_STEMS)
-        and is_secret_name(name)
-        and _is_chosen(value)
-    }
+        if any(stem in name.lower() for stem in _NAME_STEMS) and is_secret_name(name)
+    ]
+    values += [secret for _, secret in _arguments(argv) if secret is not None]
+    lines = {line for value in values for line in value.split("\n")}
     # The longest first: one may be a part of another.
-    _hidden = tuple(sorted(found, key=lambda value: (-len(value), value)))
+    _hidden = tuple(sorted(filter(_is_chosen, lines), key=lambda line: (-len(line), line)))
 
 
 def _is_chosen(value: str) -> bool:
+    if not _HIDDEN_CHARACTERS_MIN <= len(value) <= _HIDDEN_CHARACTERS_MAX or value.startswith(
+        ("/", "./", "../", "~")
+    ):
+        return False
     has_digit = has_letter = False
     for character in value:
         if character.isspace():
             return False
         has_digit = has_digit or character.isdigit()
         has_letter = has_letter or character.isalpha()
-    return has_digit and has_letter and not value.startswith(("/", "./", "../", "~"))
+    return has_digit and has_letter
 
 
 def is_secret_name(name: str) -> bool:
@@ -174,20 +177,23 @@ def redact(text: str) -> str:
 
 def redact_argv(argv: Sequence[str]) -> list[str]:
     """A command line without secrets: `--api-key X`, `--api-key=X`, `KEY=X`, and values by their form."""
-    cleaned: list[str] = []
+    return [redact(shown) if secret is None else shown for shown, secret in _arguments(argv)]
+
+
+def _arguments(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Each argument as it may be shown, and the value that was taken out of it for its name; None: nothing was."""
     secret_follows = False
     for argument in argv:
         if secret_follows and not argument.startswith("--"):
-            cleaned.append(REDACTED)
             secret_follows = False
+            yield REDACTED, argument
             continue
-        name, equals, _ = argument.partition("=")
+        name, equals, value = argument.partition("=")
         if equals and len(name) <= 128 and is_secret_name(name):
-            cleaned.append(f"{name}={REDACTED}")
+            yield f"{name}={REDACTED}", value
         else:
-            cleaned.append(redact(argument))
+            yield argument, None
         secret_follows = not equals and argument.startswith("-") and is_secret_name(argument)
-    return cleaned
 
 
 def _has_mark(text: str) -> bool:
@@ -200,6 +206,9 @@ def _has_mark(text: str) -> bool:
 
 
 def _redact_assignment(match: "re.Match[str]") -> str:
-    if match["value"].startswith(REDACTED) or not is_secret_name(match["name"]):
+    # The sign that ends REDACTED, and a quote around it, are not part of a bare value.
+    value = match["value"]
+    if value.strip("\"'").startswith(REDACTED[:-1]) or not is_secret_name(match["name"]):
         return match[0]
-    return f"{match['name']}{match['sign']}{REDACTED}"
+    quote = value[0] if value[0] in "\"'" else ""
+    return f"{match['name']}{match['sign']}{quote}{REDACTED}{quote}"

@@ -42,7 +42,7 @@ def parse_run_options(arguments: Sequence[str]) -> RunOptions:
         if option.removeprefix("--") not in _NAMES:
             meant = nearest_name(option, [f"--{name}" for name in _NAMES])
             hint = f"did you mean {meant}?" if meant else 'see "trainledger run --help"'
-            raise UsageError(f"unknown option {option}; {hint} The command's own options go behind --")
+            raise UsageError(f"unknown option {option}; {hint}; the command's own options go behind --")
         if not equals:
             if not rest or rest[0] == "--":
                 raise UsageError(f"{option} needs a value: {option} VALUE")

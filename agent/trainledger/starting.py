@@ -70,7 +70,7 @@ def start_run(
     from_log: bool = False,
 ) -> Run:
     """What `init` does with checked arguments. `from_log`: no process, no line for what is joined."""
-    hide_values_of(process_environment())
+    hide_values_of(process_environment(), [str(argument) for argument in getattr(sys, "orig_argv", sys.argv)])
     settings = Settings.from_env(process_environment())
     for warning in settings.warnings:
         notices.once(warning, warning)

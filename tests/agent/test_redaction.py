@@ -85,8 +85,8 @@ def test_form_of_a_secret_is_known_in_any_text(secret: str) -> None:
         ("x" * 200 + "_password=abc", "x" * 200 + "_password=[redacted]"),
         ("?token=abc&x=1", "?token=[redacted]&x=1"),
         ("a.b.secret: abc", "a.b.secret: [redacted]"),
-        ('{"api_key": "abc", "lr": 1}', '{"api_key": [redacted], "lr": 1}'),
-        ("hf_token = 'a b c'", "hf_token = [redacted]"),
+        ('{"api_key": "abc", "lr": 1}', '{"api_key": "[redacted]", "lr": 1}'),
+        ("hf_token = 'a b c'", "hf_token = '[redacted]'"),
         ("loss=0.5 max_tokens=100 key=value", "loss=0.5 max_tokens=100 key=value"),
         ("https://host/path?x=1", "https://host/path?x=1"),
         (
@@ -186,8 +186,31 @@ def test_a_value_of_the_environment_under_a_secret_name_is_hidden_wherever_it_st
     assert redact_argv(["x", "horse-battery-7"]) == ["x", REDACTED]
     assert has_secret_form("# horse-battery-7") and not has_secret_form("# horse-battery-8")
     assert redact("in /home/ann-77-x") == "in /home/ann-77-x"
+    # By both rules at once it is taken out once.
+    assert redact("MY_API_KEY=horse-battery-7-long") == f"MY_API_KEY={REDACTED}"
+    assert redact("{'MY_API_KEY': 'horse-battery-7-long'}") == f"{{'MY_API_KEY': '{REDACTED}'}}"
+    hidden({"TLS_SECRET": "first-line-1\nsecond-line-2\n"})
+    assert redact("second-line-2 of first-line-1") == f"{REDACTED} of {REDACTED}"
     hidden({})
     assert redact("horse-battery-7") == "horse-battery-7"
+
+
+def test_what_a_command_line_has_under_a_secret_name_is_hidden_in_its_output(
+    hidden: Callable[[dict[str, str]], None],
+) -> None:
+    hide_values_of(
+        {},
+        [
+            "train.py",
+            "--api-key",
+            "hunter2secret9",
+            "--token=longer-token-3",
+            "DB_PASSWORD=third-one-55",
+            "-v",
+        ],
+    )
+    printed = "error: unrecognized arguments: --api-key hunter2secret9 longer-token-3 third-one-55 -v"
+    assert redact(printed) == f"error: unrecognized arguments: --api-key {REDACTED} {REDACTED} {REDACTED} -v"
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ def _facts(session: Session, row: dict[str, Any]) -> tuple[tuple[str, str], ...]
             if row["cost"] is not None
             else why_no_cost(session, row),
         ),
+        ("group", row["run_group"] or "-"),
         ("tags", ", ".join(row["tags"]) or "-"),
     ]
     return tuple(
@@ -113,8 +114,10 @@ def _traceback(text: str) -> Section:
 def _results(session: Session, run_id: str, started_at: datetime | None, *, ranks: int) -> Section:
     rows = _rows(
         session,
-        f"SELECT key, points, last, last_step, min, max, best, best_step, goal FROM {session.views}.metric_summary "
-        f"WHERE run_id = {{id:UUID}} ORDER BY key LIMIT {METRICS_SHOWN_MAX}",
+        "SELECT key, points, last, last_step, min, max, best, best_step, goal, count() OVER () AS keys "
+        f"FROM {session.views}.metric_summary WHERE run_id = {{id:UUID}} "
+        # With a goal first, if there are too many: somebody said that it matters.
+        f"ORDER BY best IS NULL, key LIMIT {METRICS_SHOWN_MAX}",
         run_id,
     )
     curves = _curves(session, run_id)
@@ -133,7 +136,10 @@ def _results(session: Session, run_id: str, started_at: datetime | None, *, rank
         for row in rows
     )
     names = ("metric", "course", "last", "step", "min", "max", "best", "points")
-    title = "results" if ranks <= 1 else f"results (last, min, max and best over all {ranks} ranks)"
+    notes = [f"last, min, max and best over all {ranks} ranks"] if ranks > 1 else []
+    if rows and rows[0]["keys"] > len(rows):
+        notes.append(f"{len(rows)} of {rows[0]['keys']} metrics; view metric_summary has all")
+    title = f"results ({'; '.join(notes)})" if notes else "results"
     return Section(title, names, cells, optional=("points", "min", "max"))
 
 
@@ -153,7 +159,8 @@ def _curves(session: Session, run_id: str) -> dict[str, str]:
         f"avgIf(value, isFinite(value)) AS mean FROM (SELECT key, step, argMax(value, tuple(attempt, at)) AS value "
         f"FROM {session.views}.metrics WHERE run_id = {{id:UUID}} GROUP BY key, step) AS p "
         f"INNER JOIN (SELECT key, first_step AS low, last_step AS high FROM {session.views}.metric_summary "
-        f"WHERE run_id = {{id:UUID}} ORDER BY key LIMIT {METRICS_SHOWN_MAX}) AS s USING (key) GROUP BY key, bucket",
+        f"WHERE run_id = {{id:UUID}} ORDER BY best IS NULL, key LIMIT {METRICS_SHOWN_MAX}) AS s USING (key) "
+        "GROUP BY key, bucket",
         run_id,
     )
     buckets: dict[str, list[float | None]] = {}
@@ -166,10 +173,12 @@ def _curves(session: Session, run_id: str) -> dict[str, str]:
 def _settings(session: Session, run_id: str, *, view: str, title: str) -> Section:
     rows = _rows(
         session,
-        f"SELECT key, value FROM {session.views}.{view} WHERE run_id = {{id:UUID}} AND is_current "
-        f"ORDER BY key LIMIT {SETTINGS_SHOWN_MAX}",
+        f"SELECT key, value, count() OVER () AS keys FROM {session.views}.{view} "
+        f"WHERE run_id = {{id:UUID}} AND is_current ORDER BY key LIMIT {SETTINGS_SHOWN_MAX}",
         run_id,
     )
+    if rows and rows[0]["keys"] > len(rows):
+        title = f"{title} ({len(rows)} of {rows[0]['keys']}; view {view} has all)"
     return Section(
         title,
         ("key", "value"),

@@ -107,6 +107,24 @@ def test_a_cut_list_is_told_in_words_for_one_and_many(failed: Installation, tmp_
     assert failed.command("ls", "--limit", "1").stderr == "only the first run; --limit shows more\n"
 
 
+def test_show_says_how_many_metrics_it_leaves_out_and_keeps_those_with_a_goal(
+    failed: Installation,
+) -> None:
+    done = failed.script(
+        "import trainledger\n"
+        "run = trainledger.init(name='wide', group='sweep-1', config={f'p{i:03}': i for i in range(101)})\n"
+        "run.define_metric('zz/accuracy', goal='max')\n"
+        "run.log({f'm{i:03}': i for i in range(70)} | {'zz/accuracy': 0.5}, step=0)\n"
+        "run.finish()\n"
+    )
+    assert done.returncode == 0, done.stderr
+    lines = failed.command("show", "wide").stdout.splitlines()
+    assert "results (60 of 71 metrics; view metric_summary has all)" in lines
+    assert "parameters (100 of 101; view params has all)" in lines
+    assert any(line.startswith("zz/accuracy") for line in lines)
+    assert any(line.split() == ["group", "sweep-1"] for line in lines)
+
+
 def test_doctor_prints_its_second_table_under_a_title(failed: Installation) -> None:
     lines = failed.command("doctor").stdout.splitlines()
     begin = lines.index("settings in effect")
