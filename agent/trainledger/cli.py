@@ -93,7 +93,10 @@ def _dispatch(name: str, rest: list[str]) -> int:
     if found is None:
         raise TrainledgerError(_missing_extra(name, "this installation has no such part"))
     command, takes_name = found
-    return int(command([name, *rest] if takes_name else rest) or 0)
+    try:
+        return int(command([name, *rest] if takes_name else rest) or 0)
+    except ModuleNotFoundError as error:  # a command loads its own modules
+        raise _not_installed(name, error) from error
 
 
 def _load(name: str) -> tuple[Command, bool] | None:
@@ -109,13 +112,16 @@ def _load(name: str) -> tuple[Command, bool] | None:
     try:
         return cast(Command, point.load()), takes_name
     except ModuleNotFoundError as error:
-        missing = error.name or str(error)
-        if missing.partition(".")[0] in ("trainledger", "trainledger_ingest", "trainledger_schemas"):
-            text = (
-                f'the installation is broken: {missing} is missing; install again: pip install "trainledger"'
-            )
-            raise TrainledgerError(text) from error
-        raise TrainledgerError(_missing_extra(name, f"{missing} is not installed")) from error
+        raise _not_installed(name, error) from error
+
+
+def _not_installed(name: str, error: ModuleNotFoundError) -> TrainledgerError:
+    missing = error.name or str(error)
+    if missing.partition(".")[0] in ("trainledger", "trainledger_ingest", "trainledger_schemas"):
+        return TrainledgerError(
+            f'the installation is broken: {missing} is missing; install again: pip install "trainledger"'
+        )
+    return TrainledgerError(_missing_extra(name, f"{missing} is not installed"))
 
 
 def _missing_extra(name: str, why: str) -> str:

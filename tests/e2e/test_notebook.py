@@ -119,8 +119,8 @@ def test_cell_with_a_secret_is_recorded_without_it_and_is_not_repeated(notebook:
         "SELECT entry_point FROM provenance AS p JOIN runs AS r ON r.run_id = p.run_id WHERE r.name = 'late'"
     )
     assert entry["entry_point"] == str(notebook.folder / "study.ipynb")
-    assert [(row["source"][:22], row["is_whole"]) for row in rows][1:3] == [
-        ("password = [redacted]", False),
+    assert [(row["source"][:23], row["is_whole"]) for row in rows][1:3] == [
+        ("password = '[redacted]'", False),
         ("", False),
     ]
     refused = notebook.installation.command("reproduce", "secret", "--plan")

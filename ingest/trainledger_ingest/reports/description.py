@@ -120,6 +120,7 @@ def _results(session: Session, run_id: str, started_at: datetime | None, *, rank
         f"ORDER BY best IS NULL, key LIMIT {METRICS_SHOWN_MAX}",
         run_id,
     )
+    rows.sort(key=lambda row: str(row["key"]))
     curves = _curves(session, run_id)
     moments = best_moments(session, run_id) if any(row["best"] is not None for row in rows) else {}
     cells = tuple(
