@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 # Files in parallel: many tests wait for processes. One hash seed, so that all workers collect the same tests.
-PYTEST := PYTHONHASHSEED=0 $(BIN)/pytest -q --dist loadfile
+PYTEST := PYTHONHASHSEED=0 $(BIN)/pytest -q --dist loadfile --no-loadscope-reorder
 
 .PHONY: install demo test test-kafka faults prove bench lint format types docs build clean
 

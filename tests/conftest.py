@@ -25,6 +25,11 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take long first: of several workers none should end with one while the others have nothing to do."""
+    items.sort(key=lambda item: not {"e2e", "faults"}.intersection(item.path.parts))
+
+
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """One running Kafka broker for the whole session; leave it running, and use topic names of your own.
