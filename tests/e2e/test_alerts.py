@@ -6,7 +6,7 @@ from support.fake_nvml_library import SCENARIO
 from support.gpus import Machine
 from support.installation import Installation
 from support.polling import poll_until
-from support.webhook import webhook
+from support.webhook import Webhook
 
 
 def test_up_tells_a_webhook_of_an_error_of_a_gpu_once_across_restarts(
@@ -16,7 +16,7 @@ def test_up_tells_a_webhook_of_an_error_of_a_gpu_once_across_restarts(
     machine.scenario.write()
     node = Installation(tmp_path)
     node.environment |= {"LD_LIBRARY_PATH": str(machine.library.parent), SCENARIO: str(machine.scenario.path)}
-    with webhook() as hook:
+    with Webhook() as hook:
         node.environment["TRAINLEDGER_ALERT_WEBHOOK"] = hook.url
         with node.up():
             poll_until(lambda: node.sql("SELECT device_id FROM gpus"), deadline_s=60, pause_s=0.5)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from support.installation import Installation
 from support.polling import poll_until
-from support.webhook import webhook
+from support.webhook import Webhook
 
 TRAINING = """
 import time, trainledger
@@ -18,7 +18,7 @@ with trainledger.init(project="iris", team="red") as run:
 
 def test_up_tells_a_webhook_once_across_restarts(tmp_path: Path) -> None:
     node = Installation(tmp_path)
-    with webhook() as hook:
+    with Webhook() as hook:
         node.environment["TRAINLEDGER_ALERT_WEBHOOK"] = hook.url
         with node.up():
             assert node.script(TRAINING).returncode == 0

@@ -13,7 +13,7 @@ from support.clickhouse_http import running_server
 from support.installation import BIN, Installation
 from support.past_month import BEGIN_US, PAST_MONTH, write_past_month
 from support.polling import poll_until
-from support.webhook import webhook
+from support.webhook import Webhook
 
 pytestmark = pytest.mark.kafka
 
@@ -52,7 +52,7 @@ def test_jobs_a_closed_month_and_a_budget_on_a_cluster(tmp_path: Path) -> None:
     with (
         Broker(tmp_path / "broker") as broker,
         running_server(tmp_path / "clickhouse") as server,
-        webhook() as hook,
+        Webhook() as hook,
     ):
         node.environment |= {"TRAINLEDGER_KAFKA": broker.bootstrap, "TRAINLEDGER_CLICKHOUSE": server.url}
         node.environment["TRAINLEDGER_ALERT_WEBHOOK"] = hook.url

@@ -14,7 +14,7 @@ def test_a_node_on_ec2_is_priced_by_its_own_type(tmp_path: Path) -> None:
         node.environment |= {
             "TRAINLEDGER_EC2": "on",
             "TRAINLEDGER_NODE": "gpu-1",
-            "AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.endpoint,
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.url,
         }
         aws.products = [product("AAA"), product("BBB", regionCode="eu-west-1")]
         auto = ("price", "aws", "--auto")

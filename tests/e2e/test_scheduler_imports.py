@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.installation import Installation
-from support.opencost import allocation, opencost
+from support.opencost import OpenCost, allocation
 from support.past_month import BEGIN_US, PAST_MONTH, write_past_month
 
 BEGIN = BEGIN_US // 1_000_000
@@ -123,7 +123,7 @@ def test_what_opencost_says_pods_had_is_billed_to_their_namespaces(installation:
     (name,) = (
         r["node_id"] for r in node.sql("SELECT DISTINCT node_id FROM node_bills WHERE day < '2026-04-01'")
     )
-    with opencost() as api:
+    with OpenCost() as api:
         api.entries = [allocation("web", "pod-1", node=name, start="10:00", end="11:00")]
         asked = (
             "admin",

@@ -10,7 +10,7 @@ import pytest
 from support.filled_tables import FilledTables, id_of
 from support.ingest_events import fixed_id
 from support.ingest_store import fresh_store
-from support.webhook import webhook
+from support.webhook import Webhook
 from trainledger_ingest.alert_channels import alert_channels
 from trainledger_ingest.alert_watch import RuleAlerts
 from trainledger_ingest.hardware_alerts import HardwareErrors
@@ -58,7 +58,7 @@ class Watched:
 def test_each_error_is_told_once_with_the_run_on_the_device_across_restarts_and_failures(
     tmp_path: Path,
 ) -> None:
-    with webhook() as hook:
+    with Webhook() as hook:
         watched = Watched(tmp_path, hook.url)
         assert watched.check() == []
         # Of eight days ago: history, which nobody is told when alerts are first set.

@@ -10,7 +10,7 @@ import pytest
 from support.filled_tables import FilledTables, id_of
 from support.ingest_events import fixed_id
 from support.ingest_store import fresh_store
-from support.webhook import webhook
+from support.webhook import Webhook
 from trainledger_ingest.alert_channels import alert_channels
 from trainledger_ingest.alert_watch import RuleAlerts
 from trainledger_ingest.idle_gpu_alerts import IdleGpus, idle_since
@@ -95,7 +95,7 @@ def test_a_held_and_a_priced_idle_gpu_are_told_once_with_what_they_cost(tmp_path
         tables.event(kind, now_us, at_us=now_us, set_by="t", **fields)
         tables.take_in()
 
-    with webhook() as hook:
+    with Webhook() as hook:
         channels = alert_channels({"TRAINLEDGER_ALERT_WEBHOOK": hook.url})
 
         def check(minutes: int = 30) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 
 from support.filled_tables import FilledTables, id_of
 from support.ingest_store import fresh_store
-from support.webhook import webhook
+from support.webhook import Webhook
 from trainledger_ingest.alert_channels import alert_channels
 from trainledger_ingest.alert_watch import RuleAlerts
 from trainledger_ingest.stall_alerts import StalledRuns, stall_findings
@@ -71,7 +71,7 @@ def test_a_stall_is_told_once_and_again_after_the_run_moved(tables: FilledTables
         tables.event(kind, now_us, at_us=start + 45 * MINUTE, set_by="t", **fields)
         tables.take_in()
 
-    with webhook() as hook:
+    with Webhook() as hook:
         channels = alert_channels({"TRAINLEDGER_ALERT_WEBHOOK": hook.url})
 
         def check(minutes: int = 10) -> list[str]:

@@ -5,12 +5,12 @@ alone is found out.
 """
 
 import json
-import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
+
+from support.local_server import LocalServer, QuietHandler
 
 __all__ = ["AwsServer", "product"]
 
@@ -48,30 +48,21 @@ def product(sku: str, price: str = "98.3200000000", **changes: Any) -> dict[str,
     }  # fmt: skip
 
 
-class AwsServer:
+class AwsServer(LocalServer):
     """`products` and `spot` (time, price, zone) may be changed while it serves; a context manager."""
 
     def __init__(self) -> None:
+        super().__init__(_Handler)
         self.products: list[dict[str, Any]] = []
         self.spot: list[tuple[datetime, str, str]] = []
         self.asked: list[str] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"aws": self}))
-
-    def __enter__(self) -> "AwsServer":
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
     @property
     def environment(self) -> dict[str, str]:
         """What makes the client ask here."""
-        url = f"http://127.0.0.1:{self._server.server_address[1]}"
         return {
-            "AWS_ENDPOINT_URL_PRICING": url,
-            "AWS_ENDPOINT_URL_EC2": url,
+            "AWS_ENDPOINT_URL_PRICING": self.url,
+            "AWS_ENDPOINT_URL_EC2": self.url,
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_EC2_METADATA_DISABLED": "true",
@@ -117,24 +108,17 @@ def _page(found: Sequence[Any], token: str | None) -> tuple[Sequence[Any], str |
     return found[first : first + PAGE], str(first + PAGE) if first + PAGE < len(found) else None
 
 
-class _Handler(BaseHTTPRequestHandler):
-    aws: AwsServer
+class _Handler(QuietHandler):
+    server: AwsServer
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         target = self.headers.get("X-Amz-Target", "")
         if target.endswith("GetProducts"):
-            self.aws.asked.append("GetProducts")
-            answer, kind = self.aws.get_products(json.loads(body)), "application/x-amz-json-1.1"
+            self.server.asked.append("GetProducts")
+            answer, kind = self.server.get_products(json.loads(body)), "application/x-amz-json-1.1"
         else:
             wanted = {name: values[0] for name, values in parse_qs(body.decode()).items()}
-            self.aws.asked.append(wanted["Action"])
-            answer, kind = self.aws.spot_history(wanted), "text/xml"
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing is logged."""
+            self.server.asked.append(wanted["Action"])
+            answer, kind = self.server.spot_history(wanted), "text/xml"
+        self.answer(200, answer, kind=kind)

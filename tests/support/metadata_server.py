@@ -1,7 +1,6 @@
 """An EC2 metadata service (IMDSv2) on a local port: no token, no answer; a token is refused once it has been revoked."""
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from support.local_server import LocalServer, QuietHandler
 
 __all__ = ["MetadataServer"]
 
@@ -15,56 +14,34 @@ FACTS = {
 }
 
 
-class MetadataServer:
+class MetadataServer(LocalServer):
     """`facts` by path may be changed while it serves; a context manager. `asked`: every path that was answered."""
 
     def __init__(self) -> None:
+        super().__init__(_Handler)
         self.facts = dict(FACTS)
         self.tokens: set[str] = set()
         self.asked: list[str] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"service": self}))
-
-    def __enter__(self) -> "MetadataServer":
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
 
-class _Handler(BaseHTTPRequestHandler):
-    service: MetadataServer
+class _Handler(QuietHandler):
+    server: MetadataServer
 
     def do_PUT(self) -> None:
         ttl = self.headers.get("X-aws-ec2-metadata-token-ttl-seconds", "")
         if self.path != "/latest/api/token" or not ttl.isdigit() or not 1 <= int(ttl) <= 21_600:
-            self._answer(400, "")
+            self.answer(400)
             return
-        token = f"token-{len(self.service.asked)}=="
-        self.service.tokens.add(token)
-        self._answer(200, token)
+        token = f"token-{len(self.server.asked)}=="
+        self.server.tokens.add(token)
+        self.answer(200, token.encode())
 
     def do_GET(self) -> None:
         path = self.path.removeprefix("/latest/meta-data/")
-        if self.headers.get("X-aws-ec2-metadata-token") not in self.service.tokens:
-            self._answer(401, "Unauthorized")
-        elif path in self.service.facts:
-            self.service.asked.append(path)
-            self._answer(200, self.service.facts[path])
+        if self.headers.get("X-aws-ec2-metadata-token") not in self.server.tokens:
+            self.answer(401, b"Unauthorized")
+        elif path in self.server.facts:
+            self.server.asked.append(path)
+            self.answer(200, self.server.facts[path].encode())
         else:
-            self._answer(404, "Not Found")
-
-    def _answer(self, status: int, text: str) -> None:
-        body = text.encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing is logged."""
+            self.answer(404, b"Not Found")

@@ -1,16 +1,15 @@
 """OpenCost's API with answers of the form of its allocation_json.go: numbers as floats, a map for each step."""
 
-import http.server
 import json
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-__all__ = ["OpenCost", "allocation", "opencost"]
+from support.local_server import LocalServer, QuietHandler
+
+__all__ = ["OpenCost", "allocation"]
 
 DAY = "2026-03-20"
 
@@ -53,21 +52,16 @@ def allocation(
     }
 
 
-class OpenCost(http.server.ThreadingHTTPServer):
+class OpenCost(LocalServer):
     """Serves what it is given; keeps what it was asked."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.entries: Sequence[dict[str, Any]] = ()
         self.asked: list[dict[str, list[str]]] = []
 
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
-
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     server: OpenCost
 
     def do_GET(self) -> None:
@@ -77,24 +71,4 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = json.dumps(
             {"code": 200, "data": [{entry["name"]: entry for entry in self.server.entries}]}
         ).encode()
-        self.send_response(200 if found else 404)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Not to stderr."""
-
-
-@contextmanager
-def opencost() -> Iterator[OpenCost]:
-    """A running API."""
-    server = OpenCost()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        self.answer(200 if found else 404, body)

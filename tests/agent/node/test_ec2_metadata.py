@@ -31,7 +31,7 @@ def server() -> Iterator[MetadataServer]:
 
 
 def service_of(server: MetadataServer, clock: ManualClock | None = None) -> MetadataService:
-    return MetadataService(clock or SystemClock(), server.endpoint)
+    return MetadataService(clock or SystemClock(), server.url)
 
 
 def test_the_facts_of_an_instance_are_read_with_one_token(server: MetadataServer) -> None:
@@ -108,7 +108,7 @@ def test_only_firmware_or_hypervisor_of_ec2_make_the_agent_ask(
         (nitro, "off", False),
     ):
         server.asked.clear()
-        watch = InstanceWatch(SystemClock(), Ec2Settings(mode, server.endpoint), sys=sys)
+        watch = InstanceWatch(SystemClock(), Ec2Settings(mode, server.url), sys=sys)
         if is_asked:
             poll_until(lambda watch=watch: watch.current() == P5, deadline_s=30)  # type: ignore[misc] # bound now
         watch.close()
@@ -118,7 +118,7 @@ def test_only_firmware_or_hypervisor_of_ec2_make_the_agent_ask(
 def test_a_spot_notice_makes_a_node_event_at_once(server: MetadataServer) -> None:
     server.facts["instance-life-cycle"] = "spot"
     clock = ManualClock()
-    watch = InstanceWatch(SystemClock(), Ec2Settings("on", server.endpoint), notice_s=0.02)
+    watch = InstanceWatch(SystemClock(), Ec2Settings("on", server.url), notice_s=0.02)
     identity = NodeIdentity("n", bytes(16), bytes(16), "h")
     reader = HostReader()
     presence = Presence(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from support.filled_tables import FilledTables
 from support.ingest_store import fresh_store
-from support.webhook import Webhook, webhook
+from support.webhook import Webhook
 from trainledger_ingest.alert_channels import AlertChannel, alert_channels
 from trainledger_ingest.budget_alerts import BudgetAlerts
 from trainledger_ingest.cost.budgets import Budget, budget_nano, current_budgets, judge_budget, later_budgets
@@ -111,7 +111,7 @@ class _Mailbox:
 
 @pytest.fixture
 def hook() -> Iterator[Webhook]:
-    with webhook() as server:
+    with Webhook() as server:
         yield server
 
 
