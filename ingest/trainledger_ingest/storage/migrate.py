@@ -21,6 +21,7 @@ from .store import Store
 
 __all__ = [
     "APPEND_TABLES",
+    "HOMED_TABLES",
     "Schema",
     "Tables",
     "create_tables",
@@ -43,6 +44,18 @@ APPEND_TABLES = (
     "run_gpu_windows",
     "admin_events",
     "dead_letters",
+)
+
+# What processes tell: where a process may be moved to another run, the views read these through `moved_views`.
+HOMED_TABLES = (
+    "points",
+    "text_points",
+    "log_lines",
+    "run_events",
+    "run_usage_windows",
+    "run_gpu_windows",
+    "progress_samples",
+    "point_sums",
 )
 
 # Tokens older than this many inserts are forgotten; a table gets one insert a partition and second at most.
@@ -182,9 +195,10 @@ def _view_statements(schema: Schema, *, is_moved: bool) -> list[str]:
     homed = f"{schema.generation}.homed_" if is_moved else f"{schema.generation}."
     entries = sql_files("views") + (sql_files("moved_views") if is_moved else [])
     return [
-        text.replace("{homed}", homed)
+        text.replace("{homed}", homed).replace("{table}", table)
         for entry in sorted(entries, key=lambda entry: entry.name)
         for text in _statements(entry, schema, "")
+        for table in (HOMED_TABLES if "{table}" in text else ("",))
     ]
 
 

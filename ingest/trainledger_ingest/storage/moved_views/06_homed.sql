@@ -4,66 +4,11 @@
 CREATE OR REPLACE VIEW {generation}.moved_writers AS
 SELECT writer_id, told_run_id, run_id FROM {generation}.writer_homes FINAL WHERE run_id != told_run_id;
 
-CREATE OR REPLACE VIEW {generation}.homed_points AS
-SELECT * FROM {generation}.points WHERE writer_id NOT IN (SELECT writer_id FROM {generation}.moved_writers)
+-- Made once for each of HOMED_TABLES (migrate.py).
+CREATE OR REPLACE VIEW {generation}.homed_{table} AS
+SELECT * FROM {generation}.{table} WHERE writer_id NOT IN (SELECT writer_id FROM {generation}.moved_writers)
 UNION ALL
 SELECT p.* REPLACE (h.run_id AS run_id)
-FROM {generation}.points AS p INNER JOIN {generation}.moved_writers AS h ON h.writer_id = p.writer_id
-WHERE p.run_id IN (SELECT told_run_id FROM {generation}.moved_writers)
-  AND p.writer_id IN (SELECT writer_id FROM {generation}.moved_writers);
-
-CREATE OR REPLACE VIEW {generation}.homed_text_points AS
-SELECT * FROM {generation}.text_points WHERE writer_id NOT IN (SELECT writer_id FROM {generation}.moved_writers)
-UNION ALL
-SELECT p.* REPLACE (h.run_id AS run_id)
-FROM {generation}.text_points AS p INNER JOIN {generation}.moved_writers AS h ON h.writer_id = p.writer_id
-WHERE p.run_id IN (SELECT told_run_id FROM {generation}.moved_writers)
-  AND p.writer_id IN (SELECT writer_id FROM {generation}.moved_writers);
-
-CREATE OR REPLACE VIEW {generation}.homed_log_lines AS
-SELECT * FROM {generation}.log_lines WHERE writer_id NOT IN (SELECT writer_id FROM {generation}.moved_writers)
-UNION ALL
-SELECT p.* REPLACE (h.run_id AS run_id)
-FROM {generation}.log_lines AS p INNER JOIN {generation}.moved_writers AS h ON h.writer_id = p.writer_id
-WHERE p.run_id IN (SELECT told_run_id FROM {generation}.moved_writers)
-  AND p.writer_id IN (SELECT writer_id FROM {generation}.moved_writers);
-
-CREATE OR REPLACE VIEW {generation}.homed_run_events AS
-SELECT * FROM {generation}.run_events WHERE writer_id NOT IN (SELECT writer_id FROM {generation}.moved_writers)
-UNION ALL
-SELECT p.* REPLACE (h.run_id AS run_id)
-FROM {generation}.run_events AS p INNER JOIN {generation}.moved_writers AS h ON h.writer_id = p.writer_id
-WHERE p.run_id IN (SELECT told_run_id FROM {generation}.moved_writers)
-  AND p.writer_id IN (SELECT writer_id FROM {generation}.moved_writers);
-
-CREATE OR REPLACE VIEW {generation}.homed_run_usage_windows AS
-SELECT * FROM {generation}.run_usage_windows WHERE writer_id NOT IN (SELECT writer_id FROM {generation}.moved_writers)
-UNION ALL
-SELECT p.* REPLACE (h.run_id AS run_id)
-FROM {generation}.run_usage_windows AS p INNER JOIN {generation}.moved_writers AS h ON h.writer_id = p.writer_id
-WHERE p.run_id IN (SELECT told_run_id FROM {generation}.moved_writers)
-  AND p.writer_id IN (SELECT writer_id FROM {generation}.moved_writers);
-
-CREATE OR REPLACE VIEW {generation}.homed_run_gpu_windows AS
-SELECT * FROM {generation}.run_gpu_windows WHERE writer_id NOT IN (SELECT writer_id FROM {generation}.moved_writers)
-UNION ALL
-SELECT p.* REPLACE (h.run_id AS run_id)
-FROM {generation}.run_gpu_windows AS p INNER JOIN {generation}.moved_writers AS h ON h.writer_id = p.writer_id
-WHERE p.run_id IN (SELECT told_run_id FROM {generation}.moved_writers)
-  AND p.writer_id IN (SELECT writer_id FROM {generation}.moved_writers);
-
-CREATE OR REPLACE VIEW {generation}.homed_progress_samples AS
-SELECT * FROM {generation}.progress_samples WHERE writer_id NOT IN (SELECT writer_id FROM {generation}.moved_writers)
-UNION ALL
-SELECT p.* REPLACE (h.run_id AS run_id)
-FROM {generation}.progress_samples AS p INNER JOIN {generation}.moved_writers AS h ON h.writer_id = p.writer_id
-WHERE p.run_id IN (SELECT told_run_id FROM {generation}.moved_writers)
-  AND p.writer_id IN (SELECT writer_id FROM {generation}.moved_writers);
-
-CREATE OR REPLACE VIEW {generation}.homed_point_sums AS
-SELECT * FROM {generation}.point_sums WHERE writer_id NOT IN (SELECT writer_id FROM {generation}.moved_writers)
-UNION ALL
-SELECT p.* REPLACE (h.run_id AS run_id)
-FROM {generation}.point_sums AS p INNER JOIN {generation}.moved_writers AS h ON h.writer_id = p.writer_id
+FROM {generation}.{table} AS p INNER JOIN {generation}.moved_writers AS h ON h.writer_id = p.writer_id
 WHERE p.run_id IN (SELECT told_run_id FROM {generation}.moved_writers)
   AND p.writer_id IN (SELECT writer_id FROM {generation}.moved_writers);
