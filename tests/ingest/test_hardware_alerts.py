@@ -1,5 +1,6 @@
 """Errors of GPUs, from the event to the message."""
 
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +19,14 @@ from trainledger_schemas.clock import ManualClock
 from trainledger_schemas.errors import RetryableError
 
 S = 1_000_000
-T0_US = int(datetime(2026, 11, 27, 4, tzinfo=UTC).timestamp()) * S
 HOUR_US = 3600 * S
+# The hour that runs: of a node that has been silent for longer, view run_writers does not know when it was heard last.
+T0_US = time.time_ns() // 1000 // HOUR_US * HOUR_US
+
+
+def text_of(at_us: int) -> str:
+    """A moment as messages have it."""
+    return f"{datetime.fromtimestamp(at_us / S, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 class Watched:
@@ -72,11 +79,11 @@ def test_each_error_is_told_once_with_the_run_on_the_device_across_restarts_and_
         hook.is_broken = False
         xid, ecc = watched.check()
         assert xid == (
-            "Xid 79, 2 times on node node-1, device GPU-a, at 2026-11-27 03:59:30 UTC; "
+            f"Xid 79, 2 times on node node-1, device GPU-a, at {text_of(T0_US - 30 * S)}; "
             f"runs on it: {id_of(1)}"
         )
         assert ecc == (
-            "uncorrectable memory error on node node-1, device GPU-b, at 2026-11-27 03:59:40 UTC; "
+            f"uncorrectable memory error on node node-1, device GPU-b, at {text_of(T0_US - 20 * S)}; "
             "no run is known on it"
         )
         assert watched.check() == [] and len(hook.posted) == 2
@@ -88,5 +95,7 @@ def test_each_error_is_told_once_with_the_run_on_the_device_across_restarts_and_
         watched.now_us += HOUR_US
         watched.error(T0_US - 5 * 24 * HOUR_US, "lost", device="GPU-b")
         lost, again = watched.check()
-        assert lost.startswith("GPU lost on node node-1, device GPU-b, at 2026-11-22 04:00:00 UTC")
+        assert lost.startswith(
+            f"GPU lost on node node-1, device GPU-b, at {text_of(T0_US - 5 * 24 * HOUR_US)}"
+        )
         assert again.startswith("Xid 79 on node node-1") and watched.check() == []
