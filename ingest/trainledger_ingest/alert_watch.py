@@ -1,22 +1,20 @@
 """Looks each minute at everything that may be told, in a thread of its own.
 
-An alert is sent, then the event `alert_sent` is appended; what that event names is never sent again, by whatever
-process. A process that dies between both sends once more, with the same id; nothing is ever left out. One look that
-fails keeps no other from its turn.
+One look that fails keeps no other from its turn. How often an alert is sent: see `alert_delivery`.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from trainledger_schemas.clock import Clock
-from trainledger_schemas.errors import RetryableError, TrainledgerError
+from trainledger_schemas.errors import TrainledgerError
 from trainledger_schemas.structured_log import say
 
 from .alert_channels import Alert, AlertChannel
+from .alert_delivery import AlertDelivery, Append
 from .alert_rules import AlertRule, Delivered, due_findings, sql_time
 from .budget_alerts import BudgetAlerts
 from .cost.budgets import Query
@@ -30,7 +28,6 @@ __all__ = ["AlertWatch", "RuleAlerts", "alert_watch"]
 INTERVAL_S = 60.0
 # Longer than any rule looks back.
 DELIVERED_WITHIN = timedelta(days=8)
-Append = Callable[[str, Mapping[str, Any]], object]
 
 
 class RuleAlerts:
@@ -66,22 +63,13 @@ class RuleAlerts:
                 {"since": sql_time(now - DELIVERED_WITHIN)},
             ).to_pylist()
         )
-        done: list[Alert] = []
-        failure: RetryableError | None = None
+        delivery = AlertDelivery(self._append)
         for channel in self._channels:
             for group in due_findings(findings, delivered, channel=channel.name, now=now):
-                alert = self._rule.alert(group)
-                try:
-                    channel.send(alert)
-                except RetryableError as error:
-                    failure = failure or RetryableError(f"{alert.text}; by {channel.name}: {error}")
+                keys = [finding.key for finding in group]
+                if not delivery.send(self._rule.alert(group), channel, keys=keys):
                     break
-                done.append(alert)
-                for finding in group:
-                    self._append("alert_sent", {"alert": finding.key, "channel": channel.name})
-        if failure is not None:
-            raise failure
-        return done
+        return delivery.end()
 
 
 class AlertWatch:

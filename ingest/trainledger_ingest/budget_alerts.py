@@ -1,26 +1,23 @@
 """Alerts when a budget's share is crossed, fired once each and channel.
 
-An alert is sent, then the event `alert_sent` is appended; what that event names is never sent again, by whatever
-process. A process that dies between both sends once more, with the same id; nothing is ever left out. When several
-shares are crossed at once only the highest is sent, and the lower ones are not sent after it.
+When several shares are crossed at once only the highest is sent, and the lower ones are not sent after it. How often
+an alert is sent: see `alert_delivery`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 from trainledger_schemas.clock import Clock
-from trainledger_schemas.errors import RetryableError
 
 from .alert_channels import Alert, AlertChannel
+from .alert_delivery import AlertDelivery, Append
 from .cost.budgets import BudgetState, Query, read_budget_states
 from .cost.money import exact_text, minor_text, nano_of
 
 __all__ = ["SHARES", "BudgetAlerts"]
 
 SHARES = (50, 80, 100)
-Append = Callable[[str, Mapping[str, Any]], object]
 
 
 class BudgetAlerts:
@@ -53,8 +50,7 @@ class BudgetAlerts:
             else []
         )
         sent = {(row["alert"], row["channel"]) for row in rows}
-        done: list[Alert] = []
-        failure: RetryableError | None = None
+        delivery = AlertDelivery(self._append)
         for state in states:
             crossed = [share for share in SHARES if state.share * 100 >= share]
             for channel in self._channels:
@@ -62,16 +58,8 @@ class BudgetAlerts:
                 if not crossed or max(told, default=0) >= crossed[-1]:
                     continue
                 alert = _alert(state, crossed[-1])
-                try:
-                    channel.send(alert)
-                except RetryableError as error:
-                    failure = failure or RetryableError(f"{alert.text}; by {channel.name}: {error}")
-                    continue
-                done.append(alert)
-                self._append("alert_sent", {"alert": alert.key, "channel": channel.name})
-        if failure is not None:
-            raise failure
-        return done
+                delivery.send(alert, channel, keys=(alert.key,))
+        return delivery.end()
 
 
 def _key(state: BudgetState, share: int) -> str:
