@@ -5,7 +5,6 @@ are split over several claims.
 """
 
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +18,7 @@ from .journal import json_bytes
 from .launch import Launch
 from .process_facts import cpu_us, read_process_facts
 from .redaction import redact, redact_argv
-from .settings import Settings
+from .settings import Settings, process_arguments
 from .values import settings_of
 
 __all__ = [
@@ -77,9 +76,7 @@ def started_claim(
         "join": launch.joins() if membership.joined == "environment" else None,
         "scheduler_restart": launch.scheduler_restart,
         "ordinal": launch.ordinal,
-        "argv": list(
-            _first(redact_argv([str(argument) for argument in getattr(sys, "orig_argv", sys.argv)]))
-        ),
+        "argv": list(_first(redact_argv(process_arguments()))),
         "config": settings[0] if settings else [],
     }
 

@@ -39,6 +39,7 @@ out of range warns and the default holds, because a typing error must not stop a
 """
 
 import os
+import sys
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import NamedTuple
@@ -52,6 +53,7 @@ __all__ = [
     "VARIABLES",
     "WRAPPED",
     "Settings",
+    "process_arguments",
     "process_environment",
     "set_variables",
 ]
@@ -152,6 +154,11 @@ def _listed(text: str | None) -> tuple[str, ...]:
 def process_environment() -> MutableMapping[str, str]:
     """The environment of this process; `init` exports the run in it and `finish` takes it back."""
     return os.environ
+
+
+def process_arguments() -> list[str]:
+    """The command line of this process, the interpreter and its options too."""
+    return [str(argument) for argument in getattr(sys, "orig_argv", sys.argv)]
 
 
 def set_variables(values: Mapping[str, str | None]) -> None:

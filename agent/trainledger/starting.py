@@ -16,7 +16,7 @@ from .notices import Notices
 from .parent_run import export_later_run
 from .placement import Placement, choose_folder
 from .redaction import hide_values_of, redact_argv
-from .settings import Settings, process_environment
+from .settings import Settings, process_arguments, process_environment
 
 __all__ = ["add_passed_run", "has_begun", "init", "start_run"]
 
@@ -70,7 +70,7 @@ def start_run(
     from_log: bool = False,
 ) -> Run:
     """What `init` does with checked arguments. `from_log`: no process, no line for what is joined."""
-    hide_values_of(process_environment(), [str(argument) for argument in getattr(sys, "orig_argv", sys.argv)])
+    hide_values_of(process_environment(), process_arguments())
     settings = Settings.from_env(process_environment())
     for warning in settings.warnings:
         notices.once(warning, warning)
@@ -144,11 +144,13 @@ def _begin(run: Run, notices: Notices, *, from_log: bool) -> None:
         notebook = find_notebook(process_environment())
     is_first = run._membership.joined in ("new", "resume", "environment") and is_first_on_node(run._launch)
     if run._settings.capture and is_first and not from_log:
-        argv = redact_argv([str(argument) for argument in getattr(sys, "orig_argv", sys.argv)])
         start_capture(
             run._membership.run_id,
             journal.journal_id,
             journal.folder.parent,
             append_by_write=run._place.append_by_write,
-            program=Program(argv, notebook or getattr(sys.modules.get("__main__"), "__file__", None)),
+            program=Program(
+                redact_argv(process_arguments()),
+                notebook or getattr(sys.modules.get("__main__"), "__file__", None),
+            ),
         )
