@@ -22,12 +22,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
+from decimal import Context, Decimal, localcontext
 from pathlib import Path
 from typing import Any
 
 from bench.journals import TEAMS, write_journals
 from bench.node_streams import node_stream, told_in_hour
+from bench.slow_money import slow_cents, slow_costs
 from bench.workspace import environment, temporary_folder, timed, trainledger
 from trainledger.node.daemon import spool_folder
 from trainledger.node.identity import load_identity
@@ -366,9 +367,8 @@ def slow_report(sizes: dict[str, int], names: dict[str, str]) -> dict[str, str]:
     """The report by team from the dealt hours, in Decimal: bills, their division, and the cents."""
     dealt, _ = deal_streams(sizes["streams"])
     runs, sums = list(names), dict[str, Decimal]()
-    nano, cent = Decimal("1E-9"), Decimal("0.01")
     with localcontext(Context(prec=60)):
-        costs = [slow_costs(hour, Decimal(SECOND_NANO).scaleb(-9), nano) for hour in dealt]
+        costs = [slow_costs(hour, Decimal(SECOND_NANO).scaleb(-9)) for hour in dealt]
         for node in range(sizes["nodes"]):
             for number in range(sizes["hours"]):
                 place = place_of(node, number, len(dealt))
@@ -377,26 +377,9 @@ def slow_report(sizes: dict[str, int], names: dict[str, str]) -> dict[str, str]:
                     run = names.get(line.run_id or "")
                     team = f"team-{int(run[4:]) % TEAMS}" if run else f"({line.kind})"
                     sums[team] = sums.get(team, Decimal(0)) + cost
-        total = sum(sums.values(), Decimal(0)).quantize(cent, ROUND_HALF_UP)
         # Rows are in the order of `cost`: teams by name, then what has none.
         teams = sorted(sums, key=lambda team: (team.startswith("("), team))
-        floors = {team: sums[team] // cent * cent for team in teams}
-        order = sorted(teams, key=lambda team: (floors[team] - sums[team], teams.index(team)))
-        left = int((total - sum(floors.values())) / cent)
-        shown = {team: floors[team] + (cent if team in order[:left] else 0) for team in teams}
-    return {team: f"{amount:.2f}" for team, amount in shown.items()}
-
-
-def slow_costs(hour: NodeHour, rate: Decimal, nano: Decimal) -> list[Decimal]:
-    """The bill of an hour by largest remainder over its lines, in whole nano."""
-    bill = (rate * hour.presence_us / HOUR_US).quantize(nano, ROUND_HALF_UP)
-    whole = sum(line.held_share for line in hour.lines)
-    exact = [bill * line.held_share / whole for line in hour.lines]
-    given = [part // nano * nano for part in exact]
-    order = sorted(range(len(exact)), key=lambda place: (given[place] - exact[place], place))
-    for place in order[: int((bill - sum(given)) / nano)]:
-        given[place] += nano
-    return given
+        return {team: f"{amount:.2f}" for team, amount in slow_cents(sums, teams).items()}
 
 
 PROGRAMS = {"fill": fill, "hour": hour, "ask": ask, "reprice": reprice, "check": check}
