@@ -7,15 +7,12 @@ without a kubelet there is no thread and no import of gRPC; its socket is looked
 import logging
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from trainledger.node.kubernetes.places import KubeletPlaces
+from trainledger.node.kubernetes.pod_holdings import NodeResources
 from trainledger.node.kubernetes.pods import Pod, living_pods, pods_of
 from trainledger_schemas.clock import Clock
 from trainledger_schemas.structured_log import Repeats, say
-
-if TYPE_CHECKING:
-    from trainledger.node.kubernetes.pod_resources import NodeResources
 
 __all__ = ["KubeletLook", "KubeletWatch"]
 
@@ -30,7 +27,7 @@ class KubeletLook:
     before its first answer. `living`: uids of pods that have not ended, None: not known."""
 
     told_ns: int
-    resources: "NodeResources | None"
+    resources: NodeResources | None
     pods: tuple[Pod, ...] = ()
     living: frozenset[str] | None = None
 
@@ -77,7 +74,7 @@ class KubeletWatch:
         if self._thread is not None:
             self._thread.join(CLOSE_WAIT_S)
 
-    def _ask(self) -> "NodeResources | None":
+    def _ask(self) -> NodeResources | None:
         try:
             # Not at the top: gRPC costs 60 ms and 15 MB, on nodes with a kubelet alone.
             from trainledger.node.kubernetes.pod_resources import read_resources

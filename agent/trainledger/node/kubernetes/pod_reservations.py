@@ -23,7 +23,7 @@ from trainledger.node.kubernetes.device_names import (
     shared_base,
 )
 from trainledger.node.kubernetes.kubelet_watch import KubeletLook
-from trainledger.node.kubernetes.pod_resources import NodeResources, PodHolding
+from trainledger.node.kubernetes.pod_holdings import NodeResources, PodHolding
 from trainledger.node.kubernetes.pods import Pod
 from trainledger.node.reservations import JobKey, NodeView, Reservation, ReservedDevice
 

@@ -9,57 +9,17 @@ time-sliced GPU counts as cut into those that are held.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainledger.node.kubernetes.messages import message_class
+from trainledger.node.kubernetes.pod_holdings import DynamicDevice, HeldDevice, NodeResources, PodHolding
 from trainledger.node.kubernetes.unix_calls import CallError, call
 
-__all__ = ["DynamicDevice", "HeldDevice", "NodeResources", "PodHolding", "read_resources"]
+__all__ = ["read_resources"]
 
 ASK_S_MAX = 5.0
 _SERVICE = "v1.PodResourcesLister"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class HeldDevice:
-    """A device under the name that its plugin gave it."""
-
-    resource: str
-    device_id: str
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class DynamicDevice:
-    """A device of a ResourceClaim (dynamic resource allocation): named by driver, pool and device.
-
-    `claim`: namespace/name; several pods may use one claim, and then its device together."""
-
-    claim: str
-    driver: str
-    pool: str
-    device: str
-
-
-@dataclass(frozen=True, slots=True)
-class PodHolding:
-    """What the containers of one pod hold. `cores`: numbers of the CPUs that it has for itself."""
-
-    namespace: str
-    name: str
-    devices: frozenset[HeldDevice] = frozenset()
-    dynamic: frozenset[DynamicDevice] = frozenset()
-    cores: frozenset[int] = frozenset()
-    memory_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class NodeResources:
-    """All pods of the node that hold something, and the devices that the kubelet can give away."""
-
-    pods: tuple[PodHolding, ...]
-    allocatable: frozenset[HeldDevice] = frozenset()
 
 
 def read_resources(socket: Path) -> NodeResources:

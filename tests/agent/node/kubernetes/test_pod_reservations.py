@@ -6,8 +6,8 @@ import pytest
 
 from trainledger.node.gpu import GpuDevice, GpuPart
 from trainledger.node.kubernetes.kubelet_watch import KubeletLook
+from trainledger.node.kubernetes.pod_holdings import DynamicDevice, HeldDevice, NodeResources, PodHolding
 from trainledger.node.kubernetes.pod_reservations import count_replicas, reserve, unknown_devices
-from trainledger.node.kubernetes.pod_resources import DynamicDevice, HeldDevice, NodeResources, PodHolding
 from trainledger.node.kubernetes.pods import Pod
 from trainledger.node.reservations import JobKey, NodeView, ReservedDevice
 

@@ -9,7 +9,8 @@ import pytest
 
 from support.fake_kubelet import FakeKubelet, short_folder
 from trainledger.node.kubernetes.messages import message_class
-from trainledger.node.kubernetes.pod_resources import DynamicDevice, HeldDevice, read_resources
+from trainledger.node.kubernetes.pod_holdings import DynamicDevice, HeldDevice
+from trainledger.node.kubernetes.pod_resources import read_resources
 from trainledger.node.kubernetes.unix_calls import CallError, call
 
 # Encoded by protoc's classes from pkg/apis/podresources/v1/api.proto of kubernetes/kubelet, July 2026, all fields set.
