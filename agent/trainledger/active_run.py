@@ -104,8 +104,9 @@ class Run(DeclaredData):
         self.summary: Change = Change(lambda changes: self._record("summary_set", changes), {})
         self.log: Callable[..., None] = log_function(self._rows, self._notices)
 
-    def define_metric(self, key: str, goal: str | None = None) -> None:
+    def define_metric(self, key: str, goal: str | None = None, **unknown: Any) -> None:
         """Say how a metric is to be read: goal `min` or `max` decides what `best` means."""
+        self._notices.unknown_arguments("define_metric", unknown, ("key", "goal"))
         if goal not in (None, "min", "max"):
             self._notices.once("goal", "goal is neither 'min' nor 'max'; the metric has no goal")
             goal = None
@@ -121,11 +122,12 @@ class Run(DeclaredData):
         """
         return ask_run_cost(self._settings.home / "api.sock", self.id)
 
-    def finish(self, status: str | None = None) -> None:
+    def finish(self, status: str | None = None, **unknown: Any) -> None:
         """End the run in this process. `status`: finished (default), failed or killed. Returns at once.
 
         A second call does nothing; log() after it records nothing, and says so once.
         """
+        self._notices.unknown_arguments("finish", unknown, ("status",))
         if status is not None and status not in _STATUSES:
             self._notices.once("status", f"status is not one of {', '.join(_STATUSES)}; taken as failed")
             status = "failed"
@@ -298,10 +300,10 @@ def current_run() -> Run | None:
     return _current[-1] if _current else None
 
 
-def finish_current(status: str | None = None) -> None:
+def finish_current(status: str | None = None, **unknown: Any) -> None:
     """`finish` of the current run; without one, nothing."""
     if _current:
-        _current[-1].finish(status)
+        _current[-1].finish(status, **unknown)
 
 
 _current: list[Run] = []

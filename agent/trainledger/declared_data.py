@@ -3,16 +3,10 @@
 Each call appends a claim at once: what was meant is on record whatever happens next. Reading, hashing and storing is
 done by a detached process (`trainledger.data`), which appends a second claim in a journal of its own. Guarantees:
 nothing here raises into training; trouble is one line on stderr. A call costs the training some milliseconds, and
-`log_artifact` up to COPIED_BYTES_MAX of copying: a training may write to the same file as soon as it returns, so
-the file is cloned where the file system can do that, copied when it is small, and else held by a hard link, whose
-file must not be written in place before it is stored (a change is noticed, and the artifact told as unstable).
-Limits: CALLS_MAX calls that start a process; HELD_FILES_MAX files of a folder are held.
+`log_artifact` what `held_files` needs to keep the bytes as they are. Limit: CALLS_MAX calls that start a process.
 """
 
-import fcntl
 import os
-import stat
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from trainledger_schemas.clock import wall_ns
@@ -31,14 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["DeclaredData"]
 
 CALLS_MAX = 1000
-COPIED_BYTES_MAX = 64 << 20
-HELD_FILES_MAX = 1000
 _TEXT_CHARACTERS_MAX = 2000
 _ALIASES_MAX = 20
 _PATTERNS_MAX = 100
 _VERSION_NAMES = frozenset({"versionid", "generation", "version", "revision", "snapshot"})
 _KINDS = ("dataset", "model", "file")
-_CLONE = 0x40049409  # FICLONE of linux/fs.h
+_DATASET_ARGUMENTS = ("data", "name", "version", "role", "include", "exclude")
+_ARTIFACT_ARGUMENTS = ("path", "name", "kind", "aliases")
 
 
 class DeclaredData:
@@ -59,6 +52,7 @@ class DeclaredData:
         role: str | None = None,
         include: Any = (),
         exclude: Any = (),
+        **unknown: Any,
     ) -> None:
         """Say that the run reads a dataset: a file, a folder, an address such as s3://bucket/key, or a table.
 
@@ -68,13 +62,14 @@ class DeclaredData:
         digest of a file or folder comes when it has been read in the background. The values of a table of pandas,
         polars or pyarrow are read at once, up to 256 MiB (some tenths of a second). Never raises.
         """
+        self._notices.unknown_arguments("use_dataset", unknown, _DATASET_ARGUMENTS)
         told = {"kind": "dataset", "name": name, "version": version, "role": role}
         if self._is_nothing(data, "use_dataset"):
             return
         self._declare("dataset_used", data, told, (), {"include": include, "exclude": exclude})
 
     def log_artifact(
-        self, path: Any, name: str | None = None, kind: str = "model", *, aliases: Any = ()
+        self, path: Any, name: str | None = None, kind: str = "model", *, aliases: Any = (), **unknown: Any
     ) -> None:
         """Keep a file or folder that the run has written: whole, under the digest of its bytes.
 
@@ -82,16 +77,20 @@ class DeclaredData:
         version, others the next: v1, v2 ... kind: model, dataset or file. aliases: names, e.g. ("best",), that mean
         this version from now on. The path may be written again, to a new file, as soon as this returns. Never raises.
         """
+        self._notices.unknown_arguments("log_artifact", unknown, _ARTIFACT_ARGUMENTS)
         if not self._is_nothing(path, "log_artifact"):
             self._declare("artifact_logged", path, {"kind": kind, "name": name}, aliases)
 
-    def use_artifact(self, reference: str, *, kind: str = "model", role: str | None = None) -> str | None:
+    def use_artifact(
+        self, reference: str, *, kind: str = "model", role: str | None = None, **unknown: Any
+    ) -> str | None:
         """Say that the run starts from an artifact: "resnet:production", "resnet:v3", or "resnet" for its newest.
 
         Returns the path to read it from, which must not be written to; None where no `trainledger up` of this user
         can be asked (for at most 5 s) or the bytes are on another machine: the ledger then looks up what was meant,
         and `trainledger admin data get` writes it to a folder. Never raises.
         """
+        self._notices.unknown_arguments("use_artifact", unknown, ("reference", "kind", "role"))
         name, _, version = reference.partition(":") if isinstance(reference, str) else ("", "", "")
         if not name:
             self._notices.once(
@@ -229,7 +228,10 @@ class DeclaredData:
         uid_folder = journal.folder.parent
         held = None
         if claim["type"] == "artifact_logged":
-            held = _hold(where, os.path.join(uid_folder, "blobs", "held"))
+            # Not at the top: most trainings log no artifact at their start.
+            from .held_files import hold_files
+
+            held = hold_files(where, os.path.join(uid_folder, "blobs", "held"))
             if held is not None:
                 self._held.append(held["folder"])
         started = start_beside(
@@ -320,80 +322,3 @@ def _readable(text: str) -> str:
 def _call_of(event: str, told: dict[str, Any]) -> str:
     call = "log_artifact" if event == "artifact_logged" else "use_dataset"
     return f"{call} of {told['name']}" if isinstance(told["name"], str) else call
-
-
-def _hold(where: str, folder: str) -> dict[str, Any] | None:
-    """Keep the bytes as they are now in a folder of our own; None where they can only be read in place.
-
-    {"folder": a new folder, "linked": [[path in it, inode, size, mtime ns]]}: what is not linked is a copy.
-    """
-    own = os.path.join(folder, id_text(random_id()))
-    os.makedirs(own, mode=0o700)
-    room, linked = COPIED_BYTES_MAX, []
-    try:
-        for number, (inner, source) in enumerate(_files_of(where)):
-            if number >= HELD_FILES_MAX:
-                _let_go(own)
-                return None
-            target = os.path.join(own, "x", inner) if inner else os.path.join(own, "x")
-            os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-            info = os.lstat(source)
-            if stat.S_ISLNK(info.st_mode):
-                os.symlink(os.readlink(source), target)
-            elif not stat.S_ISREG(info.st_mode):
-                continue
-            elif not _clone(source, target) and info.st_size > room:
-                os.link(source, target, follow_symlinks=False)
-                info = os.lstat(target)
-                linked.append([os.fsencode(inner).hex(), info.st_ino, info.st_size, info.st_mtime_ns])
-            elif not os.path.exists(target):
-                room -= info.st_size
-                _copy(source, target)
-    except OSError:  # another disk, links that the system forbids, no room
-        _let_go(own)
-        return None
-    return {"folder": own, "linked": linked}
-
-
-def _files_of(where: str) -> Iterator[tuple[str, str]]:
-    if not os.path.isdir(where):
-        yield "", os.path.realpath(where)
-        return
-    for folder, folders, names in os.walk(where):
-        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        if not names and not folders:
-            raise OSError("an empty folder: read in place")
-        for name in (*names, *links):
-            path = os.path.join(folder, name)
-            yield os.path.relpath(path, where), path
-
-
-def _clone(source: str, target: str) -> bool:
-    with open(source, "rb", buffering=0) as reader, open(target, "xb", buffering=0) as writer:
-        try:
-            fcntl.ioctl(writer.fileno(), _CLONE, reader.fileno())
-        except OSError:
-            is_cloned = False
-        else:
-            is_cloned = True
-            os.fchmod(writer.fileno(), os.fstat(reader.fileno()).st_mode & 0o777)
-    if not is_cloned:
-        os.unlink(target)
-    return is_cloned
-
-
-def _copy(source: str, target: str) -> None:
-    with open(source, "rb", buffering=0) as reader, open(target, "xb", buffering=0) as writer:
-        while os.sendfile(writer.fileno(), reader.fileno(), None, 1 << 30):
-            pass
-        os.fchmod(writer.fileno(), os.fstat(reader.fileno()).st_mode & 0o777)
-
-
-def _let_go(own: str) -> None:
-    for folder, folders, names in os.walk(own, topdown=False):
-        for name in names:
-            os.unlink(os.path.join(folder, name))
-        for name in folders:
-            inner = os.path.join(folder, name)
-            os.unlink(inner) if os.path.islink(inner) else os.rmdir(inner)
-    os.rmdir(own)

@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from .identity import check_resume
-from .notices import Notices
-from .spelling import nearest_name
 
-__all__ = ["check_arguments", "warn_unknown"]
+__all__ = ["INIT_ARGUMENTS", "check_arguments"]
 
-_KNOWN = ("project", "experiment", "team", "name", "config", "tags", "group", "resume", "mode")
+INIT_ARGUMENTS = ("project", "experiment", "team", "name", "config", "tags", "group", "resume", "mode")
 
 
 def check_arguments(
@@ -35,11 +33,3 @@ def check_arguments(
         return {str(key): value for key, value in config.items()}
     except Exception as error:  # a mapping or a key of the user's
         raise TypeError(f"config cannot be read ({type(error).__name__}); give a dict") from error
-
-
-def warn_unknown(unknown: Mapping[str, Any], notices: Notices) -> None:
-    """One warning for each keyword that `init` does not know, with the nearest that it does."""
-    for keyword in unknown:
-        nearest = nearest_name(keyword, _KNOWN)
-        meant = f"; did you mean {nearest!r}?" if nearest else ""
-        notices.say(f"init() has no argument {keyword!r}{meant}")

@@ -6,8 +6,10 @@ when the run ends. Limit: NOTICES_MAX different lines a process, then one last l
 
 import itertools
 import sys
+from collections.abc import Iterable
 
 from .interruption import is_from_handler
+from .spelling import nearest_name
 
 __all__ = ["NOTICES_MAX", "Notices"]
 
@@ -45,6 +47,16 @@ class Notices:
             self.say("more kinds of trouble than can be told; nothing more is said until the run ends")
         else:
             self.say(text)
+
+    def unknown_arguments(self, call: str, unknown: Iterable[str], known: Iterable[str]) -> None:
+        """Say of each keyword that `call` does not know that it is ignored, with the nearest of `known`.
+
+        A training must not die at its last line because of a keyword that another library has.
+        """
+        for name in unknown:
+            nearest = nearest_name(name, known)
+            meant = f"; did you mean {nearest!r}?" if nearest else "; it is ignored"
+            self.once(f"{call} argument {name}", f"{call}() has no argument {name[:200]!r}{meant}")
 
     def count(self, what: str) -> None:
         """Add one to a count that is told when the run ends."""

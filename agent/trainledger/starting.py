@@ -10,7 +10,7 @@ from .active_run import Run, _current, finish_current, install_hooks
 from .capture import Program, start_capture
 from .claims import run_identity
 from .identity import choose_run, is_told, name_mark
-from .init_arguments import check_arguments, warn_unknown
+from .init_arguments import INIT_ARGUMENTS, check_arguments
 from .launch_place import find_launch, is_first_on_node
 from .notices import Notices
 from .parent_run import export_later_run
@@ -50,7 +50,7 @@ def init(
     }
     parameters = check_arguments(names=told, config=config, tags=tags, resume=resume, mode=mode)
     notices = Notices()
-    warn_unknown(unknown, notices)
+    notices.unknown_arguments("init", unknown, INIT_ARGUMENTS)
     if _current:
         if _current[-1]._journal is not None:
             notices.say("init was called again: the run before it is finished")

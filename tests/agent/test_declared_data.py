@@ -39,6 +39,26 @@ def sha256(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+def test_keywords_of_other_libraries_are_told_and_the_artifact_is_kept(
+    training: Training, tmp_path: Path
+) -> None:
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    done = training.run(
+        """
+        run.use_dataset("model.pt", nam="d"); run.log_artifact("model.pt", name="m", type="model")
+        run.use_artifact("m:latest", typ=1); run.define_metric("loss", goal="min", step_metric="epoch")
+        run.finish(exit_code=1)
+        """
+    )
+    assert "use_dataset() has no argument 'nam'; did you mean 'name'?" in done.stderr
+    assert "log_artifact() has no argument 'type'; it is ignored" in done.stderr
+    assert "use_artifact() has no argument 'typ'; it is ignored" in done.stderr
+    assert "define_metric() has no argument 'step_metric'; it is ignored" in done.stderr
+    assert "finish() has no argument 'exit_code'; it is ignored" in done.stderr
+    (claim,) = told(training, "artifact_logged", 0)
+    assert claim["name"] == "m"
+
+
 def test_a_folder_is_on_record_at_once_and_its_manifest_later(training: Training, tmp_path: Path) -> None:
     (tmp_path / "train" / "a").mkdir(parents=True)
     (tmp_path / "train" / "a" / "1.txt").write_text("one")
@@ -117,7 +137,7 @@ def test_the_same_bytes_are_stored_once(training: Training, tmp_path: Path) -> N
 
 
 LINKED = (
-    "import trainledger.declared_data as d\nd.COPIED_BYTES_MAX = 0\nd._clone = lambda source, target: False\n"
+    "import trainledger.held_files as d\nd.COPIED_BYTES_MAX = 0\nd._clone = lambda source, target: False\n"
 )
 
 
