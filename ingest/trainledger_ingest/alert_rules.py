@@ -4,6 +4,7 @@ A finding's key is `SUBJECT since TIME`. It is due on a channel unless that key 
 that lasts (a stalled run, an idle GPU), anything of the subject was delivered after the time: then it has not been
 otherwise in between, whatever arrived late. Findings of one subject that come as events (errors of one kind of one
 GPU) are told together, and after a message the next ones wait QUIET: a device that fails each second is no flood.
+Findings of several subjects with the same `together` (ranks of one run) are one message too.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,12 +22,15 @@ _SINCE = " since "
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something to tell: what of, since when, and the row that it was seen in. `lasts`: a state, not an event."""
+    """Something to tell: what of, since when, and the row that it was seen in. `lasts`: a state, not an event.
+
+    `together`: what is told in one message; None: the findings of its subject."""
 
     subject: str
     since: datetime
     lasts: bool
     facts: Mapping[str, Any] = field(default_factory=dict)
+    together: str | None = None
 
     @property
     def key(self) -> str:
@@ -41,7 +45,7 @@ class AlertRule(Protocol):
         """All that is to be told now, told before or not. Called each minute."""
 
     def alert(self, findings: Sequence[Finding]) -> Alert:
-        """One message of findings of one subject, oldest first."""
+        """One message of findings that are told together, oldest first."""
 
 
 class Delivered:
@@ -79,7 +83,7 @@ def due_findings(
             continue
         if told_at is not None and (told_at >= finding.since if finding.lasts else told_at > now - QUIET):
             continue
-        groups.setdefault(finding.subject, []).append(finding)
+        groups.setdefault(finding.together or finding.subject, []).append(finding)
     return list(groups.values())
 
 

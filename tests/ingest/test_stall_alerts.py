@@ -8,15 +8,25 @@ from typing import Any
 import pytest
 
 from support.filled_tables import FilledTables, id_of
+from support.ingest_events import fixed_id
 from support.ingest_store import fresh_store
 from support.webhook import Webhook
 from trainledger_ingest.alert_channels import alert_channels
+from trainledger_ingest.alert_rules import Delivered, due_findings
 from trainledger_ingest.alert_watch import RuleAlerts
 from trainledger_ingest.stall_alerts import StalledRuns, stall_findings
 from trainledger_schemas.clock import SystemClock
 
 S = 1_000_000
 MINUTE = 60 * S
+
+
+def utc(at_us: int) -> datetime:
+    return datetime.fromtimestamp(at_us / S, UTC)
+
+
+def text_of(at_us: int) -> str:
+    return f"{utc(at_us):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def row(silent_s: float, median_s: float | None) -> Mapping[str, Any]:
@@ -34,7 +44,7 @@ def row(silent_s: float, median_s: float | None) -> Mapping[str, Any]:
 def test_a_run_stands_still_after_ten_minutes_and_twenty_of_its_steps(
     silent_s: float, median_s: float | None, is_told: bool
 ) -> None:
-    assert bool(stall_findings([row(silent_s, median_s)], least_s=600)) == is_told
+    assert bool(stall_findings([row(silent_s, median_s)], {}, least_s=600)) == is_told
 
 
 @pytest.fixture
@@ -81,16 +91,77 @@ def test_a_stall_is_told_once_and_again_after_the_run_moved(tables: FilledTables
             return [alert.text for alert in alerts.check()]
 
         assert check(25) == []
-        (text,) = check()
+        # Of run 3 one rank of two stands still, and is told as that.
+        text, other = check()
         assert text.startswith(
             f"run {id_of(1)} (iris slow) lives and has made no step for 20 min: step 400 at "
         )
         assert text.endswith(", a step took 6 s") and check() == []
+        assert other.startswith(
+            f"run {id_of(3)} (p): rank 0 on node node-1 lives and has made no step for 20 min: step 400"
+        )
         assert (hook.posted[0]["rule"], hook.posted[0]["project"]) == ("stalled run", "iris")
         # Steps of before it was told that come late are the same stall.
         logged(1, 11, 43)
         tables.take_in()
-        assert check() == [] and len(hook.posted) == 1
+        assert check() == [] and len(hook.posted) == 2
         logged(1, 11, 48)
         tables.take_in()
-        assert len(check()) == 1 and check() == [] and hook.posted[1]["step"] == 480
+        assert len(check()) == 1 and check() == [] and hook.posted[2]["step"] == 480
+
+
+def test_of_a_run_of_eight_ranks_those_are_named_that_the_others_wait_for_or_that_fell_behind(
+    tables: FilledTables,
+) -> None:
+    now_us = SystemClock().wall_ns() // 1000
+    start = now_us - 60 * MINUTE
+
+    def launch(run: int, ends: Mapping[int, int], **more: Any) -> None:
+        for rank, end in ends.items():
+            node = f"node-{1 + rank // 4}"
+            tables.started(run, 100 * run + rank, start, node=node, rank=rank, world_size=len(ends), **more)
+            for minute in {*range(0, end, 10), *range(max(end - 2, 0), end)}:
+                tables.logged(run, 100 * run + rank, (start + minute * MINUTE, minute * 10, 0.5))
+
+    # 1: rank 5 is a step behind all others, and none moves; 2: the others go on; 3: rank 5 died, and the others wait.
+    launch(1, {rank: 40 if rank == 5 else 41 for rank in range(8)}, project="iris", name="deep")
+    launch(2, {rank: 20 if rank == 5 else 58 for rank in range(8)})
+    launch(3, dict.fromkeys(range(8), 31))
+    tables.event(
+        "writer_gone", now_us, node="node-2", run_id=fixed_id(3), writer_id=fixed_id(305), at_us=start + 31 * MINUTE,
+        evidence="lock_free", exit_seen=False,
+    )  # fmt: skip
+    # 4: rank 0 alone logs and evaluates; 5: rank 3 never began to log; 6: all stand at the same step.
+    launch(4, {0: 58} | dict.fromkeys(range(1, 8), 0))
+    launch(5, {0: 58, 1: 58, 2: 58, 3: 0})
+    launch(6, dict.fromkeys(range(4), 31))
+    # 7: rank 0 alone logs, and another one died: the others wait.
+    launch(7, {0: 31, 1: 0, 2: 0})
+    tables.exited(7, 701, start + 31 * MINUTE, "killed", cause="signal", signal=9)
+    tables.present(now_us, node="node-1")
+    tables.present(now_us, node="node-2")
+    tables.take_in()
+    rule = StalledRuns(tables.session.query, tables.session.views, minutes=10)
+
+    def told() -> dict[str, str]:
+        groups = due_findings(rule.findings(utc(now_us)), Delivered(()), channel="x", now=utc(now_us))
+        alerts = [rule.alert(group) for group in groups]
+        return {str(alert.facts["run_id"]): alert.text for alert in alerts}
+
+    texts = told()
+    assert sorted(texts) == [id_of(run) for run in (1, 2, 3, 5, 6, 7)]
+    assert texts[id_of(1)] == (
+        f"run {id_of(1)} (iris deep) lives and has made no step for 20 min: step 400 at {text_of(start + 40 * MINUTE)}, "
+        "a step took 6 s; the others wait for rank 5 on node node-2, which lives and has made no step for 21 min: step 390 at "
+        f"{text_of(start + 39 * MINUTE)}"
+    )
+    assert texts[id_of(2)] == (
+        f"run {id_of(2)} (p): rank 5 on node node-2 lives and has made no step for 41 min: step 190 at "
+        f"{text_of(start + 19 * MINUTE)}, a step took 6 s; 7 other ranks go on, up to step 570"
+    )
+    assert texts[id_of(3)].endswith(
+        f"; the others wait for rank 5 on node node-2, which crashed at {text_of(start + 31 * MINUTE)}"
+    )
+    assert "rank 3 on node node-1 lives and has made no step for 60 min, none since" in texts[id_of(5)]
+    assert "wait" not in texts[id_of(6)]
+    assert "wait for rank 1 on node node-1, which was killed at" in texts[id_of(7)]

@@ -108,6 +108,11 @@ VIEWS: dict[str, dict[str, str]] = {
         "run_id": "UUID", "step": "Int64", "moved_at": AT, "seen_at": AT, "silent_s": "Float64",
         "median_step_s": MAYBE_NUMBER,
     },
+    "silent_ranks": {
+        "run_id": "UUID", "attempt": "UInt16", "rank": "UInt32", "node_id": TEXT, "state": TEXT, "step": "Nullable(Int64)",
+        "moved_at": f"Nullable({AT})", "started_at": f"Nullable({AT})", "seen_at": AT, "silent_s": MAYBE_NUMBER,
+        "median_step_s": MAYBE_NUMBER,
+    },
     "rank_steps": {
         "run_id": "UUID", "attempt": "UInt16", "key": TEXT, "rank": "UInt32", "node_id": TEXT, "ranks": "UInt64",
         "steps": "UInt64", "step_s": MAYBE_NUMBER, "slower_pct": MAYBE_NUMBER, "late_s": MAYBE_NUMBER,
