@@ -22,15 +22,16 @@ _WORDS = {
     "lost": "GPU lost",
 }
 _ERRORS = """
-SELECT at, node_id, device_id, model, error, code, errors FROM {views}.hardware_errors
+SELECT at, node_id, device_id, model, error, code, errors, part_ids FROM {views}.hardware_errors
 WHERE at >= toDateTime64({{since:String}}, 6, 'UTC')
 """
-# An error is learned of up to half a minute after the run may have died of it.
+# What nothing ended was there: the node, which told of the error, would have said that it was gone. An error is learned
+# of up to half a minute after the run may have died of it.
 _RUNS = """
 SELECT run_id FROM {views}.run_writers
-WHERE node_id = {{node:String}} AND has(device_ids, {{device:String}})
-  AND started_at <= toDateTime64({{last:String}}, 6, 'UTC')
-  AND last_seen_at >= toDateTime64({{first:String}}, 6, 'UTC') - INTERVAL 60 SECOND
+WHERE node_id = {{node:String}} AND hasAny(device_ids, {{devices:Array(String)}})
+  AND started_at <= toDateTime64({{last:String}}, 6, 'UTC') AND (state IN ('running', 'lost')
+    OR last_seen_at >= toDateTime64({{first:String}}, 6, 'UTC') - INTERVAL 60 SECOND)
 GROUP BY run_id ORDER BY run_id
 """
 
@@ -54,7 +55,7 @@ class HardwareErrors:
             _RUNS.format(views=self._views),
             {
                 "node": facts["node_id"],
-                "device": facts["device_id"],
+                "devices": [facts["device_id"], *facts["part_ids"]],
                 "first": sql_time(findings[0].since),
                 "last": sql_time(findings[-1].since),
             },

@@ -20,8 +20,8 @@ from trainledger_schemas.errors import RetryableError
 
 S = 1_000_000
 HOUR_US = 3600 * S
-# The hour that runs: of a node that has been silent for longer, view run_writers does not know when it was heard last.
-T0_US = time.time_ns() // 1000 // HOUR_US * HOUR_US
+# Hours ago, and nothing was heard since: what a node that was cut off sends now.
+T0_US = (time.time_ns() // 1000 // HOUR_US - 5) * HOUR_US
 
 
 def text_of(at_us: int) -> str:
@@ -36,12 +36,15 @@ class Watched:
         self.tables = FilledTables(fresh_store(), folder)
         self.channels = alert_channels({"TRAINLEDGER_ALERT_WEBHOOK": url})
         self.now_us = T0_US
-        self.tables.started(1, 11, T0_US - HOUR_US)
-        self.tables.event(
-            "writer_devices", T0_US - HOUR_US, at_us=T0_US - HOUR_US, run_id=fixed_id(1), writer_id=fixed_id(11),
-            device_ids=["GPU-a"], named_ids=[],
-        )  # fmt: skip
+        self.on_device(1, "GPU-a")
         self.tables.present(T0_US - HOUR_US, T0_US)
+
+    def on_device(self, run: int, device: str) -> None:
+        self.tables.started(run, 10 + run, T0_US - HOUR_US)
+        self.tables.event(
+            "writer_devices", T0_US - HOUR_US, at_us=T0_US - HOUR_US, run_id=fixed_id(run),
+            writer_id=fixed_id(10 + run), device_ids=[device], named_ids=[],
+        )  # fmt: skip
 
     def error(self, at_us: int, error: str, code: int | None = None, *, device: str = "GPU-a") -> None:
         self.tables.event(
@@ -99,3 +102,27 @@ def test_each_error_is_told_once_with_the_run_on_the_device_across_restarts_and_
             f"GPU lost on node node-1, device GPU-b, at {text_of(T0_US - 5 * 24 * HOUR_US)}"
         )
         assert again.startswith("Xid 79 on node node-1") and watched.check() == []
+
+
+def test_of_runs_those_are_named_that_nothing_ended_or_that_may_have_died_of_it_also_in_parts_of_a_device(
+    tmp_path: Path,
+) -> None:
+    with Webhook() as hook:
+        watched = Watched(tmp_path, hook.url)
+        for run, device in ((2, "GPU-a"), (3, "GPU-a"), (4, "MIG-c"), (5, "MIG-d")):
+            watched.on_device(run, device)
+        watched.tables.exited(2, 12, T0_US - 120 * S)
+        watched.tables.exited(3, 13, T0_US - 80 * S)
+        listed = [
+            {
+                "device_id": name, "model": "H100", "memory_bytes": 1, "mig_profile": None, "parent_id": parent,
+                "part_numerator": 1, "part_denominator": 1, "pci_bus_id": None, "driver": None, "problem": None,
+            }
+            for name, parent in (("GPU-a", None), ("GPU-c", None), ("MIG-c", "GPU-c"), ("MIG-d", "GPU-d"))
+        ]  # fmt: skip
+        watched.tables.event("devices", T0_US - HOUR_US, at_us=T0_US - HOUR_US, devices=listed)
+        watched.error(T0_US - 30 * S, "xid", 79)
+        watched.error(T0_US - 30 * S, "lost", device="GPU-c")
+        assert [text.rpartition("; ")[2] for text in sorted(watched.check())] == [
+            f"runs on it: {id_of(4)}", f"runs on it: {id_of(1)}, {id_of(3)}",
+        ]  # fmt: skip

@@ -255,7 +255,7 @@ VIEWS: dict[str, dict[str, str]] = {
     },
     "hardware_errors": {
         "at": AT, "node_id": TEXT, "device_id": TEXT, "model": MAYBE_TEXT, "error": TEXT, "code": "Nullable(Int64)",
-        "errors": "UInt64", "event_ref": TEXT,
+        "errors": "UInt64", "event_ref": TEXT, "part_ids": "Array(String)",
     },
     "alerts": {"alert": TEXT, "channel": TEXT, "sent_at": AT},
     "cost_periods": {

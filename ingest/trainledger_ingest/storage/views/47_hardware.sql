@@ -8,10 +8,11 @@ CREATE OR REPLACE VIEW {views}.hardware_errors (
   error String COMMENT 'xid, ecc_uncorrected, row_remap_pending, row_remap_failed or lost; other words may come',
   code Nullable(Int64) COMMENT 'number of the Xid, as in the driver''s manual; NULL for other errors',
   errors UInt64 COMMENT 'how many of them',
-  event_ref String COMMENT 'the event: type, topic/partition/offset'
+  event_ref String COMMENT 'the event: type, topic/partition/offset',
+  part_ids Array(String) COMMENT 'MIG instances that the device was cut into when it was listed last'
 ) AS
 SELECT e.at AS at, e.node_id AS node_id, e.device_id AS device_id, d.model AS model, e.error AS error, e.code AS code,
-  e.errors AS errors, e.event_ref AS event_ref
+  e.errors AS errors, e.event_ref AS event_ref, d.part_ids AS part_ids
 FROM (
   SELECT at, toString(node_id) AS node_id, JSONExtractString(body, 'device_id') AS device_id,
     JSONExtractString(body, 'error') AS error, JSONExtract(body, 'code', 'Nullable(Int64)') AS code,
@@ -20,12 +21,17 @@ FROM (
   FROM {generation}.node_events WHERE type = 'hardware_error'
 ) AS e
 LEFT ANY JOIN (
-  SELECT toString(node_id) AS node_id, device.1 AS device_id, toNullable(argMax(device.2, at)) AS model
-  FROM {generation}.node_events
-  ARRAY JOIN JSONExtract(body, 'devices', 'Array(Tuple(device_id String, model String))') AS device
-  -- Only of nodes that had an error: each minute somebody looks whether there is a new one.
-  WHERE type = 'devices'
-    AND node_id IN (SELECT node_id FROM {generation}.node_events WHERE type = 'hardware_error')
+  SELECT toString(node_id) AS node_id, device.1 AS device_id, toNullable(argMax(device.2, at)) AS model,
+    argMax(arrayMap(part -> part.1, arrayFilter(part -> ifNull(part.3, '') = device.1, devices)), at) AS part_ids
+  FROM (
+    SELECT node_id, at,
+      JSONExtract(body, 'devices', 'Array(Tuple(device_id String, model String, parent_id Nullable(String)))') AS devices
+    FROM {generation}.node_events
+    -- Only of nodes that had an error: each minute somebody looks whether there is a new one.
+    WHERE type = 'devices'
+      AND node_id IN (SELECT node_id FROM {generation}.node_events WHERE type = 'hardware_error')
+  )
+  ARRAY JOIN devices AS device
   GROUP BY node_id, device_id
 ) AS d ON d.node_id = e.node_id AND d.device_id = e.device_id;
 
