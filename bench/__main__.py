@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from bench import (
     agent_idle,
     artifact_store,
+    blob_sending,
     code_capture,
     dataset_manifest,
     file_lookup,
@@ -57,6 +58,7 @@ BARS: dict[str, Measure] = {
     "file_lookup": file_lookup.measure,
     "code_capture": code_capture.measure,
     "artifact_store": artifact_store.measure,
+    "blob_sending": blob_sending.measure,
 }
 
 

@@ -33,6 +33,7 @@
 | TRAINLEDGER_KUBELET | folder | /var/lib/kubelet | of the kubelet, where the agent runs beside one |
 | TRAINLEDGER_NVIDIA_DRIVER | file | /proc/driver/nvidia/version | which driver is loaded, read by the agent |
 | TRAINLEDGER_BLOBS_LOCAL_MIB | MiB, 0 to 1,073,741,824 | none: nothing is removed | copies that the agent keeps here |
+| TRAINLEDGER_BLOBS_AT_ONCE | 1 to 64 | 16 | blobs that the agent sends side by side |
 
 Nothing else in the SDK reads or writes the environment. Unknown names warn with the nearest known one; a value
 out of range warns and the default holds, because a typing error must not stop a training.
@@ -69,7 +70,7 @@ VARIABLES = frozenset(
         "DIR HOME PROJECT EXPERIMENT TEAM NAME TAGS RUN_ID PARENT WRAPPED RANK LOCAL_RANK WORLD_SIZE "
         "NODE_RANK SCOPE RESTART_COUNT MODE "
         "NODE FINISH_WAIT_S ALLOW_NETWORK_DISK CAPTURE IMAGE BUDGET_MIB KAFKA CLICKHOUSE ENGINE_MEMORY_MB "
-        "BLOBS BLOBS_LOCAL_MIB SCHEDULERS KUBELET NVIDIA_DRIVER EC2 ALERT_WEBHOOK ALERT_SMTP "
+        "BLOBS BLOBS_LOCAL_MIB BLOBS_AT_ONCE SCHEDULERS KUBELET NVIDIA_DRIVER EC2 ALERT_WEBHOOK ALERT_SMTP "
         "ALERT_STALL_MINUTES ALERT_IDLE_GPU_MINUTES"
     ).split()
 )
@@ -79,6 +80,7 @@ _FALSE = frozenset({"", "0", "false", "no", "off"})
 FINISH_WAIT_S_MAX = 3600.0
 BUDGET_MIB_MAX = 1 << 20
 BLOBS_LOCAL_MIB_MAX = 1 << 30
+BLOBS_AT_ONCE_MAX = 64
 # A password may stand in them, in the last one by mistake.
 _UNSHOWN = ("kafka", "clickhouse", "blobs")
 
@@ -109,6 +111,7 @@ class Settings(NamedTuple):
     clickhouse: str | None = None
     blobs: str | None = None
     blobs_local_mib: int | None = None
+    blobs_at_once: int | None = None
     warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -143,6 +146,7 @@ class Settings(NamedTuple):
             clickhouse=reader.text("CLICKHOUSE"),
             blobs=reader.text("BLOBS"),
             blobs_local_mib=_whole(reader.number("BLOBS_LOCAL_MIB", 0, BLOBS_LOCAL_MIB_MAX)),
+            blobs_at_once=_whole(reader.number("BLOBS_AT_ONCE", 1, BLOBS_AT_ONCE_MAX)),
             warnings=tuple(reader.warnings + reader.unknown_names()),
         )
 

@@ -311,6 +311,7 @@ def node_side(environ: Mapping[str, str]) -> NodeSide:
         gpus=lambda: diagnosis.gpus_seen(SystemClock()),
         broker=diagnosis.broker_seen,
         kubelet=lambda: diagnosis.kubelet_seen(kubelet_places(environ)),
+        unsent=lambda home: diagnosis.unsent_blobs(home, SystemClock()),
     )
 
 

@@ -77,6 +77,7 @@ class NodeSide:
     gpus: Callable[[], tuple[bool, str]]
     broker: Callable[[str], BrokerLook]
     kubelet: Callable[[], tuple[bool, str] | None]
+    unsent: Callable[[Path], tuple[bool, str] | None]
 
 
 def check_installation(settings: IngestSettings, node: NodeSide, *, clock: Clock) -> list[Check]:
@@ -95,6 +96,7 @@ def check_installation(settings: IngestSettings, node: NodeSide, *, clock: Clock
         *_kafka(settings, node),
         *_clickhouse(settings, clock),
         _blobs(settings),
+        *_unsent(settings, node),
         _alerts(os.environ),
     ]
 
@@ -268,6 +270,17 @@ def _blobs(settings: IngestSettings) -> Check:
         f"{objects.place} answers, and ignores If-None-Match: each blob is looked for before it is sent",
         "nothing must be done; a newer version of the store saves a request a blob",
     )
+
+
+def _unsent(settings: IngestSettings, node: NodeSide) -> Iterator[Check]:
+    told = None if settings.blobs is None else node.unsent(settings.home)
+    if told is not None:
+        is_well, detail = told
+        mend = (
+            "see that an agent runs here (`trainledger up` or `agent`), or send it by `trainledger sync`; with an "
+            "error: what it says, with the credentials of whoever runs the agent"
+        )
+        yield Check("to send", "ok", detail) if is_well else Check("to send", "notice", detail, mend)
 
 
 def _alerts(environ: Mapping[str, str]) -> Check:

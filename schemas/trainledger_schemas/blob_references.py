@@ -16,6 +16,7 @@ from .code_snapshot import decode_snapshot
 from .tree_manifest import ReadNode, parse_node
 
 __all__ = [
+    "DOCUMENTS",
     "FILE",
     "NAMING_EVENTS",
     "SNAPSHOT",
@@ -23,10 +24,12 @@ __all__ = [
     "TREE_WITH_FILES",
     "Named",
     "named_blobs",
+    "named_inside",
     "walk_named",
 ]
 
 FILE, TREE, TREE_WITH_FILES, SNAPSHOT = "file", "tree", "tree with files", "snapshot"
+DOCUMENTS = frozenset({TREE, TREE_WITH_FILES, SNAPSHOT})
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 NAMING_EVENTS = ("artifact_logged", "dataset_used", "provenance")
 
@@ -67,15 +70,22 @@ def walk_named(named: Named, read: ReadNode, *, seen: set[Named] | None = None) 
         return
     seen.add(named)
     yield named
-    if named.kind in (TREE, TREE_WITH_FILES):
-        for child in parse_node(read(named.sha256)):
-            if child.type == "d":
-                yield from walk_named(Named(child.sha256, named.kind), read, seen=seen)
-            elif child.type in "fx" and named.kind == TREE_WITH_FILES:
-                yield from walk_named(Named(child.sha256, FILE), read, seen=seen)
-    elif named.kind == SNAPSHOT:
-        for repository in decode_snapshot(read(named.sha256)).repositories:
-            kept = [bundle.sha256 for bundle in repository.bundles]
-            kept += [item.sha256 for item in repository.lfs if item.is_stored]
-            for sha256 in kept:
-                yield from walk_named(Named(sha256, FILE), read, seen=seen)
+    if named.kind in DOCUMENTS:
+        for inner in named_inside(named, read(named.sha256)):
+            yield from walk_named(inner, read, seen=seen)
+
+
+def named_inside(document: Named, data: bytes) -> list[Named]:
+    """What a document of these bytes names; raises CorruptDataError."""
+    if document.kind == SNAPSHOT:
+        found = []
+        for repository in decode_snapshot(data).repositories:
+            found += [Named(bundle.sha256, FILE) for bundle in repository.bundles]
+            found += [Named(item.sha256, FILE) for item in repository.lfs if item.is_stored]
+        return found
+    has_files = document.kind == TREE_WITH_FILES
+    return [
+        Named(child.sha256, document.kind if child.type == "d" else FILE)
+        for child in parse_node(data)
+        if child.type == "d" or (has_files and child.type in "fx")
+    ]

@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["Clock", "ManualClock", "SystemClock", "iso_utc", "read_boot_id", "wall_ns"]
+__all__ = ["Clock", "ManualClock", "SystemClock", "iso_utc", "read_boot_id", "thread_cpu_ns", "wall_ns"]
 
 # The hot path of log() binds this one C function; everything else takes a Clock.
 wall_ns = time.time_ns
+# CPU time of the calling thread: what work cost that was done, not how late it is.
+thread_cpu_ns = time.thread_time_ns
 
 
 class Clock(Protocol):

@@ -19,6 +19,10 @@ CONNECT_S = 5
 READ_S = 60
 # The SDK's own retries bridge a lost connection; longer outages are the caller's.
 ATTEMPTS_MAX = 3
+# Each thread that sends keeps its connection.
+CONNECTIONS_MAX = 80
+# Up to this a body is sent at once: waiting for "100 Continue" is a round trip a request.
+AT_ONCE_BYTES_MAX = 1 << 20
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _SECRET = re.compile(r"(?i)(signature|credential|security-token)=[^&\s]+")
 
@@ -36,6 +40,7 @@ def open_client(address: BlobAddress) -> Any:
     config = Config(
         connect_timeout=CONNECT_S,
         read_timeout=READ_S,
+        max_pool_connections=CONNECTIONS_MAX,
         retries={"max_attempts": ATTEMPTS_MAX, "mode": "standard"},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -44,11 +49,13 @@ def open_client(address: BlobAddress) -> Any:
         user_agent_extra="trainledger",
     )
     try:
-        return boto3.session.Session().client(
+        client = boto3.session.Session().client(
             "s3", endpoint_url=address.endpoint, region_name=address.region, config=config
         )
     except (BotoCoreError, ValueError) as error:
         raise SettingsError(f"{address} cannot be opened: {error}; correct TRAINLEDGER_BLOBS") from error
+    client.meta.events.register("before-send.s3.PutObject", _send_at_once)
+    return client
 
 
 @contextmanager
@@ -78,6 +85,11 @@ def error_code(error: BaseException) -> str:
     """What the store calls its error; empty for one that is not the store's."""
     response = getattr(error, "response", None)
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def _send_at_once(request: Any, **_: Any) -> None:
+    if int(request.headers.get("Content-Length", AT_ONCE_BYTES_MAX + 1)) <= AT_ONCE_BYTES_MAX:
+        del request.headers["Expect"]  # not signed, and no error where it is not there
 
 
 def _told(error: Exception) -> str:

@@ -1,8 +1,8 @@
 """Objects in S3 and stores that speak its language: see `objects`. The client stays behind `s3_client`.
 
-Bytes are hashed as they are sent and nothing is completed whose digest is not the one that was asked for; every
-request carries an MD5 that the store checks, and what the store says it has is compared. Up to SINGLE_PARTS parts go
-in one request, more in parts: see `s3_parts`.
+Bytes are hashed before they are sent or as they are, and nothing is completed whose digest is not the one that was
+asked for; every request carries an MD5 that the store checks, and what the store says it has is compared. Up to
+SINGLE_PARTS parts go in one request, more in parts, of one file at a time: see `s3_parts`.
 
 `can_put_if_free`: whether the store heeds `If-None-Match: *`, found out by `probe`. Without it two writers of one
 name may both write, which for the same bytes under the name of their digest is harmless.
@@ -10,11 +10,14 @@ name may both write, which for the same bytes under the name of their digest is 
 
 import base64
 import hashlib
+import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from .blob_address import BlobAddress
+from .blobs import BLOCK_BYTES
 from .errors import CorruptDataError, NotFoundError, RetryableSourceError
 from .ids import IdSource, id_text, random_id
 from .objects import OpenUpload, StoredObject
@@ -51,6 +54,7 @@ class S3Objects:
         self._client = client if client is not None else open_client(address)
         self._ids = ids
         self._part_bytes = part_bytes
+        self._large = threading.Lock()
 
     def probe(self) -> bool:
         """Ask the store whether it heeds conditions: two puts of one name, the second must be refused. Needs the
@@ -58,9 +62,9 @@ class S3Objects:
         name = f"{PROBE}{id_text(self._ids())}"
         self.can_put_if_free = True
         with s3_errors(self.address, "probing"):
-            self._put(name, b"1")
+            self._put(name, b"1", _digests(b"1")[1])
             try:
-                self._put(name, b"2")
+                self._put(name, b"2", _digests(b"2")[1])
                 self.can_put_if_free = False
             except Exception as error:
                 if error_code(error) in ("NotImplemented", "501"):
@@ -104,18 +108,21 @@ class S3Objects:
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
         if isinstance(source, Path) and size > SINGLE_PARTS * self._part_bytes:
             upload = PartsUpload(self._client, self.address, name, is_conditional=self.can_put_if_free)
-            return upload.send(source, sha256=sha256, part_bytes=part_size(size, self._part_bytes))
-        data = source if isinstance(source, bytes) else source.read_bytes()
-        if hashlib.sha256(data).hexdigest() != sha256:
+            with self._large:  # its parts go side by side: more would take memory and no less time
+                return upload.send(source, sha256=sha256, part_bytes=part_size(size, self._part_bytes))
+        if not self.can_put_if_free and self.look(name) is not None:
+            return False
+        # What is small is read once; a file of some MiB must not lie in memory for each that is sent beside it.
+        body = source.read_bytes() if isinstance(source, Path) and size <= BLOCK_BYTES else source
+        found, md5 = _digests(body)
+        if found != sha256:
             raise CorruptDataError(
                 f"what was to be stored as {name} does not have the SHA-256 {sha256}: the copy at hand is damaged"
             )
-        if not self.can_put_if_free and self.look(name) is not None:
-            return False
         for _ in range(CONFLICTS_MAX):
             try:
                 with s3_errors(self.address, f"writing {name}"):
-                    self._put_checked(name, data)
+                    self._put_checked(name, body, md5)
                 return True
             except RetryableSourceError as error:
                 code = error_code(error.__cause__) if error.__cause__ else ""
@@ -180,21 +187,25 @@ class S3Objects:
             if error_code(error.__cause__ or error) != "NoSuchUpload":
                 raise
 
-    def _put_checked(self, name: str, data: bytes) -> None:
-        answer = self._put(name, data)
+    def _put_checked(self, name: str, body: bytes | Path, md5: bytes) -> None:
+        answer = self._put(name, body, md5)
         found = str(answer.get("ETag", "")).strip('"')
         # With keys of a key service the ETag is no MD5.
         is_md5 = len(found) == 32 and answer.get("ServerSideEncryption") in (None, "AES256")
-        if is_md5 and found != hashlib.md5(data, usedforsecurity=False).hexdigest():
+        if is_md5 and found != md5.hex():
             self._client.delete_object(Bucket=self.address.bucket, Key=self._key(name))
             raise RetryableSourceError(f"{self.place}: {name} arrived with other bytes; it is sent again")
 
-    def _put(self, name: str, data: bytes) -> dict[str, Any]:
+    def _put(self, name: str, body: bytes | Path, md5: bytes) -> dict[str, Any]:
         condition = {"IfNoneMatch": "*"} if self.can_put_if_free else {}
-        md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-        answer: dict[str, Any] = self._client.put_object(
-            Bucket=self.address.bucket, Key=self._key(name), Body=data, ContentMD5=md5, **condition
-        )
+        with nullcontext(body) if isinstance(body, bytes) else body.open("rb") as data:
+            answer: dict[str, Any] = self._client.put_object(
+                Bucket=self.address.bucket,
+                Key=self._key(name),
+                Body=data,
+                ContentMD5=base64.b64encode(md5).decode(),
+                **condition,
+            )
         return answer
 
     def _key(self, name: str) -> str:
@@ -224,6 +235,20 @@ class _Stream:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _digests(source: bytes | Path) -> tuple[str, bytes]:
+    """SHA-256 in hexadecimal digits, and MD5."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    if isinstance(source, bytes):
+        sha256.update(source)
+        md5.update(source)
+        return sha256.hexdigest(), md5.digest()
+    with source.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            sha256.update(block)
+            md5.update(block)
+    return sha256.hexdigest(), md5.digest()
 
 
 def _us(moment: Any) -> int:

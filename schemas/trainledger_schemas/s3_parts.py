@@ -3,16 +3,18 @@
 The size of a part follows from the size of the file alone, so any process that sends the same bytes cuts them the
 same way. An upload of the name that is open is taken up: its parts are listed, and one whose MD5 is that of the
 bytes here is not sent again. The bytes are hashed on the way; the upload is completed only when all of them have the
-digest that was asked for.
+digest that was asked for. Some parts are sent at once, up to PARTS_BYTES of memory.
 """
 
 import base64
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .blob_address import BlobAddress
+from .daemon_pool import DaemonPool
 from .errors import CorruptDataError, RetryableSourceError
 from .s3_client import error_code, s3_errors
 
@@ -20,6 +22,8 @@ __all__ = ["PART_BYTES", "PartsUpload", "part_size"]
 
 PART_BYTES = 16 << 20
 PARTS_MAX = 10_000
+PARTS_AT_ONCE = 4
+PARTS_BYTES = 128 << 20
 _MIB = 1 << 20
 # What ends an upload under our feet: somebody completed it, or gave it up.
 _GONE = frozenset({"NoSuchUpload", "404"})
@@ -62,27 +66,35 @@ class PartsUpload:
         known = self._parts(upload_id) if upload_id else {}
         if upload_id is None:
             upload_id = str(self._client.create_multipart_upload(**self._place)["UploadId"])
-        whole, etags = hashlib.sha256(), list[str]()
-        for number, data in enumerate(_cut(path, part_bytes), 1):
-            whole.update(data)
-            md5 = hashlib.md5(data, usedforsecurity=False)
-            etag = known.get(number)
-            if etag is None or etag.strip('"') != md5.hexdigest():
-                etag = self._send_part(upload_id, number, data, md5.digest())
-            etags.append(etag)
+        whole, etags = hashlib.sha256(), dict[int, str]()
+        with DaemonPool[tuple[int, str]](
+            max(1, min(PARTS_AT_ONCE, PARTS_BYTES // part_bytes)), "trainledger-parts"
+        ) as pool:
+            for number, data in enumerate(_cut(path, part_bytes), 1):
+                whole.update(data)
+                md5 = hashlib.md5(data, usedforsecurity=False)
+                etag = known.get(number)
+                if etag is not None and etag.strip('"') == md5.hexdigest():
+                    etags[number] = etag
+                    continue
+                if pool.is_busy:
+                    etags.update([pool.take()])
+                pool.submit(partial(self._send_part, upload_id, number, data, md5.digest()))
+            while pool.under_way:
+                etags.update([pool.take()])
         if whole.hexdigest() != sha256:
             self._client.abort_multipart_upload(UploadId=upload_id, **self._place)
             raise CorruptDataError(
                 f"what was to be stored as {self._name} does not have the SHA-256 {sha256}: the copy at hand is "
                 "damaged; it was not stored"
             )
-        parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
+        parts = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(etags.items())]
         self._client.complete_multipart_upload(
             UploadId=upload_id, MultipartUpload={"Parts": parts}, **self._condition, **self._place
         )
         return True
 
-    def _send_part(self, upload_id: str, number: int, data: bytes, md5: bytes) -> str:
+    def _send_part(self, upload_id: str, number: int, data: bytes, md5: bytes) -> tuple[int, str]:
         answer = self._client.upload_part(
             UploadId=upload_id,
             PartNumber=number,
@@ -96,7 +108,7 @@ class PartsUpload:
             raise RetryableSourceError(
                 f"{self._address}: part {number} of {self._name} arrived with other bytes; it is sent again"
             )
-        return etag
+        return number, etag
 
     def _open_upload(self) -> str | None:
         """The newest upload of this name that is open."""

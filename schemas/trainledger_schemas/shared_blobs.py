@@ -13,7 +13,9 @@ import hashlib
 import io
 import json
 import re
+import threading
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +28,7 @@ __all__ = [
     "MARKS",
     "UPLOADERS",
     "Generation",
+    "MarksLooked",
     "SharedBlobs",
     "blob_name",
     "mark_name",
@@ -38,6 +41,9 @@ MARKS = "condemned/"
 UPLOADERS = "uploaders/"
 # Each generation was condemned once; more would be a fault.
 GENERATIONS_MAX = 1000
+# What looks at more marks than this lists them all, a thousand a request, where there are not very many.
+MARKS_LISTED_FROM = 64
+MARKS_LISTED_MAX = 100_000
 DOCUMENT_BYTES_MAX = 1 << 30
 _NAME = re.compile(r"sha256/([0-9a-f]{2})/((?:\1)[0-9a-f]{62})(?:\.([1-9]\d{0,3}))?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -70,6 +76,28 @@ def register_uploader(objects: Objects, producer_id: str, node_id: str) -> None:
     objects.put_new(f"{UPLOADERS}{producer_id}", data, sha256=hashlib.sha256(data).hexdigest())
 
 
+class MarksLooked:
+    """Whether names are condemned, as it was after this was made: make it when the event is in the log.
+
+    For one event or a few, by any number of threads. Of many names the marks are listed once."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._lock = threading.Lock()
+        self._asked = 0
+        self._listed: frozenset[str] | None = None
+
+    def is_condemned(self, sha256: str, generation: int) -> bool:
+        """Whether this name bears a mark; raises RetryableSourceError."""
+        name = mark_name(sha256, generation)
+        with self._lock:
+            self._asked += 1
+            if self._asked == MARKS_LISTED_FROM:
+                found = [item.name for item in islice(self._objects.names(MARKS), MARKS_LISTED_MAX + 1)]
+                self._listed = frozenset(found) if len(found) <= MARKS_LISTED_MAX else None
+        return self._objects.look(name) is not None if self._listed is None else name in self._listed
+
+
 class SharedBlobs:
     """See BlobStore. Bytes are checked on every read."""
 
@@ -89,15 +117,26 @@ class SharedBlobs:
         self.keep(path, ref.sha256, ref.size_bytes)
         return ref
 
-    def keep(self, source: bytes | Path, sha256: str, size_bytes: int) -> int:
+    def keep(
+        self,
+        source: bytes | Path,
+        sha256: str,
+        size_bytes: int,
+        *,
+        marks: MarksLooked | None = None,
+        looks_first: bool = True,
+    ) -> int:
         """See that a blob is there under a name that is not condemned; how many bytes had to be sent.
 
-        The event that names it must be in the log before. Raises CorruptDataError when the bytes are others."""
+        The event that names it must be in the log before, and before `marks` were made. `looks_first` False saves a
+        request for a blob that is new, and sends one that is there in vain. Raises CorruptDataError when the bytes
+        are others."""
+        marks = marks or MarksLooked(self._objects)
         for generation in range(GENERATIONS_MAX):
-            if self._objects.look(mark_name(sha256, generation)) is not None:
+            if marks.is_condemned(sha256, generation):
                 continue
             name = blob_name(sha256, generation)
-            found = self._objects.look(name)
+            found = self._objects.look(name) if looks_first else None
             if found is None:
                 if self._objects.put_new(name, source, sha256=sha256):
                     return size_bytes

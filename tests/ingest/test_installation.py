@@ -17,6 +17,7 @@ from support.fake_nvml_library import SCENARIO
 from support.gpus import Machine
 from support.installation import Installation
 from support.moto_server import MotoServer
+from support.polling import poll_until
 from trainledger.node.nvml import LIBRARY
 from trainledger.node.reader_lock import acquire
 from trainledger_ingest.home_lock import HomeLock
@@ -75,9 +76,16 @@ def test_the_store_of_blobs_is_probed(node: Installation) -> None:
         status, rows = doctor(node, TRAINLEDGER_BLOBS=server.setting("x"), **server.environment)
         assert (status, rows["blobs"]["state"]) == (0, "ok")
         assert rows["blobs"]["detail"] == "s3://blobs/x answers, and heeds conditional puts"
-        assert rows["agent.blobs.bucket"]["value"] == "blobs"
+        assert rows["agent.blobs.bucket"]["value"] == "blobs" and "to send" not in rows
     status, rows = doctor(node, TRAINLEDGER_BLOBS=server.setting("x"), **server.environment)
     assert status == 1 and "can be reached from here" in rows["blobs"]["detail"]
+    shown = {"TRAINLEDGER_BLOBS": server.setting("x")} | server.environment
+    assert node.script("import trainledger\ntrainledger.init().log_artifact(__file__)\n").returncode == 0
+    poll_until(lambda: len(list(node.journals.glob("*/*/*.tlj"))) >= 2)
+    assert "blobs are not all in" in node.command("sync", **shown).stderr
+    rows = doctor(node, **shown)[1]
+    assert rows["to send"]["state"] == "notice" and "1 files of artifacts" in rows["to send"]["detail"]
+    assert "can be reached from here" in rows["to send"]["detail"]
     status, rows = doctor(node, TRAINLEDGER_BLOBS="s3://key:hush@blobs/x")
     assert rows["blobs"]["state"] == "broken" and "hush" not in str(rows)
 

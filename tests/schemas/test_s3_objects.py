@@ -89,14 +89,21 @@ def test_an_upload_that_was_killed_goes_on_where_it_was(
         name,
         str(large),
     ]
-    for parts, signal in ((2, -9), (1, -9)):
-        killed = subprocess.run([*command, str(parts)], timeout=60)
-        assert killed.returncode == signal
-    objects, calls = counting(address)
-    assert objects.look(name) is None and len(list(objects.open_uploads())) == 1
+    there = 0
+    for _ in range(2):
+        killed = subprocess.run([*command, "1"], timeout=60)
+        assert killed.returncode == -9
+        objects, calls = counting(address)
+        (upload,) = objects.open_uploads()
+        place = {"Bucket": BUCKET, "Key": address.prefix + name, "UploadId": upload.upload_id}
+        before, there = there, len(server.client().list_parts(**place)["Parts"])
+        assert there > before, "some are sent side by side, and each go adds to them"
+        if there > 2:
+            break  # another go might send all
+    assert objects.look(name) is None
     assert objects.put_new(name, large, sha256=digest_of(large))
     parts_in_all = -(-LARGE_BYTES // TEST_PART_BYTES)
-    assert calls.count("UploadPart") == parts_in_all - 3, "parts that are there are not sent again"
+    assert calls.count("UploadPart") == parts_in_all - there, "parts that are there are not sent again"
     assert calls.count("CreateMultipartUpload") == 0
     found = objects.look(name)
     assert found is not None and found.size_bytes == LARGE_BYTES

@@ -2,48 +2,49 @@
 
 A thread reads topic runs of the spool behind a cursor of its own, `<spool>/blobs.cursor`, as the publisher does. An
 event is taken up only once it is in the log that a garbage collection reads (fsynced here; with Kafka, acknowledged
-there): that order is what makes the store safe (see `trainledger_schemas.shared_blobs`). For each event that names
-blobs: documents first, then what they name; what is there already is not sent. Then the event `blobs_stored` says
-where they lie, and the cursor moves. After a crash the event at the cursor is taken up again, and what was sent of a
-large file is not sent again.
+there): that order is what makes the store safe (see `trainledger_schemas.shared_blobs`). What some events name is
+brought there (`blob_sending`: side by side, documents first; what is there already is not sent). Then an event
+`blobs_stored` for each says where they lie, and the cursor moves. After trouble it goes on where it was; after a crash
+the events at the cursor are taken up again: what is there is looked at, and of a large file no part is sent twice.
 
-A store that cannot be reached is tried again for ever, and training and collecting never wait for it. A blob that is
-neither here nor there is counted in `missing` of the event, with a reason.
+A store that cannot be reached is tried again for ever, and training and collecting never wait for it; `blob_backlog`
+says what waits, and why. A blob that is neither here nor there is counted in `missing` of the event, with a reason.
 """
 
 import json
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
+from trainledger.node.blob_backlog import CURSOR_FILE, Backlog, Pending, TroubleFile, load_cursor
 from trainledger.node.blob_freeing import free_copies
+from trainledger.node.blob_sending import BlobSender, Sending
 from trainledger.node.identity import write_durably
 from trainledger.node.node_settings import BlobSettings
 from trainledger.node.spool import Spool
 from trainledger.node.user_blobs import UserBlobs
 from trainledger_schemas.avro_codec import decode_event
-from trainledger_schemas.blob_references import NAMING_EVENTS, Named, named_blobs, walk_named
+from trainledger_schemas.blob_references import NAMING_EVENTS, named_blobs
 from trainledger_schemas.clock import Clock
-from trainledger_schemas.errors import CorruptDataError, FatalError, NotFoundError
+from trainledger_schemas.errors import CorruptDataError, FatalError
 from trainledger_schemas.events import TOPIC_RUNS
 from trainledger_schemas.ids import id_text
-from trainledger_schemas.shared_blobs import SharedBlobs, register_uploader
+from trainledger_schemas.shared_blobs import MarksLooked, register_uploader
+from trainledger_schemas.spool import Frame
 from trainledger_schemas.spool_reader import SpoolReader
 from trainledger_schemas.structured_log import Repeats, say
 
-__all__ = ["BlobUploader", "RunsLog", "StoredReport", "make_uploader", "runs_log", "store_named"]
+__all__ = ["BlobUploader", "RunsLog", "make_uploader", "runs_log"]
 
-CURSOR_FILE = "blobs.cursor"
 READ_BYTES_MAX = 1 << 20
 IDLE_S = 0.5
 FIRST_RETRY_S = 1.0
 SETTLE_S = 10.0
 GIVE_UP_S = 5.0
 LEAVE_S = 2.0
-REASONS_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,12 @@ class RunsLog:
 
 
 @dataclass(slots=True)
-class StoredReport:
-    """What became of the blobs of one event."""
+class _Taken:
+    """Some events in their order, up to `end`, and what they name on its way to the store."""
 
-    blobs: int = 0
-    new_bytes: int = 0
-    missing: int = 0
-    reasons: list[str] = field(default_factory=list)
+    end: int
+    work: deque[tuple[Mapping[str, Any], Sending]]
+    marks: MarksLooked | None = None
 
 
 class BlobUploader:
@@ -93,16 +93,16 @@ class BlobUploader:
         self._clock = clock
         self._repeats = Repeats(clock)
         self._reader = SpoolReader(spool.folder, TOPIC_RUNS)
-        self._position = _load_cursor(self._cursor, self._reader.begin())
+        self._position = load_cursor(self._cursor, self._reader.begin())
         self._saved = self._position
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._free_at_ns = 0
         self._thread = threading.Thread(target=self._run, name="trainledger-blobs", daemon=True)
-        self._store: SharedBlobs | None = None
-        self.stored_blobs = 0
-        self.sent_bytes = 0
-        self.trouble = ""
+        self._sender: BlobSender | None = None
+        self._taken: _Taken | None = None
+        self._backlog = Backlog(spool.folder)
+        self._trouble = TroubleFile(spool.folder, clock)
 
     def start(self) -> None:
         """Begin; returns at once."""
@@ -136,6 +136,30 @@ class BlobUploader:
         self._wake.set()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
+        if self._sender is not None:
+            self._sender.close()
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be sent now; empty while all is well."""
+        return self._trouble.why
+
+    @property
+    def stored_blobs(self) -> int:
+        """Blobs that were seen in the store, sent or there, since the start."""
+        return 0 if self._sender is None else self._sender.stored_blobs
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes that were sent since the start."""
+        return 0 if self._sender is None else self._sender.sent_bytes
+
+    def pending(self) -> Pending:
+        """What waits to be sent; from any thread. Reads what was spooled since the last call."""
+        pending = self._backlog.look(self._saved, self._log.spooled_end())
+        taken = self._taken
+        reports = [] if taken is None else [sending.report for _, sending in tuple(taken.work)]
+        return pending.less(sum(item.blobs for item in reports), sum(item.size_bytes for item in reports))
 
     @property
     def saved(self) -> int:
@@ -149,50 +173,60 @@ class BlobUploader:
     def _run(self) -> None:
         retry_s = FIRST_RETRY_S
         while not self._stopping.is_set():
+            seen = self.stored_blobs
             try:
                 if not self._round() and not self._free():
                     self._wake.wait(IDLE_S)
                     self._wake.clear()
-                retry_s, self.trouble = FIRST_RETRY_S, ""
+                retry_s = FIRST_RETRY_S
+                self._trouble.over()
             except FatalError as error:
-                self.trouble = str(error)
-                say(logging.ERROR, "sending blobs stopped", {"why": str(error)})
+                self._trouble.say(str(error))
+                say(logging.ERROR, f"sending blobs stopped: {error}")
                 return
             except Exception as error:
                 # Whatever it is, the store, the disk or the client: the events and the local blobs are still there.
-                self.trouble = str(error)
+                self._trouble.say(str(error))
                 if self._stopping.is_set():
                     return
                 if self._repeats.is_due(type(error).__name__):
-                    say(logging.WARNING, "blobs cannot be sent now; trying again", {"why": str(error)})
+                    say(logging.WARNING, f"blobs cannot be sent now; trying again: {error}")
+                retry_s = FIRST_RETRY_S if self.stored_blobs > seen else retry_s
                 self._stopping.wait(retry_s)
                 retry_s = min(retry_s * 2, self._settings.retry_s_max)
 
     def _round(self) -> bool:
         """Deal with some events; False when there are none."""
-        end = self._log.readable_end()
-        begin = max(self._position, self._reader.begin())
-        frames = self._reader.read(begin, end=end, bytes_max=READ_BYTES_MAX) if begin < end else []
-        for frame in frames:
-            if self._stopping.is_set():
-                return True
-            self._take_up(frame.payload)
-            self._position = frame.offset + 1
-        if not frames:
-            self._position = max(begin, end)
+        if self._taken is None:
+            end = self._log.readable_end()
+            begin = max(self._position, self._reader.begin())
+            frames = self._reader.read(begin, end=end, bytes_max=READ_BYTES_MAX) if begin < end else []
+            if frames:
+                self._taken = _Taken(frames[-1].offset + 1, _named_in(frames))
+            else:
+                self._position = max(begin, end)
+        taken = self._taken
+        if taken is not None:
+            if taken.work:
+                sender = self._opened()
+                taken.marks = taken.marks or sender.marks()
+                if not sender.send([sending for _, sending in taken.work], taken.marks):
+                    return True
+            self._tell(taken)
+            self._position, self._taken = taken.end, None
         if self._position != self._saved:
             write_durably(self._cursor, json.dumps({TOPIC_RUNS: self._position}).encode())
             self._saved = self._position
-        return bool(frames)
+        return taken is not None
 
     def _free(self) -> bool:
         """Remove local copies above the limit, when that is due; whether any went."""
         now_ns = self._clock.monotonic_ns()
         limit = self._settings.local_bytes_max
-        if limit is None or self._store is None or now_ns < self._free_at_ns:
+        if limit is None or self._sender is None or now_ns < self._free_at_ns:
             return False
         self._free_at_ns = now_ns + round(self._settings.free_interval_s * 1e9)
-        freed = free_copies(self._local, self._store, bytes_max=limit, settle=self._settle)
+        freed = free_copies(self._local, self._sender.store, bytes_max=limit, settle=self._settle)
         if freed:
             say(logging.INFO, "local copies of blobs that are in the store were removed", {"bytes": freed})
         return freed > 0
@@ -209,34 +243,27 @@ class BlobUploader:
                 return False
         return True
 
-    def _take_up(self, payload: bytes) -> None:
-        try:
-            event = decode_event(payload)
-        except CorruptDataError:
-            return  # ingest says so; it names no blob that could be read
-        if event.type not in NAMING_EVENTS:
-            return
-        for named in named_blobs(event.type, event.record):
-            report = store_named(named, self._local, self._opened())
-            if not report.blobs and not report.missing:
-                continue
-            self.stored_blobs += report.blobs
-            self.sent_bytes += report.new_bytes
+    def _tell(self, taken: _Taken) -> None:
+        """Say in the log where the blobs of each event lie. What was said is not said again in another try."""
+        while taken.work:
+            record, sending = taken.work[0]
+            report = sending.report
             fields = {
-                "run_id": event.record["run_id"],
-                "writer_id": event.record["writer_id"],
+                "run_id": record["run_id"],
+                "writer_id": record["writer_id"],
                 "at_us": self._clock.wall_ns() // 1000,
-                "sha256": named.sha256,
+                "sha256": sending.named.sha256,
                 "place": str(self._settings.address),
                 "blobs": report.blobs,
                 "new_bytes": report.new_bytes,
                 "missing": report.missing,
                 "reasons": report.reasons,
             }
-            self._log.append("blobs_stored", fields, event.record["run_id"])
+            self._log.append("blobs_stored", fields, record["run_id"])
+            taken.work.popleft()
 
-    def _opened(self) -> SharedBlobs:
-        if self._store is None:
+    def _opened(self) -> BlobSender:
+        if self._sender is None:
             # Loaded here: the client of S3 takes 0.3 s, and most nodes never need it.
             from trainledger_schemas.s3_objects import S3Objects
 
@@ -244,8 +271,10 @@ class BlobUploader:
             about = {"place": objects.place, "conditional_puts": objects.probe()}
             register_uploader(objects, id_text(self._identity.producer_id), self._identity.node_id)
             say(logging.INFO, "blobs are sent", dict(about))
-            self._store = SharedBlobs(objects)
-        return self._store
+            self._sender = BlobSender(
+                self._local, objects, settings=self._settings, clock=self._clock, stopping=self._stopping
+            )
+        return self._sender
 
 
 def runs_log(
@@ -276,51 +305,13 @@ def make_uploader(
     return BlobUploader(spool, local, settings=settings, log=log, clock=clock)
 
 
-def store_named(named: Named, local: UserBlobs, store: SharedBlobs) -> StoredReport:
-    """See that a blob, and all that it names, is in the store. Raises RetryableError; a repeat is harmless."""
-    report = StoredReport()
-
-    def read(sha256: str) -> bytes:
+def _named_in(frames: list[Frame]) -> deque[tuple[Mapping[str, Any], Sending]]:
+    found: deque[tuple[Mapping[str, Any], Sending]] = deque()
+    for frame in frames:
         try:
-            return local.read(sha256)
-        except (NotFoundError, CorruptDataError):
-            return store.read(sha256)
-
-    try:
-        for item in walk_named(named, read):
-            _store_one(item, local, store, report)
-    except (NotFoundError, CorruptDataError) as error:
-        # A document that cannot be read: it was counted, and what it names nobody can say.
-        _note(report, f"sha256:{named.sha256} names what cannot be read: {error}")
-    return report
-
-
-def _store_one(item: Named, local: UserBlobs, store: SharedBlobs, report: StoredReport) -> None:
-    try:
-        with local.path_to(item.sha256) as path:
-            if path is None:
-                is_kept = store.revive(item.sha256)
-                if not is_kept:
-                    _note(report, f"sha256:{item.sha256} is neither on this node nor in {store.place}")
-            else:
-                report.new_bytes += store.keep(path, item.sha256, path.stat().st_size)
-                is_kept = True
-    except CorruptDataError as error:
-        _note(report, str(error))
-        is_kept = False
-    report.blobs += is_kept
-    report.missing += not is_kept
-
-
-def _note(report: StoredReport, reason: str) -> None:
-    if len(report.reasons) < REASONS_MAX:
-        report.reasons.append(reason)
-
-
-def _load_cursor(path: Path, begin: int) -> int:
-    try:
-        return max(begin, int(json.loads(path.read_bytes())[TOPIC_RUNS]))
-    except FileNotFoundError:
-        return begin
-    except (ValueError, KeyError, TypeError):
-        return begin  # taken up again from the start: what is in the store is not sent again
+            event = decode_event(frame.payload)
+        except CorruptDataError:
+            continue  # ingest says so; it names no blob that could be read
+        if event.type in NAMING_EVENTS:
+            found += [(event.record, Sending(named)) for named in named_blobs(event.type, event.record)]
+    return found

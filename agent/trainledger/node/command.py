@@ -144,6 +144,10 @@ def _values(agent: NodeAgent) -> dict[MetricName, float]:
         values["trainledger_agent_unsent_records"] = max(
             0, agent.spool.synced_end(TOPIC_RUNS) - agent.uploader.saved
         )
+        pending = agent.uploader.pending()
+        values["trainledger_agent_unsent_files"] = pending.files
+        values["trainledger_agent_unsent_bytes"] = pending.size_bytes
+        values["trainledger_agent_unsent_oldest_seconds"] = pending.age_s(SystemClock())
         values["trainledger_agent_store_trouble"] = int(bool(agent.uploader.trouble))
     return values
 

@@ -6,6 +6,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainledger.node.blob_backlog import unsent
+from trainledger.node.daemon import spool_folder
 from trainledger.node.gpu_vendors import VENDORS, Vendor
 from trainledger.node.kubernetes.places import KubeletPlaces
 from trainledger.node.node_settings import AgentSettings
@@ -26,7 +28,10 @@ __all__ = [
     "node_settings",
     "settings_warnings",
     "stalling_disk",
+    "unsent_blobs",
 ]
+
+UNSENT_S_MAX = 600.0
 
 _AGENT_VARIABLES = {
     "node_id": "TRAINLEDGER_NODE",
@@ -52,7 +57,10 @@ def node_settings(environ: Mapping[str, str]) -> list[EffectiveSetting]:
     rows += effective_settings("agent.sampling", agent.sampling, environ=environ, variables={})
     rows += effective_settings("agent.spool", agent.spool, environ=environ, variables={})
     if agent.blobs is not None:
-        told = {"local_bytes_max": "TRAINLEDGER_BLOBS_LOCAL_MIB"}
+        told = {
+            "local_bytes_max": "TRAINLEDGER_BLOBS_LOCAL_MIB",
+            "at_once": "TRAINLEDGER_BLOBS_AT_ONCE",
+        }
         place = dict.fromkeys(("bucket", "prefix", "endpoint", "region"), "TRAINLEDGER_BLOBS")
         rows += effective_settings("agent.blobs", agent.blobs.address, environ=environ, variables=place)
         rows += effective_settings("agent.blobs", agent.blobs, environ=environ, variables=told)
@@ -123,3 +131,25 @@ def kubelet_seen(places: KubeletPlaces) -> tuple[bool, str] | None:
         return False, f"{places.socket}: {error}"
     logs = "" if places.logs.is_dir() else f"; {places.logs} is not here, so no run is found to be in a pod"
     return True, f"{len(told.pods)} pods hold devices, cores or memory{logs}"
+
+
+def unsent_blobs(home: Path, clock: Clock) -> tuple[bool, str] | None:
+    """Whether blobs are sent to the store of all machines as they come, and what waits; None without a spool here."""
+    spool = spool_folder(home)
+    if not spool.is_dir():
+        return None
+    try:
+        told = unsent(spool)
+    except OSError as error:
+        return False, f"{error.filename}: {error.strerror}"
+    pending, age_s = told.pending, told.pending.age_s(clock)
+    waits = (
+        f"{pending.events} records name what is not sent yet: {pending.files} files of artifacts, "
+        f"{pending.size_bytes / 2**20:.1f} MiB, the oldest for {age_s / 60:.0f} min"
+        if pending.events
+        else "nothing waits"
+    )
+    if told.since_us is not None:
+        since_min = max(0.0, clock.wall_ns() / 1e9 - told.since_us / 1e6) / 60
+        return False, f"{waits}; for {since_min:.0f} min sending has failed: {told.why}"
+    return age_s < UNSENT_S_MAX, waits

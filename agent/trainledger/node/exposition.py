@@ -20,6 +20,9 @@ MetricName = Literal[
     "trainledger_agent_stored_blobs_total",  # counter: blobs seen in the store of all machines, sent or there
     "trainledger_agent_sent_blob_bytes_total",  # counter: bytes of blobs that were sent there
     "trainledger_agent_unsent_records",  # gauge: records of topic runs whose blobs are not dealt with
+    "trainledger_agent_unsent_files",  # gauge: files of artifacts that are not seen in the store yet
+    "trainledger_agent_unsent_bytes",  # gauge: their bytes
+    "trainledger_agent_unsent_oldest_seconds",  # gauge: how long the oldest that waits is logged; 0: nothing waits
     "trainledger_agent_store_trouble",  # gauge: 1 while the store of blobs cannot be reached or refuses
     "trainledger_agent_producers_total",  # counter: producers made; each after the first follows an error
 ]

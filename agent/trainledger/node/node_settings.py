@@ -9,6 +9,7 @@ for the SDK and here for the agent; no other module of the agent asks it.
 | TRAINLEDGER_KAFKA | see `kafka_address` | none | where the spool is published; unset: embedded |
 | TRAINLEDGER_BLOBS | see `blob_address` | none | where blobs are sent; unset: they lie beside the journals alone |
 | TRAINLEDGER_BLOBS_LOCAL_MIB | MiB, 0 to 1,073,741,824 | none | see BlobSettings |
+| TRAINLEDGER_BLOBS_AT_ONCE | requests, 1 to 64 | 16 | see BlobSettings |
 | TRAINLEDGER_SCHEDULERS | slurm, kubernetes, limits; or none | all | whose reservations count (docs/cost.md) |
 | TRAINLEDGER_KUBELET | folder | /var/lib/kubelet | the kubelet's `--root-dir`: its socket, the volumes of pods |
 | TRAINLEDGER_EC2 | auto, on, off | auto | whether EC2 is asked what this machine is; see Ec2Settings |
@@ -154,17 +155,26 @@ class BlobSettings:
     local_bytes_max     0 to 1 PiB, None by default: of blobs that are in the store too, the agent keeps so many bytes
                         a user here, those used last. None: it removes nothing, because a copy here costs nobody
                         anything but the disk, and a training reads it without the network.
+    at_once             1 to 64, default 16: blobs that are sent side by side. A request is 10 to 50 ms of waiting, and
+                        1.5 ms of CPU, so more would only wait for `cpu_share_max`. TRAINLEDGER_BLOBS_AT_ONCE.
+    cpu_share_max       0.02 to 8, default 0.4: of one core, what sending small blobs may take (about 250 a second), so
+                        that measuring each second is never kept waiting. Above 1 MiB a blob is hashed and sent outside
+                        the interpreter and does not count.
     retry_s_max         1 to 3600, default 60: longest wait between two tries while the store cannot be reached.
     free_interval_s     1 to 86,400, default 300: how often local copies are counted.
     """
 
     address: BlobAddress
     local_bytes_max: int | None = None
+    at_once: int = 16
+    cpu_share_max: float = 0.4
     retry_s_max: float = 60.0
     free_interval_s: float = 300.0
 
     def __post_init__(self) -> None:
         _in_range("TRAINLEDGER_BLOBS_LOCAL_MIB", (self.local_bytes_max or 0) / (1 << 20), 0, 1 << 30)
+        _in_range("TRAINLEDGER_BLOBS_AT_ONCE", self.at_once, 1, 64)
+        _in_range("cpu_share_max", self.cpu_share_max, 0.02, 8)
         _in_range("retry_s_max", self.retry_s_max, 1, 3600)
         _in_range("free_interval_s", self.free_interval_s, 1, 86_400)
 
@@ -284,8 +294,12 @@ def _schedulers(text: str | None) -> tuple[str, ...]:
 def _blobs(shared: Settings) -> BlobSettings | None:
     if shared.blobs is None:
         return None
-    local_mib = shared.blobs_local_mib
-    return BlobSettings(parse_blob_address(shared.blobs), None if local_mib is None else local_mib << 20)
+    told: dict[str, int] = {}
+    if shared.blobs_local_mib is not None:
+        told["local_bytes_max"] = shared.blobs_local_mib << 20
+    if shared.blobs_at_once is not None:
+        told["at_once"] = shared.blobs_at_once
+    return BlobSettings(parse_blob_address(shared.blobs), **told)
 
 
 def _ec2(environ: Mapping[str, str]) -> Ec2Settings:

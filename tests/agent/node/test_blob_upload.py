@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,18 +14,29 @@ import pytest
 from support.journals import IDENTITY
 from support.moto_server import MotoServer
 from support.polling import poll_until
+from trainledger.node.blob_backlog import Pending, unsent
 from trainledger.node.blob_freeing import copies_above
+from trainledger.node.blob_sending import BlobSender, Sending
 from trainledger.node.blob_upload import BlobUploader, RunsLog, make_uploader, runs_log
 from trainledger.node.node_settings import BlobSettings
 from trainledger.node.spool import Spool, SpoolSettings
 from trainledger.node.user_blobs import LocalCopy, UserBlobs
 from trainledger_schemas.avro_codec import decode_event
-from trainledger_schemas.blob_address import parse_blob_address
-from trainledger_schemas.blob_references import FILE, SNAPSHOT, TREE_WITH_FILES, named_blobs, walk_named
+from trainledger_schemas.blob_address import BlobAddress, parse_blob_address
+from trainledger_schemas.blob_references import (
+    FILE,
+    SNAPSHOT,
+    TREE_WITH_FILES,
+    Named,
+    named_blobs,
+    walk_named,
+)
 from trainledger_schemas.blobs import FolderBlobs
 from trainledger_schemas.clock import SystemClock
 from trainledger_schemas.code_snapshot import CodeSnapshot, RepositorySnapshot, encode_snapshot
+from trainledger_schemas.errors import RetryableSourceError
 from trainledger_schemas.events import TOPIC_RUNS
+from trainledger_schemas.objects import StoredObject
 from trainledger_schemas.s3_objects import S3Objects
 from trainledger_schemas.shared_blobs import SharedBlobs
 from trainledger_schemas.spool_reader import SpoolReader
@@ -193,6 +206,129 @@ def test_links_and_other_peoples_files_are_not_sent(node: Node, tmp_path: Path) 
     assert node.names() == set()
 
 
+def folder_of(node: Node, files: int) -> str:
+    """The manifest of a folder of folders with so many files each of them alone in its content."""
+    folders = []
+    for begin in range(0, files, 10):
+        names = range(begin, min(begin + 10, files))
+        refs = [(node.blobs.put(b"file %d" % number), b"%d" % number) for number in names]
+        children = [Child("f", ref.size_bytes, ref.sha256, name) for ref, name in refs]
+        inner = node.blobs.put(encode_node(children))
+        folders.append(Child("d", 1, inner.sha256, b"%d" % begin))
+    return node.blobs.put(encode_node(folders)).sha256
+
+
+class Counted(S3Objects):
+    """Counts what is asked for, and how much of it side by side; fails where it is told to."""
+
+    def __init__(self, address: BlobAddress) -> None:
+        super().__init__(address)
+        self.calls: list[str] = []
+        self.side_by_side = self.now = 0
+        self.fails_at = 0
+        self._counting = threading.Lock()
+
+    @contextmanager
+    def _counted(self, call: str) -> Iterator[None]:
+        with self._counting:
+            self.calls.append(call)
+            self.now += 1
+            self.side_by_side = max(self.side_by_side, self.now)
+            fails = len(self.calls) == self.fails_at
+        try:
+            if fails:
+                raise RetryableSourceError("the bucket refuses")
+            yield
+        finally:
+            with self._counting:
+                self.now -= 1
+
+    def look(self, name: str) -> StoredObject | None:
+        with self._counted("look"):
+            return super().look(name)
+
+    def names(self, prefix: str) -> Iterator[StoredObject]:
+        self.calls.append("names")
+        return super().names(prefix)
+
+    def put_new(self, name: str, source: bytes | Path, *, sha256: str) -> bool:
+        with self._counted("put"):
+            return super().put_new(name, source, sha256=sha256)
+
+
+def sender_of(node: Node, objects: Counted, stopping: threading.Event | None = None) -> BlobSender:
+    settings = BlobSettings(node.settings.address, at_once=4, cpu_share_max=8)
+    return BlobSender(
+        node.local, objects, settings=settings, clock=CLOCK, stopping=stopping or threading.Event()
+    )
+
+
+def test_many_files_go_side_by_side_each_once_and_with_few_requests(node: Node) -> None:
+    top = folder_of(node, 100)
+    objects = Counted(node.settings.address)
+    sender = sender_of(node, objects)
+    sending = Sending(Named(top, TREE_WITH_FILES))
+    assert sender.send([sending], sender.marks())
+    assert (sending.report.blobs, sending.report.missing) == (111, 0) and len(node.names()) == 111
+    assert 1 < objects.side_by_side <= 4
+    # A look a mark until they are listed, and where a body was sent in vain; a body for each blob.
+    assert objects.calls.count("put") == 111 and objects.calls.count("names") == 1
+    assert objects.calls.count("look") < 111
+    objects.calls.clear()
+    again = Sending(Named(top, TREE_WITH_FILES))
+    assert sender.send([again], sender.marks()) and again.report.new_bytes == 0
+    assert objects.calls.count("put") <= 5, "once one is found there, the others are looked for"
+    sender.close()
+
+
+def test_after_trouble_sending_goes_on_where_it_was(node: Node) -> None:
+    objects = Counted(node.settings.address)
+    sender = sender_of(node, objects)
+    sending = Sending(Named(folder_of(node, 60), TREE_WITH_FILES))
+    marks = sender.marks()
+    objects.fails_at = 90
+    with pytest.raises(RetryableSourceError, match="the bucket refuses"):
+        sender.send([sending], marks)
+    done = sending.report.blobs
+    assert 20 < done < 67
+    puts = objects.calls.count("put")
+    assert sender.send([sending], marks) and sending.report.blobs == 67 == len(node.names())
+    assert objects.calls.count("put") - puts <= 67 - done + 1
+    sender.close()
+
+
+def test_nothing_is_sent_before_the_document_that_names_it(node: Node) -> None:
+    objects = Counted(node.settings.address)
+    sender = sender_of(node, objects)
+    top = folder_of(node, 30)
+    objects.fails_at = 2  # the first body, after the look at its mark
+    sending = Sending(Named(top, TREE_WITH_FILES))
+    with pytest.raises(RetryableSourceError):
+        sender.send([sending], sender.marks())
+    assert node.names() == set() and objects.calls == ["look", "put"]
+    stopped = threading.Event()
+    stopped.set()
+    assert not sender_of(node, objects, stopped).send([sending], sender.marks())
+    sender.close()
+
+
+def test_what_waits_and_why_is_told_to_this_process_and_to_others(node: Node) -> None:
+    ref = node.blobs.put(b"bytes")
+    node.logged(ref.sha256)
+    away = BlobSettings(parse_blob_address("s3://blobs?endpoint=http://127.0.0.1:1"), retry_s_max=1)
+    log = runs_log(node.spool, None, lambda: None)
+    uploader = make_uploader(log, node.spool, node.local, settings=away, clock=CLOCK)
+    node.uploaders.append(uploader)
+    uploader.start()
+    poll_until(lambda: unsent(node.spool.folder).why)
+    told = unsent(node.spool.folder)
+    assert told.pending == uploader.pending() == Pending(1, 1, 1, 1)
+    assert "127.0.0.1:1" in told.why and told.since_us is not None
+    uploader.stop(10)
+    node.upload_all()
+    assert unsent(node.spool.folder) == (Pending(), "", None)
+
+
 def test_a_server_that_dies_in_the_middle_is_waited_for(tmp_path: Path) -> None:
     with MotoServer() as own, pytest.MonkeyPatch.context() as patch:
         for name, value in own.environment.items():
@@ -234,6 +370,7 @@ def test_local_copies_go_above_the_limit_and_nothing_that_is_not_in_the_store(no
         assert path is not None
         os.utime(path, ns=(number, number))
     node.logged(old.sha256)
+    node.upload_all().stop(10)  # to send is to read: of two that are sent together, either may be read last
     node.logged(new.sha256)
     node.settings = BlobSettings(node.settings.address, local_bytes_max=1500, retry_s_max=1)
     uploader = node.upload()

@@ -15,7 +15,13 @@ from trainledger_ingest.garbage.shared import collect_shared, read_marks, unknow
 from trainledger_schemas.blob_references import FILE, TREE_WITH_FILES, Named, walk_named
 from trainledger_schemas.errors import CorruptDataError, FatalError, NotFoundError
 from trainledger_schemas.objects import OpenUpload
-from trainledger_schemas.shared_blobs import SharedBlobs, blob_name, register_uploader
+from trainledger_schemas.shared_blobs import (
+    MARKS_LISTED_FROM,
+    MarksLooked,
+    SharedBlobs,
+    blob_name,
+    register_uploader,
+)
 from trainledger_schemas.tree_manifest import Child, encode_node
 
 DAY_US = 86_400 * 1_000_000
@@ -38,19 +44,25 @@ class World:
         self._events = 0
         self.reads = 0
 
-    def write(self, named: Named, *, has_bytes: bool = True) -> Callable[[Any], None]:
-        """What the agent does: the event first, then each blob, documents before what they name."""
+    def write(
+        self, named: Named, *, has_bytes: bool = True, lists_marks: bool = False
+    ) -> Callable[[Any], None]:
+        """What the agent does: the event first, then each blob, documents before what they name. Of many blobs it
+        lists the marks once, and sends what it expects to be new without a look."""
 
         def work(gate: Any) -> None:
             gate()
             self._events += 1
             event = self._events
             self.log[event] = named
-            shared = SharedBlobs(self.objects.through(gate))
+            seen = self.objects.through(gate)
+            shared, marks = SharedBlobs(seen), MarksLooked(seen)
+            marks._asked = MARKS_LISTED_FROM - 1 if lists_marks else 0
             kept = True
             for item in walk_named(named, BYTES.__getitem__):
                 if has_bytes:
-                    shared.keep(BYTES[item.sha256], item.sha256, len(BYTES[item.sha256]))
+                    data = BYTES[item.sha256]
+                    shared.keep(data, item.sha256, len(data), marks=marks, looks_first=not lists_marks)
                 else:
                     kept &= shared.revive(item.sha256)
             if kept and event in self.log:
@@ -99,6 +111,7 @@ def test_no_interleaving_of_writers_and_collections_loses_what_is_named(data: st
     actors: list[Actor] = []
     made = {
         "write": lambda: world.write(data.draw(st.sampled_from(NAMED))),
+        "write with a list": lambda: world.write(data.draw(st.sampled_from(NAMED)), lists_marks=True),
         "write without bytes": lambda: world.write(data.draw(st.sampled_from(NAMED)), has_bytes=False),
         "retract": lambda: world.retract(data.draw(st.sampled_from(NAMED))),
         "collect": world.collect,
