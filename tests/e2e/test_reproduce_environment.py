@@ -48,7 +48,14 @@ def test_dirty_run_is_repeated_in_a_new_environment_and_has_grade_a(tmp_path: Pa
     poll_until(lambda: len(list(tool.journals.glob("*/*/*.tlj"))) >= 2, deadline_s=60)
     work.folder.rename(tmp_path / "away")
     venv.rename(tmp_path / "away-venv")
-    (result,) = tool.json("reproduce", "own", "--environment", "venv", "--yes")
+    for kind in ("venv", "uv"):
+        plan = {
+            row["step"]: row["what"] for row in tool.json("reproduce", "own", "--environment", kind, "--plan")
+        }
+        new = f"{plan['into']}.environment/bin"
+        assert plan["run"] == f"{new}/python train.py"
+        assert "not here" not in plan.get("note", ""), "the old environment is not needed"
+    (result,) = tool.json("reproduce", "own", "--environment", "uv", "--yes")
     assert (result["outcome"], result["points"], result["deviations"]) == ("identical", 4, [])
     assert result["proves"]
     shown = tool.command("show", result["run_id"]).stdout

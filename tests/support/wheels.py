@@ -1,8 +1,9 @@
-"""Wheels made by hand, and a pip that knows of nothing else."""
+"""Wheels made by hand, and a pip and a uv that know of nothing else."""
 
 import base64
 import hashlib
 import os
+import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ __all__ = ["Wheels"]
 
 
 class Wheels:
-    """A folder of wheels, and an environment whose pip takes from it alone, by the user's own configuration."""
+    """A folder of wheels, and an environment whose pip and uv take from it alone, by the user's own configuration."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -39,5 +40,14 @@ class Wheels:
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """What a user's shell has, with this pip configuration."""
-        kept = {name: value for name, value in environ.items() if not name.startswith("PIP_")}
-        return kept | {"PIP_CONFIG_FILE": str(self._configuration), "PATH": environ.get("PATH", os.defpath)}
+        kept = {name: value for name, value in environ.items() if not name.startswith(("PIP_", "UV_"))}
+        return kept | {
+            "PIP_CONFIG_FILE": str(self._configuration),
+            "UV_NO_CONFIG": "1",
+            "UV_NO_INDEX": "1",
+            "UV_FIND_LINKS": str(self.folder),
+            "UV_CACHE_DIR": str(self.folder.with_name("uv-cache")),
+            "UV_PYTHON_DOWNLOADS": "never",
+            # uv is among the packages of the tests, beside their interpreter.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', os.defpath)}",
+        }

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import quote
 
 from trainledger_schemas.clock import Clock
 from trainledger_schemas.package_content import RecordEntry, content_entries, content_id
@@ -125,6 +126,8 @@ def _source(origin: dict[str, object]) -> tuple[str, bool]:
             is_editable = kind == "dir_info" and told.get("editable") is True
             parts += [str(told[key]) for key in ("vcs", "commit_id") if key in told]
             parts += [f"{key}={value}" for key, value in sorted((told.get("hashes") or {}).items())]
+    if isinstance(origin.get("subdirectory"), str):
+        parts.append(f"subdirectory={quote(str(origin['subdirectory']))}")
     return " ".join((["editable"] if is_editable else []) + parts)[:_SOURCE_CHARS_MAX], is_editable
 
 

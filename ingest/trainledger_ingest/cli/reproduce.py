@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -12,36 +11,45 @@ import typer
 
 from trainledger_schemas.clock import SystemClock
 from trainledger_schemas.errors import NotFoundError, TrainledgerError, UsageError
-from trainledger_schemas.ids import id_bytes, id_text, random_id
 
-from ..reproduce.command import Command, Launching, build_command
-from ..reproduce.data_places import check_outputs, map_command
-from ..reproduce.environment import IMAGE, image_command
+from ..reproduce.command import Command
+from ..reproduce.container import (
+    ENGINE_FAILED,
+    Mounts,
+    container_command,
+    find_engine,
+    image_reference,
+)
+from ..reproduce.environment import IMAGE
 from ..reproduce.groups import compare_spread, read_groups
-from ..reproduce.inputs import map_path, parse_mapping
-from ..reproduce.installed import interpreter_of, read_installed
+from ..reproduce.inputs import parse_mapping
 from ..reproduce.launch_shape import LaunchShape
-from ..reproduce.nodes import choose_place, run_on_hosts
+from ..reproduce.nodes import run_on_hosts
 from ..reproduce.notebook import write_cells
-from ..reproduce.plan import Intent, environment_steps, node_calls, plan_steps
+from ..reproduce.plan import Intent, node_calls, plan_steps
 from ..reproduce.recipe import is_recipe, write_recipe
-from ..reproduce.repetition import compare_runs, repetition_variables, run_again, when_in_tables
+from ..reproduce.repetition import (
+    compare_runs,
+    repetition_variables,
+    run_again,
+    run_command,
+    when_in_tables,
+)
 from ..reproduce.results import SAME, read_metrics
 from ..reproduce.run_facts import RunFacts, read_run_facts
 from ..reproduce.subject import STDIN, Subject, open_subject
-from ..reproduce.told_options import check_data, check_folder, check_tolerances
+from ..reproduce.told_options import check_tolerances
 from ..run_lookup import find_run
 from . import reproduce_options as options
 from .opening import read_settings, session
 from .options import Json
 from .output import print_json, print_table, stderr_line
-from .reproduce_options import Choice, address_of, environment_of, limits_of
+from .reproduce_intent import intend
+from .reproduce_options import Choice, environment_of, limits_of
 from .reproduce_outcome import Told, print_outcomes, record_outcome
 from .reproduce_steps import Prepared, guard_over, prepare
 
 __all__ = ["register"]
-
-FOLDERS_MAX = 1000
 
 
 def register(app: typer.Typer) -> None:
@@ -104,7 +112,7 @@ def _check_tolerances(run: str, subject: Subject, choice: Choice) -> None:
 def _repeat(
     subject: Subject, given: list[str], choice: Choice, *, only_plan: bool, yes: bool, repeats: int
 ) -> None:
-    intent = _intend(subject, given, choice)
+    intent = intend(subject, given, choice)
     if only_plan or not choice.as_json:
         _print_plan(intent, as_json=choice.as_json)
     if only_plan:
@@ -113,55 +121,8 @@ def _repeat(
     told = []
     for number in range(repeats):
         # Each in a folder of its own: none may find what another left.
-        told += _carry_out(subject, _intend(subject, given, choice) if number else intent, given, choice)
+        told += _carry_out(subject, intend(subject, given, choice) if number else intent, given, choice)
     _conclude(told, choice)
-
-
-def _intend(subject: Subject, given: list[str], choice: Choice) -> Intent:
-    facts, shape, environ = subject.facts, subject.facts.shape, os.environ
-    master = None if choice.master is None else address_of(choice.master)
-    place = choose_place(shape, node_rank=choice.node_rank, master=master, environ=environ)
-    if choice.hosts and len(choice.hosts) not in (1, shape.nodes):
-        raise UsageError(f"--hosts: the run had {shape.nodes} nodes; name as many machines")
-    launching = Launching(shape, choice.ranks, place)
-    repetition = _repetition_id(choice)
-    name = facts.run_id[:8] if place is None else f"{facts.run_id[:8]}-{repetition[:8]}-node{place.node_rank}"
-    if choice.into is not None and not choice.hosts:
-        check_folder(choice.into)
-    folder = (choice.into or _new_folder(read_settings().home / "reproduced", name)).absolute()
-    outside = [pair for pair in choice.data if map_path(pair[0], [(subject.snapshot.root, "/")]) is None]
-    told = given or facts.provenance.get("launcher") or facts.provenance.get("argv") or ()
-    check_data(choice.data, inputs=facts.inputs, argv=told, code=subject.snapshot.root)
-    cells = None if given else subject.cells
-    script = folder.with_name(f"{folder.name}-cells.py")
-    recorded = dict(facts.provenance) if cells is None else cells.provenance(facts.provenance, script)
-    for field in ("launcher", "argv"):
-        recorded[field] = map_command(recorded.get(field) or (), outside)
-    command = build_command(recorded, str(folder), launching=launching, given=given, environ=environ)
-    if cells is not None:
-        command.variables |= cells.variables(facts.provenance)
-        command.notes.append(f"the {len(cells.rows)} cells run in their order in one IPython session")
-    check_outputs(facts.outputs, command.argv, code=subject.snapshot.root)
-    search = environ.get("PATH", os.defpath)
-    installed = read_installed(interpreter_of(command.argv, search))
-    has_uv = shutil.which("uv") is not None
-    steps = environment_steps(choice.environment, facts.provenance, installed, has_uv=has_uv)
-    return Intent(facts, subject.snapshot, str(folder), launching, command, repetition,
-                  choice.environment, tuple(steps), _free_bytes(folder))  # fmt: skip
-
-
-def _free_bytes(folder: Path) -> int:
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    return shutil.disk_usage(there).free
-
-
-def _repetition_id(choice: Choice) -> str:
-    if choice.repetition is not None:
-        try:
-            return id_text(id_bytes(choice.repetition))
-        except ValueError as error:
-            raise UsageError(f"--as {choice.repetition!r}: give an id, as --plan shows one") from error
-    return id_text(random_id())
 
 
 def _print_plan(intent: Intent, *, as_json: bool) -> None:
@@ -175,7 +136,7 @@ def _print_plan(intent: Intent, *, as_json: bool) -> None:
 
 
 def _carry_out(subject: Subject, intent: Intent, given: list[str], choice: Choice) -> list[Told]:
-    """Repeat and compare; nothing to tell where only a command is printed."""
+    """Repeat and compare."""
     node, deviations = intent.launching.node, list[str]()
     if choice.hosts:
         status = _run_on_hosts(subject, intent, given, choice)
@@ -186,13 +147,14 @@ def _carry_out(subject: Subject, intent: Intent, given: list[str], choice: Choic
             "its own line:\n" + "\n".join(calls)
         )
     else:
+        if choice.environment == IMAGE:
+            # Before anything is restored.
+            image_reference(subject.facts.provenance)
+            find_engine(os.environ)
         prepared = prepare(subject, intent, choice)
         if subject.cells is not None and not given:
             # Beside the folder: in it, it would be code that the run did not have.
             write_cells(subject.cells, Path(f"{intent.folder}-cells.py"))
-        if choice.environment == IMAGE:
-            _print_image_command(subject, intent)
-            return []
         status, deviations = _run_here(subject, intent, choice, prepared), prepared.deviations
     if subject.lifeline is not None or (node is not None and node.node_rank > 0):
         # The first node, or whoever started this one, compares.
@@ -202,14 +164,17 @@ def _carry_out(subject: Subject, intent: Intent, given: list[str], choice: Choic
 
 def _run_here(subject: Subject, intent: Intent, choice: Choice, prepared: Prepared) -> int:
     guard = guard_over(prepared)
-    status = run_again(
-        subject.facts,
-        intent.command,
-        run_id=intent.repetition,
-        environ=os.environ,
-        quiet_stdout=choice.as_json,
-        lifeline=subject.lifeline,
-    )
+    if choice.environment == IMAGE:
+        status = _run_in_container(subject, intent, choice, prepared)
+    else:
+        status = run_again(
+            subject.facts,
+            intent.command,
+            run_id=intent.repetition,
+            environ=os.environ,
+            quiet_stdout=choice.as_json,
+            lifeline=subject.lifeline,
+        )
     written = [path for path in guard.changes() if not path.startswith(f"{intent.folder}/")]
     prepared.deviations += [f"{path} was changed while the repetition ran" for path in written]
     for path in written:
@@ -217,17 +182,27 @@ def _run_here(subject: Subject, intent: Intent, choice: Choice, prepared: Prepar
     return status
 
 
-def _print_image_command(subject: Subject, intent: Intent) -> None:
-    told = repetition_variables(subject.facts, intent.repetition)
-    line = image_command(
-        subject.facts.provenance,
-        intent.command,
-        Path(intent.folder),
-        told=told,
-        journals=read_settings().node_folder,
+def _run_in_container(subject: Subject, intent: Intent, choice: Choice, prepared: Prepared) -> int:
+    journals = read_settings().node_folder
+    journals.mkdir(parents=True, exist_ok=True)
+    told = repetition_variables(subject.facts, intent.repetition) | {"TRAINLEDGER_DIR": str(journals)}
+    mounts = Mounts(
+        written=[intent.folder, str(journals)],
+        read=[place for place in prepared.guarded if os.path.isabs(place) and os.path.exists(place)],
     )
-    typer.echo(line)
-    stderr_line(f"then: trainledger reproduce {subject.facts.run_id} --compare {intent.repetition}")
+    provenance = subject.facts.provenance
+    engine, image = find_engine(os.environ), image_reference(provenance)
+    argv = container_command(engine, image, intent.command, told=told, mounts=mounts)
+    stderr_line(f"in a container: {shlex.join(argv)}")
+    Path(intent.command.cwd).mkdir(parents=True, exist_ok=True)
+    status = run_command(
+        argv, cwd="/", environ=os.environ, quiet_stdout=choice.as_json, lifeline=subject.lifeline
+    )
+    if status == ENGINE_FAILED:
+        raise TrainledgerError(
+            f"--environment image: {engine.program} could not start {image}; what it says stands above"
+        )
+    return status
 
 
 def _run_on_hosts(subject: Subject, intent: Intent, given: list[str], choice: Choice) -> int:
@@ -332,16 +307,6 @@ def _pack(subject: Subject, target: Path) -> None:
         raise UsageError(f"--pack {target}: there is such a file; give a new name") from error
     stderr_line(
         f"{target} ({target.stat().st_size} bytes): trainledger reproduce {target} repeats the run anywhere"
-    )
-
-
-def _new_folder(parent: Path, name: str) -> Path:
-    for number in range(1, FOLDERS_MAX):
-        folder = parent / (name if number == 1 else f"{name}-{number}")
-        if not folder.exists():
-            return folder
-    raise UsageError(
-        f"{parent} holds too many repetitions of this run; remove some, or give a folder with --into"
     )
 
 

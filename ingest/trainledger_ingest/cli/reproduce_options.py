@@ -74,7 +74,9 @@ Data = Annotated[
 ]
 Environment = Annotated[
     str,
-    typer.Option(metavar="here|venv|image", help="Run with what is here, a new environment, or the image."),
+    typer.Option(
+        metavar="here|venv|uv|image", help="Run with what is here, a new environment, or the image."
+    ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before stored code is run.")]
 Accept = Annotated[bool, typer.Option("--accept-differences", help="Run although files or inputs differ.")]

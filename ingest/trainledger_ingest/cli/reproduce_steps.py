@@ -6,7 +6,7 @@ from pathlib import Path
 from trainledger_schemas.errors import TrainledgerError, UsageError
 
 from ..reproduce.data_places import Guard, place_data
-from ..reproduce.environment import VENV, build_venv, use_venv
+from ..reproduce.environment import UV, VENV, build_environment, use_environment
 from ..reproduce.inputs import PathMapping, check_inputs, map_path
 from ..reproduce.plan import Intent
 from ..reproduce.restore import restore_code
@@ -34,8 +34,9 @@ def prepare(subject: Subject, intent: Intent, choice: Choice) -> Prepared:
     for written in subject.facts.outputs:
         if os.path.isabs(str(written.get("uri") or "")):
             prepared.guarded.append(str(written["uri"]))
-    if choice.environment == VENV:
-        built = build_venv(
+    if choice.environment in (VENV, UV):
+        built = build_environment(
+            choice.environment,
             subject.facts.provenance,
             folder,
             blobs=subject.blobs,
@@ -44,7 +45,7 @@ def prepare(subject: Subject, intent: Intent, choice: Choice) -> Prepared:
         )
         for line in [*built.steps, *(f"differs: {deviation}" for deviation in built.deviations)]:
             stderr_line(line)
-        use_venv(intent.command, built.folder, os.environ)
+        use_environment(intent.command, built.folder, os.environ)
     return prepared
 
 

@@ -1,17 +1,18 @@
 """The environment of a repetition: this machine's, a new virtual one from what is recorded, or the run's image.
 
-A virtual environment is made beside the restored code by an interpreter of the recorded version, and filled from the
-stored lock file or from the recorded versions, by pip, or by uv where the lock file is uv's. Which index is asked is
-what the user's pip or uv is configured for. Then what is installed is compared with the record, by content where that
-is known. Guarantees: no package is taken that was not recorded. Limits: pip may build packages, which runs their code.
+A virtual environment is made beside the restored code with an interpreter of the recorded version, and filled from the
+stored lock file or from the recorded versions, by pip or by uv (see `installers`). Then what is installed is compared
+with the record, by content where that is known.
+
+Guarantees: no package is taken that was not recorded; what cannot be had stops it, or is named. The SDK of this
+machine is lent to it: the training may import it, and it decides no result.
 """
 
 import os
-import shlex
+import re
 import shutil
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,13 +22,28 @@ from trainledger_schemas.blobs import BlobSource
 from trainledger_schemas.errors import TrainledgerError, UsageError
 
 from .command import Command
-from .installed import compare_installed, read_installed
-from .requirements import read_requirements, usable_lock
+from .installed import NOT_COMPARED, compare_installed, read_installed
+from .installers import Installer, PipInstaller, UvInstaller, install_each
+from .requirements import Requirements, read_requirements, usable_lock
 
-__all__ = ["HERE", "IMAGE", "KINDS", "VENV", "Built", "build_venv", "image_command", "use_venv"]
+__all__ = [
+    "HERE",
+    "IMAGE",
+    "KINDS",
+    "UV",
+    "VENV",
+    "Built",
+    "build_environment",
+    "environment_folder",
+    "find_interpreter",
+    "has_in_environment",
+    "use_environment",
+]
 
-HERE, VENV, IMAGE = "here", "venv", "image"
-KINDS = (HERE, VENV, IMAGE)
+HERE, VENV, UV, IMAGE = "here", "venv", "uv", "image"
+KINDS = (HERE, VENV, UV, IMAGE)
+# Programs that lie beside the interpreter of an environment when their package is in it.
+_LAUNCHERS = frozenset({"torchrun", "accelerate", "deepspeed", "horovodrun", "ray"})
 
 
 @dataclass(slots=True)
@@ -44,7 +60,13 @@ class Built:
         return self.folder / "bin" / "python"
 
 
-def build_venv(
+def environment_folder(code: Path) -> Path:
+    """Where the virtual environment for the code restored in `code` lies: beside it, since in it it would be code."""
+    return code.with_name(f"{code.name}.environment")
+
+
+def build_environment(
+    kind: str,
     provenance: Mapping[str, Any],
     code: Path,
     *,
@@ -52,31 +74,43 @@ def build_venv(
     environ: Mapping[str, str],
     accept: bool,
 ) -> Built:
-    """Make `<code>.environment`. `accept`: packages that cannot be had are left out and told. Blocks for minutes.
+    """Make a virtual environment, `kind` venv or uv. `accept`: packages that cannot be had are left out and told.
 
-    Raises UsageError where there is no fitting interpreter, TrainledgerError with the installer's own words."""
-    built = Built(code.with_name(f"{code.name}.environment"))
-    installer = _Installer(built, environ)
-    interpreter = find_interpreter(str(provenance.get("python") or ""), environ.get("PATH", ""))
-    built.folder.mkdir(mode=0o700)
-    # A pip that is here can install for another interpreter; it takes seconds to give each environment its own.
-    options = ["--without-pip"] if installer.lends_pip else []
-    installer.run([interpreter, "-m", "venv", *options, str(built.folder)], "venv")
-    built.steps.append(f"virtual environment {built.folder} of {interpreter}")
-    lock = usable_lock(provenance, has_uv=shutil.which("uv", path=environ.get("PATH")) is not None)
+    Blocks for minutes. Raises UsageError where there is no fitting interpreter or no uv, TrainledgerError with the
+    installer's own words."""
+    built = Built(environment_folder(code))
+    uv = shutil.which("uv", path=environ.get("PATH"))
+    if kind == UV and uv is None:
+        raise UsageError("--environment uv: there is no uv in PATH; install it, or use --environment venv")
+    by_uv = None if uv is None else UvInstaller(uv, built.folder, environ)
+    installer: Installer = by_uv if kind == UV and by_uv is not None else PipInstaller(built.folder, environ)
     wanted = read_requirements(provenance, str(code))
-    if lock is not None:
-        _install_lock(installer, lock, str(provenance["lock_files"][lock]), code, blobs)
-    else:
-        _install_pinned(installer, wanted.pinned, accept=accept)
-    for name, folder in wanted.editable.items():
-        installer.pip(["--editable", folder], f"{name}, editable, from {folder}")
+    if wanted.missing and not accept:
+        _refuse(kind, wanted.missing)
+    built.folder.mkdir(mode=0o700)
+    try:
+        _make(installer, str(provenance.get("python") or ""), built, environ)
+        _fill(installer, by_uv, provenance, (code, wanted), blobs=blobs, built=built)
+    except TrainledgerError as error:
+        if isinstance(error, UsageError):
+            raise
+        raise TrainledgerError(
+            f"--environment {kind}: {error}; see to it that your {'uv' if kind == UV else 'pip'} can do it, or use "
+            "--environment here"
+        ) from error
+    lost = install_each(installer, _open(wanted.pinned, built))
+    lost |= _install_folders(installer, wanted, built)
+    if lost and not accept:
+        _refuse(kind, [f"{line}: {said}" for line, said in lost.items()])
+    built.steps += [f"{line} is left out: {said}" for line, said in lost.items()]
     _lend_sdk(built.folder)
     built.deviations += wanted.missing
     installed = read_installed(str(built.python))
     if installed is not None:
-        found = [line for line in compare_installed(provenance, installed) if line not in built.deviations]
-        built.deviations += found
+        # Of what cannot be had that is said already.
+        told = {line.partition(":")[0] for line in wanted.missing}
+        differing = compare_installed(provenance, installed)
+        built.deviations += [line for line in differing if line.partition(":")[0] not in told]
     return built
 
 
@@ -85,7 +119,7 @@ def find_interpreter(python: str, path: str) -> str:
     version = python.split(" ")[0]
     minor = ".".join(version.split(".")[:2])
     if not minor.replace(".", "").isdecimal():
-        raise UsageError("--environment venv: the version of Python is not recorded; use --environment here")
+        raise UsageError("the version of Python is not recorded; use --environment here")
     own = ".".join(str(part) for part in sys.version_info[:3])
     if own == version:
         return sys.executable
@@ -95,20 +129,26 @@ def find_interpreter(python: str, path: str) -> str:
     if own.startswith(f"{minor}."):
         return sys.executable
     raise UsageError(
-        f"--environment venv: there is no python{minor} in PATH, which the run had ({python}); install it, or use "
-        "--environment here"
+        f"there is no python{minor} in PATH, which the run had ({python}); install it, or let uv fetch it with "
+        "--environment uv, or use --environment here"
     )
 
 
-def use_venv(command: Command, folder: Path, environ: Mapping[str, str]) -> None:
+def use_environment(
+    command: Command, folder: Path, environ: Mapping[str, str], *, has: Callable[[Path], bool] = Path.exists
+) -> None:
     """Let a command run in a virtual environment: its programs come first, the old one's are exchanged."""
     programs = folder / "bin"
     for index, word in enumerate(command.argv):
         name = word.rpartition("/")[2]
         if word.startswith("-"):
             continue
-        if (index == 0 or name.startswith("python")) and (programs / name).exists():
+        if (index == 0 or name.startswith("python")) and has(programs / name):
             command.argv[index] = str(programs / name)
+    program = command.argv[0]
+    if os.path.isabs(program) and not os.path.exists(program) and not has(Path(program)):
+        command.notes.append(f"{program} is not here; {os.path.basename(program)} is taken from PATH")
+        command.argv[0] = os.path.basename(program)
     command.variables |= {
         "VIRTUAL_ENV": str(folder),
         "PATH": f"{programs}{os.pathsep}{environ.get('PATH', os.defpath)}",
@@ -117,101 +157,92 @@ def use_venv(command: Command, folder: Path, environ: Mapping[str, str]) -> None
     }
 
 
-def image_command(
-    provenance: Mapping[str, Any], command: Command, code: Path, *, told: Mapping[str, str], journals: Path
-) -> str:
-    """The command line that repeats the run in its image; `told`: variables of the repetition. Raises UsageError."""
-    digest = provenance.get("image_digest")
-    if not digest:
-        raise UsageError("--environment image: no image is recorded for this run; use here or venv")
-    name = str(digest) if "@" in str(digest) else f"IMAGE@{digest}"
-    words = [
-        "docker",
-        "run",
-        "--rm",
-        "--network=host",
-        "-v",
-        f"{code}:{code}",
-        "-v",
-        f"{journals}:{journals}",
-    ]
-    variables = {name: value for name, value in command.variables.items() if value is not None}
-    for variable, value in sorted((variables | dict(told) | {"TRAINLEDGER_DIR": str(journals)}).items()):
-        words += ["-e", f"{variable}={value}"]
-    return shlex.join([*words, "-w", command.cwd, name, *command.argv])
+def has_in_environment(program: Path) -> bool:
+    """Whether an environment that is not made yet will have this program, as far as can be told."""
+    return program.name in _LAUNCHERS or re.fullmatch(r"python(3(\.\d+)?)?", program.name) is not None
 
 
-class _Installer:
-    def __init__(self, built: Built, environ: Mapping[str, str]) -> None:
-        self.built = built
-        self.lends_pip = find_spec("pip") is not None
-        # What was set for another environment must not reach into this one.
-        dropped = ("VIRTUAL_ENV", "PYTHONHOME", "PYTHONPATH", "CONDA_PREFIX")
-        self._environment = {name: value for name, value in environ.items() if name not in dropped}
-
-    def run(self, command: Sequence[str], what: str, **environment: str) -> None:
-        """Run an installer; raises TrainledgerError with its last words."""
+def _make(installer: Installer, python: str, built: Built, environ: Mapping[str, str]) -> None:
+    version = python.split(" ")[0]
+    if isinstance(installer, UvInstaller) and version.replace(".", "").isdecimal():
         try:
-            done = subprocess.run(
-                command, env=self._environment | environment, capture_output=True, text=True, errors="replace"
-            )
-        except OSError as error:
-            raise TrainledgerError(f"--environment venv: {command[0]}: {error.strerror}") from error
-        if done.returncode:
-            lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-            said = next((line for line in reversed(lines) if line.startswith("ERROR")), (lines or ["?"])[-1])
-            raise TrainledgerError(
-                f"--environment venv: {what}: {said[:300]}; make it available to your pip, or use --accept-differences "
-                "or --environment here"
-            )
-
-    def pip(self, arguments: Sequence[str], what: str) -> None:
-        """Install without what the packages themselves ask for: all of that is recorded too."""
-        python = str(self.built.python)
-        pip = [sys.executable, "-m", "pip", "--python", python] if self.lends_pip else [python, "-m", "pip"]
-        options = ["--disable-pip-version-check", "--no-input", "--no-deps"]
-        self.run([*pip, "install", *options, *arguments], what)
-        self.built.steps.append(what)
+            installer.make(version)
+        except TrainledgerError as error:
+            # The minor version is better than nothing, and told as a difference.
+            built.steps.append(f"uv has no Python {version}: {error}")
+        else:
+            built.steps.append(f"virtual environment {built.folder} of Python {version}, by uv")
+            return
+    interpreter = find_interpreter(python, environ.get("PATH", ""))
+    installer.make(interpreter)
+    built.steps.append(f"virtual environment {built.folder} of {interpreter}")
 
 
-def _install_lock(installer: _Installer, lock: str, sha256: str, code: Path, blobs: BlobSource) -> None:
-    folder, name = installer.built.folder, Path(lock).name
-    copy = folder / name
-    blobs.copy_to(sha256, copy)
-    if name.endswith(".txt"):
-        installer.pip(
-            ["--require-hashes", "-r", str(copy)], f"packages by the stored {lock}, with its hashes"
-        )
+def _fill(
+    installer: Installer,
+    by_uv: UvInstaller | None,
+    provenance: Mapping[str, Any],
+    code: tuple[Path, Requirements],
+    *,
+    blobs: BlobSource,
+    built: Built,
+) -> None:
+    """Install from the stored lock file, if there is one, and take away what the run did not have."""
+    lock = usable_lock(provenance, has_uv=by_uv is not None)
+    if lock is None:
         return
-    python = str(installer.built.python)
-    if name == "uv.lock":
-        # --frozen: the lock file is the record; it is not asked whether it is up to date.
-        place = code / lock
-        installer.run(
-            ["uv", "sync", "--frozen", "--no-install-project", "--inexact", "--directory", str(place.parent)],
-            "uv sync",
-            UV_PROJECT_ENVIRONMENT=str(folder),
-        )
-    else:
-        installer.run(["uv", "pip", "sync", "--python", python, str(copy)], "uv pip sync")
-    installer.built.steps.append(f"packages by the stored {lock}")
+    copy = built.folder / Path(lock).name
+    blobs.copy_to(str(provenance["lock_files"][lock]), copy)
+    if lock.endswith(".txt"):
+        installer.install(["--require-hashes", "-r", str(copy)])
+        built.steps.append(f"packages by the stored {lock}, with its hashes")
+    elif by_uv is not None:
+        # Its project lies beside it, in the restored code.
+        by_uv.sync(code[0] / lock if copy.name == "uv.lock" else copy)
+        built.steps.append(f"packages by the stored {lock}")
+    installed = read_installed(str(built.python))
+    recorded = {*code[1].pinned, *code[1].editable, *code[1].folders} | NOT_COMPARED
+    extra = sorted(installed.versions.keys() - recorded) if installed is not None else []
+    if extra:
+        # A group of the lock file that was not installed then, such as tools for development.
+        installer.uninstall(extra)
+        built.steps.append(f"without {', '.join(extra)}, which the run did not have")
 
 
-def _install_pinned(installer: _Installer, pinned: Mapping[str, str], *, accept: bool) -> None:
-    file = installer.built.folder / "recorded.txt"
-    file.write_text("".join(f"{line}\n" for line in pinned.values()), encoding="utf-8")
-    if not pinned:
-        return
-    try:
-        installer.pip(["-r", str(file)], f"{len(pinned)} packages by their recorded versions")
-    except TrainledgerError:
-        if not accept:
-            raise
-        for name, line in pinned.items():
-            try:
-                installer.pip([line], line)
-            except TrainledgerError as error:
-                installer.built.steps.append(f"{name} is left out: {error}")
+def _open(pinned: Mapping[str, str], built: Built) -> list[str]:
+    """What is still to be installed: all, or what a lock file did not give."""
+    installed = read_installed(str(built.python))
+    there = {} if installed is None else installed.versions
+    lines = [line for name, line in pinned.items() if line != f"{name}=={there.get(name)}"]
+    if lines:
+        built.steps.append(f"{len(lines)} packages by their recorded versions")
+    return lines
+
+
+def _install_folders(installer: Installer, wanted: Requirements, built: Built) -> dict[str, str]:
+    lost = {}
+    for name, folder in {**wanted.editable, **wanted.folders}.items():
+        is_editable = name in wanted.editable
+        place = Path(folder)
+        if not is_editable:
+            # A build leaves files behind, and those would be new code.
+            place = built.folder / "sources" / name
+            shutil.copytree(folder, place, symlinks=True, ignore=shutil.ignore_patterns(".git"))
+        try:
+            installer.install(["--editable", str(place)] if is_editable else [str(place)])
+        except TrainledgerError as error:
+            lost[name] = str(error)
+        else:
+            built.steps.append(f"{name}, {'editable, ' * is_editable}from {folder}")
+    return lost
+
+
+def _refuse(kind: str, missing: list[str]) -> None:
+    raise TrainledgerError(
+        f"--environment {kind}: {len(missing)} packages cannot be had: {'; '.join(missing)}; make them available to "
+        f"your {'uv' if kind == UV else 'pip'} (its index, its folders of wheels), or go without them by "
+        "--accept-differences, or use --environment here"
+    )
 
 
 def _lend_sdk(folder: Path) -> None:

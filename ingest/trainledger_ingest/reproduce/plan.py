@@ -9,10 +9,11 @@ from trainledger_schemas.code_snapshot import CodeSnapshot
 from trainledger_schemas.errors import UsageError
 
 from .command import Command, Launching
-from .environment import HERE, IMAGE, VENV
+from .container import image_reference
+from .environment import HERE, IMAGE, UV, VENV
 from .installed import Installed, compare_installed
 from .launch_shape import NodePlace, command_on_node
-from .requirements import read_requirements, usable_lock
+from .requirements import is_here, read_requirements, usable_lock
 from .run_facts import RunFacts
 
 __all__ = [
@@ -65,7 +66,7 @@ def node_calls(run_id: str, repetition: str, nodes: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What is going to be done. `environment`: here, venv or image; `environment_steps`: what that means here.
+    """What is going to be done. `environment`: here, venv, uv or image; `environment_steps`: what that means here.
     `free_bytes`: on the disk of the new folder."""
 
     facts: RunFacts
@@ -123,17 +124,12 @@ def environment_steps(
     """What an environment means: the differences that are known before anything is done."""
     python = str(provenance.get("python") or "an unknown interpreter")
     if kind == IMAGE:
-        return [
-            Step(
-                "environment", f"the image {provenance.get('image_digest')}: its command is printed, not run"
-            )
-        ]
-    if kind == VENV:
-        lock = usable_lock(provenance, has_uv=has_uv)
-        wanted = read_requirements(provenance, "")
-        what = f"the stored {lock}" if lock else f"{len(wanted.pinned)} recorded versions"
-        first = Step("environment", f"a new virtual environment of Python {python.split()[0]}, from {what}")
-        return [first, *(Step("  differs", line, is_exact=False) for line in wanted.missing)]
+        try:
+            return [Step("environment", f"the image {image_reference(provenance)}, in a container")]
+        except UsageError as error:
+            return [Step("environment", str(error), is_exact=False)]
+    if kind in (VENV, UV):
+        return _new_environment(kind, provenance, python, has_uv=has_uv)
     if installed is None:
         return [
             Step(
@@ -152,6 +148,23 @@ def environment_steps(
         Step("environment", f"Python {installed.python} and {count} packages, as they are here: {same}"),
         *told,
     ]
+
+
+def _new_environment(kind: str, provenance: Mapping[str, Any], python: str, *, has_uv: bool) -> list[Step]:
+    lock = usable_lock(provenance, has_uv=has_uv)
+    # What lies in the code is restored first; whether it is there is seen then.
+    wanted = read_requirements(
+        provenance, "", lambda path, sha256: not path.startswith("/") or is_here(path, sha256)
+    )
+    count = len({**wanted.pinned, **wanted.editable, **wanted.folders})
+    what = f"the stored {lock}" if lock else f"{count} recorded packages"
+    by = "" if kind == VENV else ", by uv" if has_uv else ", by uv, which is not in PATH"
+    first = Step(
+        "environment",
+        f"a new virtual environment of Python {python.split()[0]}, from {what}{by}",
+        is_exact=kind == VENV or has_uv,
+    )
+    return [first, *(Step("  cannot be had", line, is_exact=False) for line in wanted.missing)]
 
 
 def _estimate(intent: Intent) -> str:

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,15 @@ from .installed import NOT_COMPARED
 from .results import Outcome, Tolerance, compare_outputs, compare_results, read_series
 from .run_facts import REPEATS_TAG, RunFacts, read_run_facts
 
-__all__ = ["Comparison", "compare_runs", "hardware", "repetition_variables", "run_again", "when_in_tables"]
+__all__ = [
+    "Comparison",
+    "compare_runs",
+    "hardware",
+    "repetition_variables",
+    "run_again",
+    "run_command",
+    "when_in_tables",
+]
 
 TABLES_WAIT_S = 30.0
 POLL_S = 1.0
@@ -57,12 +65,27 @@ def run_again(
         environment.pop(f"TRAINLEDGER_{name}", None)
     environment |= repetition_variables(facts, run_id)
     Path(command.cwd).mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
     # -P: a file of the restored code must not stand in for a module of ours.
+    wrapped = [sys.executable, "-P", "-c", _WRAPPER, "run", "--", *command.argv]
+    return run_command(
+        wrapped, cwd=command.cwd, environ=environment, quiet_stdout=quiet_stdout, lifeline=lifeline
+    )
+
+
+def run_command(
+    argv: Sequence[str],
+    *,
+    cwd: str,
+    environ: Mapping[str, str],
+    quiet_stdout: bool,
+    lifeline: IO[bytes] | None = None,
+) -> int:
+    """Run a command line and return its exit status; see `run_again`."""
+    sys.stdout.flush()
     process = subprocess.Popen(
-        [sys.executable, "-P", "-c", _WRAPPER, "run", "--", *command.argv],
-        cwd=command.cwd,
-        env=environment,
+        argv,
+        cwd=cwd,
+        env=dict(environ),
         stdin=None if lifeline is None else subprocess.DEVNULL,
         stdout=sys.stderr if quiet_stdout else None,
     )

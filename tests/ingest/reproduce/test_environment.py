@@ -1,6 +1,7 @@
 """A virtual environment is made from what is recorded, by real pip and without a network, and compared with it."""
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -9,14 +10,17 @@ from typing import Any
 
 import pytest
 
+from support.nasty_repository import GitFolder, plain_environment
 from support.wheels import Wheels
 from trainledger_ingest.reproduce.command import Command
 from trainledger_ingest.reproduce.environment import (
+    UV,
+    VENV,
     Built,
-    build_venv,
+    build_environment,
     find_interpreter,
-    image_command,
-    use_venv,
+    has_in_environment,
+    use_environment,
 )
 from trainledger_ingest.reproduce.installed import (
     Installed,
@@ -41,10 +45,10 @@ class Site:
         self.code = folder / "code"
         self.code.mkdir()
 
-    def build(self, *, accept: bool = False, **provenance: Any) -> Built:
+    def build(self, kind: str = VENV, *, accept: bool = False, **provenance: Any) -> Built:
         told = {"python": PYTHON, "code_root": "/old"} | provenance
         environ = self.wheels.environment(os.environ)
-        return build_venv(told, self.code, blobs=self.blobs, environ=environ, accept=accept)
+        return build_environment(kind, told, self.code, blobs=self.blobs, environ=environ, accept=accept)
 
 
 @pytest.fixture
@@ -57,14 +61,16 @@ def said_by(built: Built, code: str) -> str:
     return done.stdout.strip()
 
 
-def test_recorded_versions_are_installed_and_compared_by_content(site: Site) -> None:
+@pytest.mark.parametrize("kind", [VENV, UV])
+def test_recorded_versions_are_installed_and_compared_by_content(site: Site, kind: str) -> None:
     old = site.wheels.add("thing", "1.5", "VALUE = 1\n")
     site.wheels.add("thing", "1.6", "VALUE = 2\n")
     other = site.wheels.add("other", "2.0")
     ids = {"thing": wheel_content_id(old), "other": wheel_content_id(other)}
     packages = {"thing": "1.5", "other": "2.0", "trainledger": "0.1", "pip": "99"}
-    built = site.build(packages=packages, package_ids=ids)
+    built = site.build(kind, packages=packages, package_ids=ids)
     assert built.deviations == []
+    assert ("by uv" in built.steps[0]) == (kind == UV)
     # The SDK of this machine is lent: it is on no index, and decides no result.
     assert said_by(built, "import thing, other, trainledger; print(thing.VALUE)") == "1"
     assert built.folder.stat().st_mode & 0o777 == 0o700
@@ -78,28 +84,134 @@ def test_another_build_of_the_same_version_is_told(site: Site, tmp_path: Path) -
     assert built.deviations == ["package thing: 1.5 then and now, with other contents"]
 
 
-def test_stored_lock_file_wins_and_its_hashes_are_asked_for(site: Site) -> None:
+@pytest.mark.parametrize("kind", [VENV, UV])
+def test_stored_lock_file_wins_and_its_hashes_are_asked_for(site: Site, kind: str) -> None:
     wheel = site.wheels.add("thing", "1.5", "VALUE = 1\n")
     lock = f"thing==1.5 --hash=sha256:{sha256_of(wheel)}\n".encode()
     told: dict[str, Any] = {
         "packages": {"thing": "1.5"},
         "lock_files": {"requirements.txt": site.blobs.put(lock).sha256},
     }
-    assert "packages by the stored requirements.txt, with its hashes" in site.build(**told).steps
+    assert "packages by the stored requirements.txt, with its hashes" in site.build(kind, **told).steps
     site.wheels.add("thing", "1.5", "VALUE = 'forged'\n")
+    # What has the hash is in uv's cache still.
+    shutil.rmtree(site.wheels.folder.with_name("uv-cache"), ignore_errors=True)
     site.code = site.code.with_name("again")
     with pytest.raises(TrainledgerError, match=r"(?i)hash"):
-        site.build(**told)
+        site.build(kind, **told)
 
 
-def test_a_package_that_cannot_be_had_stops_it_or_is_left_out(site: Site) -> None:
+def test_lock_file_of_uv_gives_what_was_installed_and_no_more(site: Site) -> None:
+    for name, version in (("thing", "1.5"), ("tool", "2.0"), ("extra", "3.0")):
+        site.wheels.add(name, version)
+    # A project whose lock file has a group for development and an extra: the run had the extra, and not the group.
+    (site.code / "pyproject.toml").write_text(
+        '[project]\nname = "mine"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["thing"]\n'
+        '[project.optional-dependencies]\nmore = ["extra"]\n[dependency-groups]\ndev = ["tool"]\n'
+    )
+    environ = site.wheels.environment(os.environ)
+    lock = ["uv", "lock", "-q", "--python", sys.executable, "--directory", str(site.code)]
+    subprocess.run(lock, env=environ, check=True)
+    stored = site.blobs.put((site.code / "uv.lock").read_bytes()).sha256
+    packages = {"thing": "1.5", "extra": "3.0"}
+    built = site.build(UV, packages=packages, lock_files={"uv.lock": stored})
+    assert built.steps[1:] == [
+        "packages by the stored uv.lock",
+        "without tool, which the run did not have",
+        "1 packages by their recorded versions",
+    ]
+    assert built.deviations == []
+
+
+def test_packages_that_cannot_be_had_stop_it_by_name_or_are_left_out(site: Site) -> None:
     site.wheels.add("thing", "1.5")
-    packages = {"thing": "1.5", "lost": "1.0"}
-    with pytest.raises(TrainledgerError, match=r"lost==1\.0") as error:
-        site.build(packages=packages)
-    assert "--accept-differences" in str(error.value)
+    site.wheels.add("old", "2.0")
+    packages = {"thing": "1.5", "lost": "1.0", "old": "1.9", "own": "3.0"}
+    sources = {"own": f"file:///gone/own-3.0-py3-none-any.whl sha256={'0' * 64}"}
+    with pytest.raises(TrainledgerError, match=r"own: installed from /gone/.* put it there"):
+        site.build(UV, packages=packages, package_sources=sources)
+    assert not site.code.with_name("code.environment").exists(), "known before anything is made"
+    with pytest.raises(TrainledgerError, match=r"2 packages cannot be had: .*lost.*old==1\.9") as refused:
+        site.build(UV, packages={name: packages[name] for name in ("thing", "lost", "old")})
+    assert "--accept-differences" in str(refused.value)
     site.code = site.code.with_name("again")
-    assert site.build(packages=packages, accept=True).deviations == ["package lost: 1.0 then, none now"]
+    built = site.build(UV, accept=True, packages=packages, package_sources=sources)
+    assert [line.split(":")[0] for line in built.deviations] == ["package own", "package lost", "package old"]
+    assert said_by(built, "import thing; print('there')") == "there"
+
+
+def test_what_pip_cannot_have_is_named_in_its_words(site: Site) -> None:
+    site.wheels.add("thing", "1.5")
+    with pytest.raises(
+        TrainledgerError, match=r"1 packages cannot be had: lost==1\.0: ERROR: No matching"
+    ) as error:
+        site.build(packages={"thing": "1.5", "lost": "1.0"})
+    assert "make them available to your pip" in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [VENV, UV])
+def test_packages_of_files_folders_and_commits_come_from_there(site: Site, kind: str, tmp_path: Path) -> None:
+    """None of them is on the index, where another one may have the name."""
+    old, away = tmp_path / "old", tmp_path / "away"
+    wheel = site.wheels.add("local", "1.0", "VALUE = 'local'\n")
+    away.mkdir()
+    wheel = wheel.rename(away / wheel.name)
+    site.wheels.add("local", "1.0", "VALUE = 'another of this name'\n")
+    for name in ("edited", "folder"):
+        _project(site.code / "libs" / name, name)
+    repository = GitFolder(tmp_path / "repository", plain_environment(tmp_path / "user") | dict(os.environ))
+    _project(repository.folder / "pkgs" / "vcs", "vcs")
+    repository.commit_all()
+    sources = {
+        "local": f"{wheel.as_uri()} sha256={sha256_of(wheel)}",
+        "edited": f"editable {(old / 'libs' / 'edited').as_uri()}",
+        "folder": (old / "libs" / "folder").as_uri(),
+        "vcs": f"{repository.folder.as_uri()} git {repository.git('rev-parse', 'HEAD').strip()} subdirectory=pkgs/vcs",
+    }
+    before = sorted(site.code.rglob("*"))
+    built = site.build(
+        kind, code_root=str(old), packages=dict.fromkeys(sources, "1.0"), package_sources=sources
+    )
+    assert built.deviations == []
+    names = sorted(sources)
+    told = said_by(built, f"import {', '.join(names)}; print(*({', '.join(f'{n}.VALUE' for n in names)},))")
+    assert told == "edited folder local vcs"
+    assert sorted(site.code.rglob("*")) == before, "no build has left files in the restored code"
+
+
+def _project(folder: Path, name: str) -> None:
+    """The sources of a package with a build backend of its own: what builds is on no index either."""
+    (folder / name).mkdir(parents=True)
+    (folder / name / "__init__.py").write_text(f"VALUE = {name!r}\n")
+    (folder / "backend.py").write_text(BACKEND.replace("NAME", name))
+    (folder / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        f'[project]\nname = "{name}"\nversion = "1.0"\n'
+    )
+
+
+BACKEND = """
+import os, zipfile
+
+def _wheel(folder, files):
+    info = "NAME-1.0.dist-info"
+    name = "NAME-1.0-py3-none-any.whl"
+    files = files | {
+        f"{info}/METADATA": "Metadata-Version: 2.1\\nName: NAME\\nVersion: 1.0\\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\\nGenerator: own\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+    }
+    record = "".join(f"{path},,\\n" for path in [*files, f"{info}/RECORD"])
+    with zipfile.ZipFile(os.path.join(folder, name), "w") as archive:
+        for path, text in (files | {f"{info}/RECORD": record}).items():
+            archive.writestr(path, text)
+    return name
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    return _wheel(folder, {"NAME/__init__.py": open("NAME/__init__.py").read()})
+
+def build_editable(folder, config_settings=None, metadata_directory=None):
+    return _wheel(folder, {"NAME.pth": os.getcwd() + "\\n"})
+"""
 
 
 def test_requirements_hold_versions_and_places_and_nothing_else() -> None:
@@ -110,22 +222,36 @@ def test_requirements_hold_versions_and_places_and_nothing_else() -> None:
         "away": "editable file:///elsewhere/away",
         "sneaky": "editable file:///old/../etc",
         "option": "--index-url=http://evil git abc",
+        "part": "ssh://git@example.org/all.git git 0123456789abcdef subdirectory=pkgs/part",
+        "open": "http://example.org/open-1.whl",
+        "unhashed": "https://example.org/unhashed-1.whl",
+        "file": f"file:///old/wheels/file-1.whl sha256={'1' * 64}",
+        "gone": f"file:///elsewhere/gone-1.whl sha256={'2' * 64}",
+        "climbs": "file:///old/../climbs-1.whl",
+        "secret": "https://[redacted:token]@example.org/secret-1.whl",
     }
     packages = dict.fromkeys(sources, "1") | {
         "plain": "2.0+cu118",
         "bad": "1\n--index-url http://evil",
         "-r": "1",
     }
-    found = read_requirements({"packages": packages, "package_sources": sources, "code_root": "/old"}, "/new")
+    told = {"packages": packages, "package_sources": sources, "code_root": "/old"}
+    here = {("/new/wheels/file-1.whl", "1" * 64), ("/old/../climbs-1.whl", None)}
+    found = read_requirements(told, "/new", lambda path, sha256: (path, sha256) in here)
     assert found.editable == {"mine": "/new/libs/mine"}
     assert found.pinned == {
         "git": "git @ git+https://example.org/a/git.git@0123456789abcdef0123456789abcdef01234567",
+        "file": "file @ file:///new/wheels/file-1.whl",
+        "open": "open==1",
         "option": "option==1",
+        "part": "part @ git+ssh://git@example.org/all.git@0123456789abcdef#subdirectory=pkgs/part",
         "plain": "plain==2.0+cu118",
+        "unhashed": "unhashed @ https://example.org/unhashed-1.whl",
         "url": f"url @ https://example.org/url-1.whl#sha256={'0' * 64}",
     }
     assert [line.split(":")[0] for line in found.missing] == [
-        "package '-r'", "package away", "package 'bad'", "package sneaky"
+        "package '-r'", "package away", "package 'bad'", "package climbs", "package gone", "package secret",
+        "package sneaky"
     ]  # fmt: skip
 
 
@@ -191,10 +317,30 @@ def test_a_command_runs_with_the_programs_of_the_new_environment(tmp_path: Path)
     for name in ("python", "torchrun"):
         (tmp_path / "bin" / name).touch()
     command = Command(["/old/bin/torchrun", "--python", "python", "t.py", "/data/python"], "/new")
-    use_venv(command, tmp_path, {"PATH": "/bin"})
+    use_environment(command, tmp_path, {"PATH": "/bin"})
     here = f"{tmp_path}/bin"
     assert command.argv == [f"{here}/torchrun", "--python", f"{here}/python", "t.py", f"{here}/python"]
     assert command.variables["PATH"] == f"{here}:/bin" and command.variables["PYTHONHOME"] is None
+    other = Command(["/old/bin/mytool", "t.py"], "/new")
+    use_environment(other, tmp_path, {})
+    assert other.argv == ["mytool", "t.py"] and "/old/bin/mytool is not here" in other.notes[0]
+    planned = Command(["/old/bin/python3.11", "t.py"], "/new")
+    use_environment(planned, tmp_path / "not-made", {}, has=has_in_environment)
+    assert planned.argv[0] == f"{tmp_path}/not-made/bin/python3.11"
+    shell = Command(["/bin/sh", "t.sh"], "/new")
+    use_environment(shell, tmp_path / "not-made", {}, has=has_in_environment)
+    assert shell.argv == ["/bin/sh", "t.sh"]
+
+
+def test_without_uv_its_environment_is_refused_and_plain_venv_takes_its_place(site: Site) -> None:
+    site.wheels.add("thing", "1.5")
+    told: dict[str, Any] = {"python": PYTHON, "packages": {"thing": "1.5"}}
+    told["lock_files"] = {"uv.lock": site.blobs.put(b"").sha256}
+    bare = site.wheels.environment(os.environ) | {"PATH": "/nowhere"}
+    with pytest.raises(UsageError, match="no uv in PATH; install it, or use --environment venv"):
+        build_environment(UV, told, site.code, blobs=site.blobs, environ=bare, accept=False)
+    built = build_environment(VENV, told, site.code, blobs=site.blobs, environ=bare, accept=False)
+    assert built.deviations == [] and "1 packages by their recorded versions" in built.steps
 
 
 def test_interpreter_is_of_the_recorded_version_or_asked_for(tmp_path: Path) -> None:
@@ -206,18 +352,3 @@ def test_interpreter_is_of_the_recorded_version_or_asked_for(tmp_path: Path) -> 
     for python in ("3.2.1 CPython", ""):
         with pytest.raises(UsageError, match="--environment here"):
             find_interpreter(python, str(tmp_path))
-
-
-def test_image_is_a_command_to_copy(tmp_path: Path) -> None:
-    command = Command(["python", "t.py"], "/new/src", {"OMP_NUM_THREADS": "1", "GONE": None})
-    line = image_command(
-        {"image_digest": "registry/train@sha256:1"},
-        command,
-        Path("/new"),
-        told={"TRAINLEDGER_RUN_ID": "x"},
-        journals=tmp_path,
-    )
-    assert line.startswith("docker run ") and line.endswith("-w /new/src registry/train@sha256:1 python t.py")
-    assert "-e OMP_NUM_THREADS=1" in line and "-e TRAINLEDGER_RUN_ID=x" in line and "GONE" not in line
-    with pytest.raises(UsageError, match="no image"):
-        image_command({}, command, Path("/new"), told={}, journals=tmp_path)
