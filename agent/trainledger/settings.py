@@ -28,6 +28,7 @@
 | TRAINLEDGER_ALERT_WEBHOOK, _ALERT_SMTP | URL | none | where `up` and `ingest` send alerts |
 | TRAINLEDGER_ALERT_STALL_MINUTES | min, 0 to 10,080 | 10 | of those: a living run without a step; 0 = off |
 | TRAINLEDGER_ALERT_IDLE_GPU_MINUTES | min, 0 to 1,380 | 30 | of those: a GPU without use; 0 = off |
+| TRAINLEDGER_CURRENCY | code, as EUR | none: that of each price | what `cost` reports in by default |
 | TRAINLEDGER_EC2 | auto, on, off | auto | of the agent: whether EC2 is asked which machine this is |
 | TRAINLEDGER_SCHEDULERS | names with commas | all | of the schedulers whose reservations the agent counts |
 | TRAINLEDGER_KUBELET | folder | /var/lib/kubelet | of the kubelet, where the agent runs beside one |
@@ -71,7 +72,7 @@ VARIABLES = frozenset(
         "NODE_RANK SCOPE RESTART_COUNT MODE "
         "NODE FINISH_WAIT_S ALLOW_NETWORK_DISK CAPTURE IMAGE BUDGET_MIB KAFKA CLICKHOUSE ENGINE_MEMORY_MB "
         "BLOBS BLOBS_LOCAL_MIB BLOBS_AT_ONCE SCHEDULERS KUBELET NVIDIA_DRIVER EC2 ALERT_WEBHOOK ALERT_SMTP "
-        "ALERT_STALL_MINUTES ALERT_IDLE_GPU_MINUTES"
+        "ALERT_STALL_MINUTES ALERT_IDLE_GPU_MINUTES CURRENCY"
     ).split()
 )
 

@@ -18,7 +18,7 @@ __all__ = ["ADMIN_KEY", "ADMIN_TYPES", "admin_key", "admin_record"]
 ADMIN_TYPES = frozenset(
     {"price_set", "dead_skipped", "reproduction_result", "alias_set"}
     | {"period_closed", "owner_set", "budget_set", "alert_sent", "prices_set", "price_ended"}
-    | {"energy_factor_set"}
+    | {"energy_factor_set", "currency_rates_set"}
     | {"reservation", "writers_moved"}
 )
 ADMIN_KEY = b"admin"

@@ -112,6 +112,7 @@ def ingest_settings(settings: IngestSettings, environ: Mapping[str, str]) -> lis
         "engine_memory_bytes": "TRAINLEDGER_ENGINE_MEMORY_MB",
         "alert_stall_minutes": "TRAINLEDGER_ALERT_STALL_MINUTES",
         "alert_idle_gpu_minutes": "TRAINLEDGER_ALERT_IDLE_GPU_MINUTES",
+        "currency": "TRAINLEDGER_CURRENCY",
     }
     source = KafkaSourceSettings("(TRAINLEDGER_KAFKA)", "(--group)-(generation of the tables)")
     rows = effective_settings("ingest", settings, environ=environ, variables=variables)

@@ -27,6 +27,8 @@ from .project_points import project_points, project_texts
 
 __all__ = ["dirty_of", "event_rows", "json_body", "month_of", "project"]
 
+# Events that hold several facts, each of which becomes a row of the type that is named here.
+_SEVERAL = {"prices_set": ("price_set", "prices"), "currency_rates_set": ("currency_rate_set", "rates")}
 _PRICE_EVENTS = frozenset({"price_set", "prices_set", "price_ended"})
 HOUR_US = 3_600_000_000
 GAP_HOURS_MAX = 24 * 62
@@ -314,15 +316,13 @@ def _stat(start_us: int, end_us: int, stat: Mapping[str, Any]) -> Row:
 
 
 def _admin_rows(kind: str, record: Mapping[str, Any]) -> Rows:
-    if kind == "prices_set":
-        # A row a price, as if each had an event of its own: nothing behind this needs to know of both.
-        shared = {"at_us": record["at_us"], "set_by": record["set_by"]}
-        rows = [
-            ("price_set", clip_us(record["at_us"]), json_body({**shared, **price}))
-            for price in record["prices"]
-        ]
-        return {"admin_events": list(rows)}
-    return {"admin_events": [(kind, clip_us(record["at_us"]), json_body(record))]}
+    if kind not in _SEVERAL:
+        return {"admin_events": [(kind, clip_us(record["at_us"]), json_body(record))]}
+    # A row each, as if each had an event of its own: nothing behind this needs to know of both.
+    single, name = _SEVERAL[kind]
+    shared = {"at_us": record["at_us"], "set_by": record["set_by"]}
+    rows = [(single, clip_us(record["at_us"]), json_body({**shared, **item})) for item in record[name]]
+    return {"admin_events": list(rows)}
 
 
 _ROWS_OF_TOPIC: dict[str, Callable[[str, Mapping[str, Any]], Rows]] = {

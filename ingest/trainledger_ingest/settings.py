@@ -47,6 +47,10 @@ class IngestSettings:
     """TRAINLEDGER_ALERT_IDLE_GPU_MINUTES: minutes without use after which a GPU that is held or costs is told, 0 to
     1,380; 0 = off; default 30: longer than loading a model or building a container."""
 
+    currency: str | None = None
+    """TRAINLEDGER_CURRENCY: ISO 4217 code of the currency that `cost` reports in by default; unset = each amount in the
+    currency of its price."""
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str], *, home: Path | None = None) -> "IngestSettings":
         """Read and check; `home` (from a command's option) wins over the environment."""
@@ -62,6 +66,7 @@ class IngestSettings:
             engine_memory_bytes=_megabytes(environ.get("TRAINLEDGER_ENGINE_MEMORY_MB")),
             alert_stall_minutes=_minutes(environ, "TRAINLEDGER_ALERT_STALL_MINUTES", 10, most=10_080),
             alert_idle_gpu_minutes=_minutes(environ, "TRAINLEDGER_ALERT_IDLE_GPU_MINUTES", 30, most=1_380),
+            currency=_currency(environ),
         )
 
     def with_journals(self, folder: Path) -> "IngestSettings":
@@ -101,3 +106,12 @@ def _minutes(environ: Mapping[str, str], name: str, default: int, *, most: int) 
     if not text.isdecimal() or int(text) > most:
         raise SettingsError(f"{name} is {text!r}; give a whole number of minutes from 0 (off) to {most}")
     return int(text)
+
+
+def _currency(environ: Mapping[str, str]) -> str | None:
+    text = environ.get("TRAINLEDGER_CURRENCY", "").strip()
+    if text and not (len(text) == 3 and text.isascii() and text.isalpha() and text.isupper()):
+        raise SettingsError(
+            f"TRAINLEDGER_CURRENCY is {text!r}; give three capital letters such as USD or EUR"
+        )
+    return text or None

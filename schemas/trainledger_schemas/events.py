@@ -25,6 +25,8 @@ __all__ = [
     "BookPrice",
     "BudgetSet",
     "CellRun",
+    "CurrencyRate",
+    "CurrencyRatesSet",
     "DatasetUsed",
     "DeadSkipped",
     "Device",
@@ -145,6 +147,7 @@ EVENT_TOPICS: dict[str, str] = {
     "alert_sent": TOPIC_ADMIN,
     "prices_set": TOPIC_ADMIN,
     "price_ended": TOPIC_ADMIN,
+    "currency_rates_set": TOPIC_ADMIN,
     "writers_moved": TOPIC_ADMIN,
 }
 
@@ -750,6 +753,26 @@ class PriceEnded(TypedDict):
     from_hour_us: int
     set_by: str
     note: str | None
+
+
+class CurrencyRate(TypedDict):
+    """What one unit of a currency is worth in another, from a UTC day on."""
+
+    currency: str
+    quoted_in: str
+    nano_rate: int | None
+    from_day_us: int
+    note: str | None
+    source: str | None
+
+
+class CurrencyRatesSet(TypedDict):
+    """Exchange rates, set at once."""
+
+    envelope: Envelope
+    at_us: int
+    set_by: str
+    rates: list[CurrencyRate]
 
 
 class DeadSkipped(TypedDict):

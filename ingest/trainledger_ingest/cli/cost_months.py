@@ -1,5 +1,6 @@
 """`cost --month`: the statement of a closed month, and why the newest bill differs from it."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import typer
 
 from trainledger_schemas.errors import UsageError
 
+from ..cost.conversion import Exchange
+from ..cost.focus_billing import billing_of
 from ..cost.focus_export import write_focus
 from ..cost.month import (
     ClosedMonth,
@@ -19,7 +22,7 @@ from ..cost.month import (
 from ..session import Session
 from .output import cell_text, print_json, print_table, stderr_line
 
-__all__ = ["closed_month", "export_focus", "print_explanation", "say_closed"]
+__all__ = ["FocusChoice", "closed_month", "export_focus", "print_explanation", "say_closed"]
 
 
 def closed_month(opened: Session, first: datetime | None, *, is_month: bool) -> ClosedMonth | None:
@@ -51,23 +54,31 @@ def print_explanation(
         )
 
 
+@dataclass(frozen=True, slots=True)
+class FocusChoice:
+    """Which file: where, of which version, of a closed month or not, and the rates if it is to be in one currency."""
+
+    path: Path
+    version: str
+    closed: ClosedMonth | None
+    exchange: Exchange | None
+
+
 def export_focus(
-    opened: Session,
-    path: Path,
-    period: tuple[datetime | None, datetime | None],
-    *,
-    closed: ClosedMonth | None,
-    version: str,
+    opened: Session, choice: FocusChoice, period: tuple[datetime | None, datetime | None]
 ) -> None:
     """Write a FOCUS file and say what is in it."""
     first, behind = period
     if first is None or behind is None:
         raise UsageError("--focus is for a period: give --month, or --from and --to")
-    statement = None if closed is None else closed.statement_id
-    done = write_focus(opened, path, first=first, behind=behind, version=version, statement=statement)
+    billing = billing_of(choice.exchange, None if choice.closed is None else choice.closed.period)
+    done = write_focus(
+        opened, choice.path, (first, behind), version=choice.version,
+        statement=None if choice.closed is None else choice.closed.statement_id, billing=billing,
+    )  # fmt: skip
     sums = ", ".join(f"{amount:f} {currency}" for currency, amount in sorted(done.sums.items())) or "nothing"
-    stderr_line(f"{done.rows} rows (FOCUS {version}) written to {path}: {sums}")
-    if closed is None:
+    stderr_line(f"{done.rows} rows (FOCUS {choice.version}) written to {choice.path}: {sums}")
+    if choice.closed is None:
         _say_not_the_statement(opened, first, behind)
     if done.unpriced_hours:
         stderr_line(f"left out: {done.unpriced_hours:.4f} node-hours without a price")

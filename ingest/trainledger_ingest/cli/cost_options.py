@@ -14,11 +14,11 @@ from .output import stderr_line
 
 __all__ = [
     "By",
+    "Currency",
     "End",
     "Explain",
     "Focus",
     "FocusVersion",
-    "InvoiceCurrency",
     "Month",
     "Prices",
     "Reconcile",
@@ -56,9 +56,12 @@ Reconcile = Annotated[
         metavar="INVOICE", help="An amount, or a CSV file of node and amount, against the bills of the nodes."
     ),
 ]
-InvoiceCurrency = Annotated[
+Currency = Annotated[
     str | None,
-    typer.Option("--currency", help="Of --reconcile, where the file names none; default USD."),
+    typer.Option(
+        help="Report in this currency, each hour at the rate of its day (`price rate`); default TRAINLEDGER_CURRENCY, "
+        "else that of each price. With --reconcile: of the invoice, where it names none; default USD."
+    ),
 ]
 
 

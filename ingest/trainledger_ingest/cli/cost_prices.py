@@ -6,9 +6,11 @@ import typer
 
 from trainledger_schemas.errors import UsageError
 
+from ..cost.conversion import Exchange
 from ..cost.prices import PriceBook
 from ..cost.repricing import book_of, read_repricing
 from ..session import Session
+from .cost_currency import conversion_of
 from .output import cell_text, print_json, print_table, stderr_line
 
 __all__ = ["print_repricing"]
@@ -20,11 +22,14 @@ def print_repricing(
     *,
     by: str,
     period: tuple[str | None, str | None],
+    exchange: Exchange | None,
     as_json: bool,
 ) -> None:
     """Old, new and difference by group, with totals."""
     books = (_read(files[0]), _read(files[1]))
-    found = read_repricing(opened, books, by=by, start=period[0], end=period[1])
+    found = read_repricing(
+        opened, books, by=by, start=period[0], end=period[1], conversion=conversion_of(exchange, None)
+    )
     for file, hours in zip(files, found.unpriced_hours.values(), strict=True):
         if hours:
             stderr_line(f"{file} has no price for {hours:.4f} node-hours: they are left out on its side")

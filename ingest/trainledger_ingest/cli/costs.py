@@ -1,6 +1,6 @@
 """`cost`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -10,17 +10,21 @@ import typer
 
 from trainledger_schemas.errors import UsageError
 
+from ..cost.conversion import Exchange, missing_text
+from ..cost.currency_rates import Rate
+from ..cost.money import currency_code
 from ..cost.month import ClosedMonth, read_statement
 from ..cost.report import GROUPS, CostReport, read_report
 from ..session import Session
-from .cost_months import closed_month, export_focus, print_explanation, say_closed
+from .cost_currency import asked_exchange, conversion_of
+from .cost_months import FocusChoice, closed_month, export_focus, print_explanation, say_closed
 from .cost_options import (
     By,
+    Currency,
     End,
     Explain,
     Focus,
     FocusVersion,
-    InvoiceCurrency,
     Month,
     Prices,
     Reconcile,
@@ -38,6 +42,7 @@ from .output import cell_text, check_one_form, print_json, print_rows, print_tab
 __all__ = ["register"]
 
 HOUR = timedelta(hours=1)
+RATES_NAMED_MAX = 3
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +60,7 @@ def cost(
     focus_version: FocusVersion = "1.4",
     prices: Prices = None,
     reconcile: Reconcile = None,
-    currency: InvoiceCurrency = None,
+    currency: Currency = None,
     as_json: Json = False,
     as_csv: Csv = False,
     parquet: Parquet = None,
@@ -66,7 +71,7 @@ def cost(
         raise UsageError(f"cannot report by {by!r}; the groups are {', '.join(GROUPS)}")
     if sum((explain, focus is not None, prices is not None, reconcile is not None)) > 1:
         raise UsageError("choose one of --explain, --focus, --prices and --reconcile")
-    _check_invoice(reconcile, currency, by)
+    _check_alone(reconcile, by, currency=currency, explain=explain)
     _check_form(
         "--explain" if explain else "--focus" if focus else "--prices" if prices else "",
         {"--json": as_json and focus is not None, "--csv": as_csv, "--parquet": parquet is not None},
@@ -80,27 +85,38 @@ def cost(
         if explain:
             print_explanation(opened, closed, asked=month, as_json=as_json)
         elif prices is not None:
-            print_repricing(opened, prices, by=by, period=hours, as_json=as_json)
+            rates = asked_exchange(opened, currency)
+            print_repricing(opened, prices, by=by, period=hours, exchange=rates, as_json=as_json)
         elif reconcile is not None:
             forms = (as_json, as_csv, parquet)
             print_reconciliation(
                 opened, reconcile, (first, last), closed=closed, currency=currency or "USD", forms=forms
             )
         elif focus is not None:
-            export_focus(opened, focus, (first, last), closed=closed, version=focus_version)
+            choice = FocusChoice(focus, focus_version, closed, asked_exchange(opened, currency))
+            export_focus(opened, choice, (first, last))
         else:
-            report = _read(opened, closed, by, hours)
+            report = _read(opened, closed, by, hours, asked_exchange(opened, currency))
             _print_forms(report, as_json=as_json, as_csv=as_csv, parquet=parquet)
             if not (as_json or as_csv or parquet is not None):
                 say_closed(opened, closed, first, is_month=month is not None)
 
 
 def _read(
-    opened: Session, closed: ClosedMonth | None, by: str, hours: tuple[str | None, str | None]
+    opened: Session,
+    closed: ClosedMonth | None,
+    by: str,
+    hours: tuple[str | None, str | None],
+    exchange: Exchange | None,
 ) -> CostReport:
+    conversion = conversion_of(exchange, closed)
     if closed is not None:
-        return read_statement(opened, closed, by=by)
-    return read_report(opened, by=by, start=hours[0], end=hours[1])
+        report = read_statement(opened, closed, by=by, conversion=conversion)
+    else:
+        report = read_report(opened, by=by, start=hours[0], end=hours[1], conversion=conversion)
+    if conversion is not None and report.converted is not None and report.converted.missing:
+        stderr_line(f"kept in their own currency: {missing_text(conversion, report.converted.missing)}")
+    return report
 
 
 def _print_forms(report: CostReport, *, as_json: bool, as_csv: bool, parquet: Path | None) -> None:
@@ -112,12 +128,12 @@ def _print_forms(report: CostReport, *, as_json: bool, as_csv: bool, parquet: Pa
         _print_report(report, now=utc_now())
 
 
-def _check_invoice(invoice: str | None, currency: str | None, by: str | None) -> None:
-    """Refuse what would do nothing with, or without, an invoice."""
-    if currency is not None and invoice is None:
-        raise UsageError(
-            "--currency is that of --reconcile's invoice: a cost is in the currency of its price"
-        )
+def _check_alone(invoice: str | None, by: str | None, *, currency: str | None, explain: bool) -> None:
+    """Refuse what would do nothing beside an invoice or an explanation, and what is no currency."""
+    if currency is not None:
+        currency_code(currency)
+    if explain and currency is not None:
+        raise UsageError("--explain has no --currency: differences stand in the currency they were booked in")
     if invoice is not None and by is not None:
         raise UsageError("--reconcile has no --by: it is by node, as the invoice is")
 
@@ -170,6 +186,8 @@ def _print_report(report: CostReport, *, now: datetime) -> None:
             stderr_line(
                 "the total is not that of the bills: `trainledger admin rebuild` deals all hours anew"
             )
+    if report.converted is not None:
+        _say_rates(report.converted.used)
     if report.newest_hour is not None and now - report.newest_hour < HOUR:
         typer.echo(
             f"the hour open until {report.newest_hour + HOUR:%H:%M} UTC is billed up to {now:%H:%M:%S}; it grows"
@@ -179,3 +197,12 @@ def _print_report(report: CostReport, *, now: datetime) -> None:
             f"unpriced: {report.unpriced_hours:.4f} node-hours; set a price with "
             "`trainledger price set --node PATTERN --usd-per-hour X`"
         )
+
+
+def _say_rates(used: Sequence[Rate]) -> None:
+    """By which rates amounts were brought to one currency: by hand, or an old one, is then seen."""
+    if not used:
+        return
+    named = ", ".join(rate.text() for rate in used[:RATES_NAMED_MAX])
+    more = f" and {len(used) - RATES_NAMED_MAX} rates more" if len(used) > RATES_NAMED_MAX else ""
+    typer.echo(f"each hour at the rate of its day: {named}{more}")

@@ -2,12 +2,14 @@
 
 import typer
 
+from . import currency_rates
 from .price_aws import add_aws
 from .prices import app
 
 __all__ = ["register"]
 
 add_aws(app)
+app.add_typer(currency_rates.app, name="rate")
 
 
 def register(program: typer.Typer) -> None:

@@ -3,7 +3,9 @@
 Each row is what one holder owes for one node in one hour. We issue the invoice, so BilledCost is EffectiveCost: the
 exact share of the bill, unrounded; their sum is the sum of the node bills. ListCost and ContractedCost are unit price x
 quantity exactly, as the specification asks, with the quantity in hours rounded to nine decimals, so they may differ
-from EffectiveCost in the ninth decimal. A difference to a closed month is a row of ChargeClass Correction in the
+from EffectiveCost in the ninth decimal. In another currency than that of the price, EffectiveCost is cost x rate (a
+quotient rounded half up at the eighteenth decimal) and the unit price is rounded to nine decimals; the columns
+PricingCurrency... have what it was before. A difference to a closed month is a row of ChargeClass Correction in the
 month that books it, with the hour it is about as its charge period.
 
 https://focus.finops.org/focus-specification/v1-4/
@@ -13,9 +15,12 @@ import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
+from fractions import Fraction
 from typing import Any
 
 from trainledger_schemas.errors import UsageError
+
+from .money import round_half_up
 
 __all__ = ["VERSIONS", "focus_columns", "focus_row", "value_text"]
 
@@ -26,6 +31,9 @@ SERVICE = "Training nodes"
 _EXACT = Context(prec=60)
 _NANO_HOUR = Decimal("1E-9")
 _HOUR = timedelta(hours=1)
+# As many decimals as a Parquet file has; a unit price fewer, so that price x quantity has no more either.
+_COST_DIGITS = 18
+_RATE_DIGITS = 9
 
 # Column -> kind: s text, d decimal, t date-time, j JSON object.
 _COMMON: Mapping[str, str] = {
@@ -52,6 +60,10 @@ _COMMON: Mapping[str, str] = {
     "ListCost": "d",
     "ListUnitPrice": "d",
     "PricingCategory": "s",
+    "PricingCurrency": "s",
+    "PricingCurrencyContractedUnitPrice": "d",
+    "PricingCurrencyEffectiveCost": "d",
+    "PricingCurrencyListUnitPrice": "d",
     "PricingQuantity": "d",
     "PricingUnit": "s",
     "ResourceId": "s",
@@ -97,18 +109,20 @@ def focus_row(line: Mapping[str, Any], *, version: str) -> dict[str, Any]:
 
     `line`: usage_hour, node_id, kind, run_id, owner, team, project, experiment, currency, cost (Decimal), and of a
     correction `booked_in` (the first moment of that month) and cause, of other lines per_hour, price_id, pattern,
-    held_hours and payer_evidence."""
+    held_hours and payer_evidence. `billed_in` and `factor` where it is charged in another currency."""
     begin: datetime = line["usage_hour"]
     correction = line.get("booked_in") is not None
     month = (line["booked_in"] if correction else begin).replace(day=1, hour=0)
     row: dict[str, Any] = dict.fromkeys(focus_columns(version))
     row |= {
-        "BilledCost": line["cost"],
-        "EffectiveCost": line["cost"],
+        "BilledCost": _billed(line["cost"], line, _COST_DIGITS),
+        "EffectiveCost": _billed(line["cost"], line, _COST_DIGITS),
         "BillingAccountId": ISSUER,
         "BillingAccountName": ISSUER,
         "BillingAccountType": "Installation",
-        "BillingCurrency": line["currency"],
+        "BillingCurrency": line.get("billed_in") or line["currency"],
+        "PricingCurrency": line["currency"],
+        "PricingCurrencyEffectiveCost": line["cost"],
         "BillingPeriodStart": month,
         "BillingPeriodEnd": (month + timedelta(days=32)).replace(day=1),
         "ChargeCategory": "Usage",
@@ -150,9 +164,18 @@ def value_text(value: Any) -> str:
     return str(value)
 
 
+def _billed(amount: Decimal, line: Mapping[str, Any], digits: int) -> Decimal:
+    """An amount in the currency that the line is billed in."""
+    factor: Fraction | None = line.get("factor")
+    if factor is None or factor == 1:
+        return amount
+    exact = Fraction(amount) * factor
+    return Decimal(round_half_up(exact.numerator * 10**digits, exact.denominator)).scaleb(-digits, _EXACT)
+
+
 def _usage(line: Mapping[str, Any]) -> dict[str, Any]:
     quantity = Decimal(line["held_hours"]).quantize(_NANO_HOUR, ROUND_HALF_UP)
-    unit: Decimal = line["per_hour"]
+    unit = _billed(line["per_hour"], line, _RATE_DIGITS)
     product = _EXACT.multiply(unit, quantity)
     return {
         "ChargeDescription": f"{_HOLDER[line['kind']]} on {line['node_id']}",
@@ -163,6 +186,8 @@ def _usage(line: Mapping[str, Any]) -> dict[str, Any]:
         "PricingCategory": "Standard",
         "ListUnitPrice": unit,
         "ContractedUnitPrice": unit,
+        "PricingCurrencyListUnitPrice": line["per_hour"],
+        "PricingCurrencyContractedUnitPrice": line["per_hour"],
         "ListCost": product,
         "ContractedCost": product,
         "SkuId": line["pattern"],
@@ -172,7 +197,7 @@ def _usage(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _correction(line: Mapping[str, Any]) -> dict[str, Any]:
-    cost = line["cost"]
+    cost = _billed(line["cost"], line, _COST_DIGITS)
     return {
         "ChargeClass": "Correction",
         "ChargeDescription": f"{_HOLDER[line['kind']]} on {line['node_id']}: {line['cause']} learned after closing",

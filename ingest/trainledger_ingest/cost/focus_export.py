@@ -5,11 +5,12 @@ that it books as corrections. Hours without a price are left out and counted: th
 """
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,10 +21,15 @@ from trainledger_schemas.errors import UsageError
 
 from ..session import Session
 from .focus import focus_columns, focus_row, value_text
+from .focus_billing import Billing, check_rates
 
 __all__ = ["FocusExport", "write_focus"]
 
 _TYPES = {"s": pa.string(), "j": pa.string(), "t": pa.timestamp("us", tz="UTC"), "d": pa.decimal128(38, 18)}
+_EXACT = Context(prec=60)
+_IN_BOUNDS = (
+    "usage_hour >= toDateTime({start:String}, 'UTC') AND usage_hour < toDateTime({end:String}, 'UTC')"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,72 +41,110 @@ class FocusExport:
     unpriced_hours: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What to read lines and bills from, and the parameters of that."""
+
+    lines: str
+    bills: str
+    parameters: Mapping[str, object]
+
+
 class _Sink(Protocol):
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None: ...
 
 
 def write_focus(
-    session: Session, path: Path, *, first: datetime, behind: datetime, version: str, statement: str | None
+    session: Session,
+    path: Path,
+    period: tuple[datetime, datetime],
+    *,
+    version: str,
+    statement: str | None,
+    billing: Billing | None = None,
 ) -> FocusExport:
-    """Write [first, behind) (UTC hours) to `path`; `statement`: the id of a closed month's statement, if it is one.
+    """Write a period (UTC hours, half-open) to `path`; `statement`: the id of a closed month's statement, if it is one;
+    `billing`: the rates to the currency of the file, None where each row keeps that of its price.
 
-    Raises UsageError for a suffix but .csv and .parquet, an unknown version, and a file that cannot be written."""
+    Raises UsageError for a suffix but .csv and .parquet, an unknown version, a rate that there is not, and a file that
+    cannot be written."""
     columns = focus_columns(version)
+    source = _source_of(session, period, statement)
+    bills, corrections = _days(session, source), _corrections(session, period)
+    if billing is not None:
+        check_rates(billing, [(row["money"], row["day"], False) for row in bills if row["money"] is not None])
+        check_rates(billing, [(row["currency"], row["usage_hour"].date(), True) for row in corrections])
     count, unpriced = 0, 0.0
     sums: dict[str, Decimal] = {}
     with _opened(path, columns) as sink:
-        for lines in _days(session, first=first, behind=behind, statement=statement):
+        for lines in chain(
+            _lines(session, source, sorted({str(row["day"]) for row in bills})), [corrections]
+        ):
             priced = [line for line in lines if line["cost"] is not None]
             unpriced += sum(line["held_hours"] for line in lines if line["cost"] is None)
-            sink.write([focus_row(line, version=version) for line in priced])
-            count += len(priced)
-            for line in priced:
-                sums[line["currency"]] = sums.get(line["currency"], Decimal(0)) + line["cost"]
+            charged = priced if billing is None else [billing.charge(line) for line in priced]
+            rows = [focus_row(line, version=version) for line in charged]
+            sink.write(rows)
+            count += len(rows)
+            for row in rows:
+                before = sums.get(row["BillingCurrency"], Decimal(0))
+                sums[row["BillingCurrency"]] = _EXACT.add(before, row["EffectiveCost"])
     return FocusExport(count, sums, unpriced)
 
 
-def _days(
-    session: Session, *, first: datetime, behind: datetime, statement: str | None
-) -> Iterator[list[dict[str, Any]]]:
+def _source_of(session: Session, period: tuple[datetime, datetime], statement: str | None) -> _Source:
     views = session.views
-    lines, bills, extra = f"{views}.cost_lines", f"{views}.node_hour_bills", dict[str, object]()
+    lines, bills, parameters = f"{views}.cost_lines", f"{views}.node_hour_bills", dict[str, object]()
     if statement is not None:
         of_statement = "WHERE statement_id = {statement:UUID}"
         lines = f"(SELECT * FROM {views}.statement_lines {of_statement})"
         bills = f"(SELECT * FROM {views}.statement_bills {of_statement})"
-        extra = {"statement": statement}
-    bounds = extra | {"start": f"{first:%Y-%m-%d %H:%M:%S}", "end": f"{behind:%Y-%m-%d %H:%M:%S}"}
-    in_bounds = (
-        "usage_hour >= toDateTime({start:String}, 'UTC') AND usage_hour < toDateTime({end:String}, 'UTC')"
-    )
-    days = session.query(
-        f"SELECT DISTINCT toString(toDate(usage_hour, 'UTC')) AS day FROM {bills} WHERE {in_bounds} ORDER BY day",
-        bounds,
+        parameters = {"statement": statement}
+    first, behind = period
+    parameters |= {"start": f"{first:%Y-%m-%d %H:%M:%S}", "end": f"{behind:%Y-%m-%d %H:%M:%S}"}
+    return _Source(lines, bills, parameters)
+
+
+def _days(session: Session, source: _Source) -> list[dict[str, Any]]:
+    """The days of the period and what their bills are in: {day, money}; money None: hours without a price."""
+    rows: list[dict[str, Any]] = session.query(
+        f"SELECT DISTINCT toDate(usage_hour, 'UTC') AS day, currency AS money FROM {source.bills} WHERE {_IN_BOUNDS}",
+        source.parameters,
     ).to_pylist()
-    for row in days:
+    return rows
+
+
+def _lines(session: Session, source: _Source, days: Iterable[str]) -> Iterator[list[dict[str, Any]]]:
+    for day in days:
         yield session.query(
             f"""SELECT l.usage_hour AS usage_hour, l.node_id AS node_id, l.kind AS kind, toString(l.run_id) AS run_id,
               l.owner AS owner, l.team AS team, l.project AS project, l.experiment AS experiment,
               l.currency AS currency, l.payer_evidence AS payer_evidence,
               toString(l.price_id) AS price_id, any(p.node) AS pattern,
               any(p.per_hour) AS per_hour, sum(l.held_hours) AS held_hours, sumOrNull(l.cost) AS cost
-            FROM (SELECT * FROM {lines} WHERE {in_bounds} AND toDate(usage_hour, 'UTC') = {{day:Date}}) AS l
-            LEFT ANY JOIN {views}.prices AS p ON p.price_id = l.price_id
+            FROM (SELECT * FROM {source.lines} WHERE {_IN_BOUNDS} AND toDate(usage_hour, 'UTC') = {{day:Date}}) AS l
+            LEFT ANY JOIN {session.views}.prices AS p ON p.price_id = l.price_id
             GROUP BY usage_hour, node_id, kind, run_id, owner, team, project, experiment, currency, payer_evidence,
               price_id
             ORDER BY usage_hour, node_id, kind, run_id, owner""",
-            bounds | {"day": row["day"]},
+            dict(source.parameters) | {"day": day},
         ).to_pylist()
-    if _is_month(first, behind):
-        rows = session.query(
-            f"""SELECT usage_hour, node_id, kind, toString(run_id) AS run_id, owner, team, project, experiment,
-              currency, cause, sum(delta) AS cost
-            FROM {views}.cost_adjustments WHERE booked_in = {{month:String}}
-            GROUP BY usage_hour, node_id, kind, run_id, owner, team, project, experiment, currency, cause
-            HAVING cost != 0 ORDER BY usage_hour, node_id, kind, run_id, owner, cause""",
-            {"month": f"{first:%Y-%m}"},
-        ).to_pylist()
-        yield [row | {"booked_in": first} for row in rows]
+
+
+def _corrections(session: Session, period: tuple[datetime, datetime]) -> list[dict[str, Any]]:
+    """What the month books of months that were closed before it; nothing of a period that is not a month."""
+    first, behind = period
+    if not _is_month(first, behind):
+        return []
+    rows = session.query(
+        f"""SELECT usage_hour, node_id, kind, toString(run_id) AS run_id, owner, team, project, experiment,
+          currency, cause, sum(delta) AS cost
+        FROM {session.views}.cost_adjustments WHERE booked_in = {{month:String}}
+        GROUP BY usage_hour, node_id, kind, run_id, owner, team, project, experiment, currency, cause
+        HAVING cost != 0 ORDER BY usage_hour, node_id, kind, run_id, owner, cause""",
+        {"month": f"{first:%Y-%m}"},
+    ).to_pylist()
+    return [row | {"booked_in": first} for row in rows]
 
 
 def _is_month(first: datetime, behind: datetime) -> bool:

@@ -93,8 +93,10 @@ def largest_remainder(total: int, weights: Sequence[int], keys: Sequence[Any]) -
     return parts
 
 
-def cents(lines_nano: Sequence[int], keys: Sequence[Any] | None = None, *, digits: int = 2) -> list[int]:
-    """Round a column of nano amounts to minor units so that it sums to its rounded total.
+def cents(
+    lines_nano: Sequence[int], keys: Sequence[Any] | None = None, *, digits: int = 2, scale: int = 1
+) -> list[int]:
+    """Round a column of amounts (nano / `scale`) to minor units so that it sums to its rounded total.
 
     The total is rounded half up once; each line gets its floor, and the minor units left go to the largest
     fractions, ties by key (default: the position). Lines may be negative. So no line moves by a full minor
@@ -104,7 +106,7 @@ def cents(lines_nano: Sequence[int], keys: Sequence[Any] | None = None, *, digit
         keys = range(len(lines_nano))
     if len(keys) != len(lines_nano):
         raise InvariantError(f"{len(lines_nano)} lines but {len(keys)} keys")
-    unit = 10 ** (_NANO_DIGITS - digits)
+    unit = 10 ** (_NANO_DIGITS - digits) * scale
     parts: list[int] = []
     fractions: list[int] = []
     for nano in lines_nano:
@@ -120,9 +122,9 @@ def cents(lines_nano: Sequence[int], keys: Sequence[Any] | None = None, *, digit
     return parts
 
 
-def rounded_minor(nano: int, currency: str) -> int:
-    """One amount rounded half up to the minor unit of its currency."""
-    return round_half_up(nano, 10 ** (_NANO_DIGITS - minor_digits(currency)))
+def rounded_minor(nano: int, currency: str, scale: int = 1) -> int:
+    """One amount (nano / `scale`) rounded half up to the minor unit of its currency."""
+    return round_half_up(nano, 10 ** (_NANO_DIGITS - minor_digits(currency)) * scale)
 
 
 def format_minor(minor: int, digits: int) -> str:
@@ -134,9 +136,9 @@ def format_minor(minor: int, digits: int) -> str:
     return f"{sign}{whole}.{fraction:0{digits}d}"
 
 
-def minor_text(nano: int, currency: str) -> str:
-    """One amount as people read it, rounded half up to the minor unit of its currency."""
-    return format_minor(rounded_minor(nano, currency), minor_digits(currency))
+def minor_text(nano: int, currency: str, scale: int = 1) -> str:
+    """One amount (nano / `scale`) as people read it, rounded half up to the minor unit of its currency."""
+    return format_minor(rounded_minor(nano, currency, scale), minor_digits(currency))
 
 
 def exact_text(nano: int, currency: str) -> str:

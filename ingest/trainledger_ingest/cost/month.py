@@ -12,9 +12,10 @@ from typing import Any
 from trainledger_schemas.errors import UsageError
 
 from ..session import Session
+from .conversion import Conversion
 from .money import format_minor, minor_digits, minor_text, nano_of
 from .posting import posted_bookings
-from .report import GROUPS, CostReport, make_report
+from .report import GROUPS, CostReport, converted_report, sums_sql
 
 __all__ = [
     "ClosedMonth",
@@ -79,7 +80,9 @@ def read_closed_month(session: Session, period: str) -> ClosedMonth | None:
     return ClosedMonth(period, row["id"], row["closed_at"], row["closed_by"])
 
 
-def read_statement(session: Session, month: ClosedMonth, *, by: str) -> CostReport:
+def read_statement(
+    session: Session, month: ClosedMonth, *, by: str, conversion: Conversion | None = None
+) -> CostReport:
     """The report of a closed month, from its statement alone."""
     if by not in GROUPS:
         raise UsageError(f"cannot report by {by!r}; the groups are {', '.join(GROUPS)}")
@@ -88,19 +91,18 @@ def read_statement(session: Session, month: ClosedMonth, *, by: str) -> CostRepo
             f"{month.period} is closed, and a statement does not say what came of the runs: "
             "give --from and --to for what is known now"
         )
-    of_month = {"p": month.period}
+    of_month, by_day = {"p": month.period}, conversion is not None
     lines = session.query(
-        f"SELECT {GROUPS[by]} AS holder, kind AS line_kind, currency AS money, sum(ifNull(cost, toDecimal128(0, 9))) "
-        f"AS total, sumIf(held_hours, cost IS NULL) AS unpriced FROM {session.views}.statement_lines "
-        "WHERE period = {p:String} GROUP BY holder, line_kind, money",
-        of_month,
+        sums_sql(by, f"{session.views}.statement_lines WHERE period = {{p:String}}", by_day=by_day), of_month
     ).to_pylist()
+    columns = ", toDate(usage_hour, 'UTC') AS day" if by_day else ""
     bills = session.query(
-        f"SELECT currency AS money, sum(bill) AS total FROM {session.views}.statement_bills "
-        "WHERE period = {p:String} AND currency IS NOT NULL GROUP BY money ORDER BY money",
+        f"SELECT currency AS money, sum(bill) AS total{columns} FROM {session.views}.statement_bills "
+        "WHERE period = {p:String} AND currency IS NOT NULL "
+        f"GROUP BY money{', day' if by_day else ''} ORDER BY money",
         of_month,
     ).to_pylist()
-    return make_report(by, lines, bills)
+    return converted_report(by, lines, bills, conversion)
 
 
 def explain_month(session: Session, month: ClosedMonth) -> Explanation:

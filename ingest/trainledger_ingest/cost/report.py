@@ -3,27 +3,31 @@
 Exact amounts are summed first and rounded once: each currency's total half up, its rows by largest remainder,
 so that the printed rows sum to the printed total. One row a group and currency; the hours of a group that have
 no price stand beside its money, never as 0. Holders without the group (idle time has no team) are rows with
-the group null, one a kind. Currencies are never added up.
+the group null, one a kind. Currencies are never added up, unless a conversion brings them to one.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from trainledger_schemas.errors import UsageError
 
 from ..session import Session
+from .conversion import Conversion, Converted
 from .money import cents, format_minor, minor_digits, minor_text, nano_of
 
 __all__ = [
     "GROUPS",
     "CostReport",
+    "converted_report",
     "lines_view",
     "make_report",
     "period_condition",
     "read_bills",
     "read_report",
+    "sums_sql",
 ]
 
 GROUPS: Mapping[str, str] = {
@@ -39,6 +43,8 @@ GROUPS: Mapping[str, str] = {
 }
 # What has the group, where it is not view cost_lines.
 _SOURCES = {"outcome": "cost_outcomes"}
+# Behind the columns of a query: each day has a rate of its own.
+_DAY = ", toDate(usage_hour, 'UTC') AS day"
 # The group, and the kind where there is none.
 _Key = tuple[str | None, str]
 
@@ -47,7 +53,8 @@ _Key = tuple[str | None, str]
 class CostReport:
     """`rows` as `cost --json` prints them; `totals` and `bills` by currency, as text; hours without a price.
 
-    `has_presence`: whether any node was there at all; `newest_hour`: the last hour that has a bill, UTC."""
+    `has_presence`: whether any node was there at all; `newest_hour`: the last hour that has a bill, UTC; `converted`:
+    by which rates amounts were brought to one currency, if they were, and what had none."""
 
     by: str
     rows: tuple[dict[str, Any], ...]
@@ -56,33 +63,63 @@ class CostReport:
     unpriced_hours: float
     has_presence: bool
     newest_hour: datetime | None = None
+    converted: Converted | None = None
 
 
 @dataclass(slots=True)
 class _Group:
-    """What one row is made of: the kinds of its lines, money (10^-9) by currency, node-hours without a price."""
+    """What one row is made of: kinds of its lines, money (10^-9 / scale) by currency, node-hours without a price."""
 
     kinds: set[str] = field(default_factory=set)
     nano: dict[str, int] = field(default_factory=dict)
     unpriced_hours: float = 0.0
 
 
-def read_report(session: Session, *, by: str, start: str | None, end: str | None) -> CostReport:
+def read_report(
+    session: Session, *, by: str, start: str | None, end: str | None, conversion: Conversion | None = None
+) -> CostReport:
     """Sum the lines of [start, end) (UTC hours as text, None: open) by one group."""
     if by not in GROUPS:
         raise UsageError(f"cannot report by {by!r}; the groups are {', '.join(GROUPS)}")
     where, parameters = period_condition(start, end)
+    by_day = conversion is not None
     lines = session.query(
-        f"SELECT {GROUPS[by]} AS holder, kind AS line_kind, currency AS money, sum(ifNull(cost, toDecimal128(0, 9))) "
-        f"AS total, sumIf(held_hours, cost IS NULL) AS unpriced "
-        f"FROM {lines_view(session, by)} WHERE {where} "
-        "GROUP BY holder, line_kind, money",
-        parameters,
+        sums_sql(by, f"{lines_view(session, by)} WHERE {where}", by_day=by_day), parameters
     ).to_pylist()
-    bills = _bills(session, start, end)
+    bills = _bills(session, start, end, by_day=by_day)
     newest = max((row["newest"] for row in bills), default=None)
     priced = [row for row in bills if row["money"] is not None]
-    return replace(make_report(by, lines, priced), newest_hour=newest)
+    return replace(converted_report(by, lines, priced, conversion), newest_hour=newest)
+
+
+def sums_sql(by: str, source: str, *, by_day: bool) -> str:
+    """The sums of lines that `make_report` takes, of a view and a condition; or of each day apart."""
+    return (
+        f"SELECT {GROUPS[by]} AS holder, kind AS line_kind, currency AS money, sum(ifNull(cost, toDecimal128(0, 9))) "
+        f"AS total, sumIf(held_hours, cost IS NULL) AS unpriced{_DAY if by_day else ''} FROM {source} "
+        f"GROUP BY holder, line_kind, money{', day' if by_day else ''}"
+    )
+
+
+def converted_report(
+    by: str,
+    lines: Sequence[Mapping[str, Any]],
+    bills: Sequence[Mapping[str, Any]],
+    conversion: Conversion | None,
+) -> CostReport:
+    """The report of sums, which are by day where they are brought to one currency."""
+    if conversion is None:
+        return make_report(by, lines, bills)
+    both = conversion.convert([*lines, *bills])
+    report = make_report(by, both.rows[: len(lines)], _added_up(both.rows[len(lines) :]), scale=both.scale)
+    return replace(report, converted=both)
+
+
+def _added_up(bills: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    sums: dict[str, int] = {}
+    for bill in bills:
+        sums[bill["money"]] = sums.get(bill["money"], 0) + bill["total"]
+    return [{"money": money, "total": total} for money, total in sorted(sums.items())]
 
 
 def lines_view(session: Session, by: str) -> str:
@@ -95,22 +132,25 @@ def read_bills(session: Session, start: str | None, end: str | None) -> list[dic
     return [row for row in _bills(session, start, end) if row["money"] is not None]
 
 
-def _bills(session: Session, start: str | None, end: str | None) -> list[dict[str, Any]]:
+def _bills(
+    session: Session, start: str | None, end: str | None, *, by_day: bool = False
+) -> list[dict[str, Any]]:
     where, parameters = period_condition(start, end)
     rows: list[dict[str, Any]] = session.query(
-        "SELECT currency AS money, sum(bill) AS total, max(usage_hour) AS newest "
-        f"FROM {session.views}.node_hour_bills WHERE {where} GROUP BY money ORDER BY money",
+        f"SELECT currency AS money, sum(bill) AS total, max(usage_hour) AS newest{_DAY if by_day else ''} "
+        f"FROM {session.views}.node_hour_bills WHERE {where} GROUP BY money{', day' if by_day else ''} ORDER BY money",
         parameters,
     ).to_pylist()
     return rows
 
 
 def make_report(
-    by: str, lines: Iterable[Mapping[str, Any]], bills: Iterable[Mapping[str, Any]]
+    by: str, lines: Iterable[Mapping[str, Any]], bills: Iterable[Mapping[str, Any]], *, scale: int = 1
 ) -> CostReport:
     """The report of sums of lines {holder, line_kind, money, total, unpriced} and of bills {money, total}.
 
-    `money` is the currency, None without a price; `total` Decimal; `unpriced` node-hours."""
+    `money` is the currency, None without a price; `total` Decimal, or an integer of 10^-9 / `scale`; `unpriced`
+    node-hours."""
     groups = _collect(lines)
     keys = sorted(groups, key=lambda key: (key[0] is None, key[0] or "", key[1]))
     amounts: dict[tuple[_Key, str], str] = {}
@@ -118,7 +158,7 @@ def make_report(
     for currency in sorted({money for group in groups.values() for money in group.nano}):
         holders = [key for key in keys if currency in groups[key].nano]
         digits = minor_digits(currency)
-        minor = cents([groups[key].nano[currency] for key in holders], digits=digits)
+        minor = cents([groups[key].nano[currency] for key in holders], digits=digits, scale=scale)
         for key, amount in zip(holders, minor, strict=True):
             amounts[key, currency] = format_minor(amount, digits)
         totals[currency] = format_minor(sum(minor), digits)
@@ -131,7 +171,7 @@ def make_report(
         by=by,
         rows=tuple(rows),
         totals=totals,
-        bills={bill["money"]: minor_text(nano_of(bill["total"]), bill["money"]) for bill in bills},
+        bills={bill["money"]: minor_text(_nano(bill["total"]), bill["money"], scale) for bill in bills},
         unpriced_hours=sum(group.unpriced_hours for group in groups.values()),
         has_presence=bool(groups),
     )
@@ -145,8 +185,12 @@ def _collect(lines: Iterable[Mapping[str, Any]]) -> dict[_Key, _Group]:
         group.kinds.add(kind)
         group.unpriced_hours += float(line["unpriced"])
         if currency is not None:
-            group.nano[currency] = group.nano.get(currency, 0) + nano_of(line["total"])
+            group.nano[currency] = group.nano.get(currency, 0) + _nano(line["total"])
     return groups
+
+
+def _nano(total: Decimal | int) -> int:
+    return total if isinstance(total, int) else nano_of(total)
 
 
 def _rows(by: str, holder: str | None, group: _Group, amounts: Mapping[str, str]) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,7 @@
 The hours stay dealt as they are: a price's rate and currency count here, its presence and host share do not. The bill
 of an hour is dealt to its lines as the worker deals it, so a book that has the prices of the tables gives the amounts
 of `cost`. Old and new columns are each rounded once, and the difference is that of the rounded amounts, so that it
-can be checked with pencil and paper.
+can be checked with pencil and paper. Books of two currencies are compared in one, each hour at the rate of its day.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,6 +15,7 @@ from trainledger_schemas.ids import id_text, random_id
 
 from ..session import Session
 from .bill_sql import bill_sql, costs_sql, node_chunks, price_parameters, sections_sql
+from .conversion import Conversion, missing_text
 from .money import cents, format_minor, minor_digits
 from .price_book import read_price_book
 from .prices import Price, PriceBook
@@ -43,9 +44,17 @@ def book_of(text: str) -> PriceBook:
 
 
 def read_repricing(
-    session: Session, books: tuple[PriceBook, PriceBook], *, by: str, start: str | None, end: str | None
+    session: Session,
+    books: tuple[PriceBook, PriceBook],
+    *,
+    by: str,
+    start: str | None,
+    end: str | None,
+    conversion: Conversion | None = None,
 ) -> Repricing:
-    """Compare two books over the hours of [start, end), by one group of `cost --by`."""
+    """Compare two books over the hours of [start, end), by one group of `cost --by`.
+
+    Raises UsageError where the books price the same hours in two currencies, unless a conversion has their rates."""
     if by not in GROUPS or by == "outcome":
         raise UsageError(
             f"cannot compare prices by {by!r}; the groups are {', '.join(set(GROUPS) - {'outcome'})}"
@@ -62,11 +71,11 @@ def read_repricing(
         for side, book in zip(_SIDES, books, strict=True):
             parameters |= price_parameters(book, chunk, f"_{side}")[0]
         rows += session.query(sql, parameters).to_pylist()
-    return make_repricing(by, rows)
+    return make_repricing(by, rows, conversion)
 
 
 def _repricing_sql(views: str, group: str, where: str) -> str:
-    """A row {holder, line_kind, money_old, money_new, old, new (10^-9), held}; empty money: no price.
+    """A row {holder, line_kind, day, money_old, money_new, old, new (10^-9), held}; empty money: no price.
 
     Each node-hour is gathered from its lines, its bill is made and dealt over them, and the lines are summed by group.
     """
@@ -84,38 +93,73 @@ def _repricing_sql(views: str, group: str, where: str) -> str:
             {costs_sql(bill, "h.shares")} AS costs_{side}
           FROM ({hours}) AS h
           ASOF INNER JOIN ({sections_sql(f"_{side}")}) AS p ON p.node = h.node_id AND p.since <= h.usage_hour"""
-    return f"""SELECT holder, line_kind, money_old, money_new, sum(toDecimal128(cost_old, 0)) AS old,
-        sum(toDecimal128(cost_new, 0)) AS new, sum(toDecimal128(share, 0)) AS held
+    return f"""SELECT holder, line_kind, toDate(usage_hour, 'UTC') AS day, money_old, money_new,
+        sum(toDecimal128(cost_old, 0)) AS old, sum(toDecimal128(cost_new, 0)) AS new,
+        sum(toDecimal128(share, 0)) AS held
       FROM ({hours})
       ARRAY JOIN holders AS holder, line_kinds AS line_kind, shares AS share,
         costs_old AS cost_old, costs_new AS cost_new
-      GROUP BY holder, line_kind, money_old, money_new"""
+      GROUP BY holder, line_kind, day, money_old, money_new"""
 
 
-def make_repricing(by: str, rows: Iterable[Mapping[str, Any]]) -> Repricing:
-    """The comparison of sums {holder, line_kind, money_old, money_new, old, new, held}: amounts in 10^-9, money and
-    holder empty where there is none, held in millionths of microseconds of a node."""
+def make_repricing(
+    by: str, rows: Iterable[Mapping[str, Any]], conversion: Conversion | None = None
+) -> Repricing:
+    """The comparison of sums {holder, line_kind, day, money_old, money_new, old, new, held}: amounts in 10^-9, money
+    and holder empty where there is none, held in millionths of microseconds of a node."""
+    kept = list(rows)
+    _check_currencies(kept, conversion)
+    amounts = [
+        {
+            "key": (row["holder"], "" if row["holder"] else row["line_kind"]),
+            "side": side, "day": row["day"], "held": int(row["held"]),
+            "money": row[f"money_{side}"] or None, "total": int(row[side]),
+        }
+        for row in kept
+        for side in _SIDES
+    ]  # fmt: skip
+    scale = 1
+    if conversion is not None:
+        converted = conversion.convert(amounts)
+        if converted.missing:
+            raise UsageError(missing_text(conversion, converted.missing))
+        amounts, scale = list(converted.rows), converted.scale
     sums: dict[tuple[str, tuple[str, str]], dict[str, int]] = {}
     unpriced_shares = dict.fromkeys(_SIDES, 0)
+    for amount in amounts:
+        if amount["money"] is None:
+            unpriced_shares[amount["side"]] += amount["held"]
+        else:
+            both = sums.setdefault((amount["money"], amount["key"]), dict.fromkeys(_SIDES, 0))
+            both[amount["side"]] += amount["total"]
+    unpriced = {side: shares / SHARES_AN_HOUR for side, shares in unpriced_shares.items()}
+    return _rounded(by, sums, unpriced, scale)
+
+
+def _check_currencies(rows: Iterable[Mapping[str, Any]], conversion: Conversion | None) -> None:
+    """Money of two currencies has no difference."""
     for row in rows:
-        key = (row["holder"], "" if row["holder"] else row["line_kind"])
-        for side in _SIDES:
-            if not row[f"money_{side}"]:
-                unpriced_shares[side] += int(row["held"])
-                continue
-            amounts = sums.setdefault((row[f"money_{side}"], key), dict.fromkeys(_SIDES, 0))
-            amounts[side] += int(row[side])
-    return _rounded(by, sums, {side: shares / SHARES_AN_HOUR for side, shares in unpriced_shares.items()})
+        old, new = row["money_old"], row["money_new"]
+        if conversion is None and old and new and old != new:
+            raise UsageError(
+                f"the books price the same hours in {old} and in {new}: give --currency {old} (or another) to compare "
+                "them at the rate of each day, as `trainledger price rate ls` has them"
+            )
 
 
 def _rounded(
-    by: str, sums: Mapping[tuple[str, tuple[str, str]], Mapping[str, int]], unpriced: Mapping[str, float]
+    by: str,
+    sums: Mapping[tuple[str, tuple[str, str]], Mapping[str, int]],
+    unpriced: Mapping[str, float],
+    scale: int,
 ) -> Repricing:
     rows, totals = [], []
     for currency in sorted({money for money, _ in sums}):
         digits = minor_digits(currency)
         keys = sorted((key for money, key in sums if money == currency), key=lambda key: (key[0] == "", key))
-        old, new = (cents([sums[currency, key][side] for key in keys], digits=digits) for side in _SIDES)
+        old, new = (
+            cents([sums[currency, key][side] for key in keys], digits=digits, scale=scale) for side in _SIDES
+        )
         for (holder, kind), before, after in zip(keys, old, new, strict=True):
             amounts = _texts(before, after, digits)
             # By kind, the group itself is the kind.

@@ -98,6 +98,35 @@ def test_cost_sums_to_the_bills_in_every_form(installation: Installation, tmp_pa
     assert (empty.returncode, json.loads(empty.stdout)) == (0, [])
 
 
+def test_cost_in_another_currency_has_the_rate_that_was_set(installation: Installation) -> None:
+    kept = installation.command("cost", "--currency", "EUR")
+    assert "kept in their own currency: no rate between USD and EUR for " in kept.stderr
+    assert " USD; bills of the nodes " in kept.stdout and " EUR; bills" not in kept.stdout
+    rate = ("price", "rate", "set", "EUR", "USD")
+    assert installation.command(*rate, "2", "--from", "2026-01-01", "--source", "bank").returncode == 0
+    done = installation.command(*rate, "1.25", "--from", "2026-01-01")
+    assert done.stdout == "1 EUR = 1.25 USD from 2026-01-01 on (UTC)\n"
+    shown = installation.command("cost", TRAINLEDGER_CURRENCY="EUR").stdout
+    found = re.search(r"^total (\S+) EUR; bills of the nodes (\S+) EUR$", shown, re.MULTILINE)
+    assert found is not None and found[1] == found[2]
+    assert "each hour at the rate of its day: 1 EUR = 1.25 USD from 2026-01-01" in shown.splitlines()
+    before, after, later = (
+        sum(Decimal(row["cost"]) for row in installation.json("cost", *currency))
+        for currency in ((), ("--currency", "EUR"), ())
+    )
+    assert (
+        before - Decimal("0.02") <= after * Decimal("1.25") <= later + Decimal("0.02")
+    )  # it grows meanwhile
+    rows = installation.json("price", "rate", "ls")
+    assert [(row["rate"], row["source"], row["in_effect"]) for row in rows] == [("1.250000000", None, True)]
+    assert [row["in_effect"] for row in installation.json("price", "rate", "ls", "--all")] == [False, True]
+    ended = installation.command("price", "rate", "rm", "USD", "EUR", "--from", "2026-01-01")
+    assert ended.stdout == "USD and EUR: no rate from 2026-01-01 on (UTC)\n"
+    assert installation.json("price", "rate", "ls") == []
+    again = installation.command("price", "rate", "rm", "USD", "EUR")
+    assert again.returncode == 2 and "USD and EUR have no rate on " in again.stderr
+
+
 def test_a_period_within_hours_is_told_as_the_hours_it_covers(installation: Installation) -> None:
     cut = installation.command("cost", "--from", "2020-01-01T10:15", "--to", "2100-01-01T12:30")
     assert "cost is by whole hours: from 2020-01-01 10:00 to 2100-01-01 12:00 UTC" in cut.stderr.splitlines()
@@ -321,7 +350,17 @@ WRONG: dict[str, tuple[list[str], str]] = {
         "--focus has no --by",
     ),
     "explained by run": (["cost", "--month", "2026-10", "--explain", "--by", "run"], "--explain has no --by"),
-    "currency of what": (["cost", "--currency", "EUR"], "--currency is that of --reconcile"),
+    "explained in a currency": (
+        ["cost", "--month", "2026-10", "--explain", "--currency", "EUR"],
+        "--explain has no --currency",
+    ),
+    "no currency": (["cost", "--currency", "euro"], "'euro' is not a code"),
+    "rate of nothing": (["price", "rate", "set", "EUR", "USD", "0"], "rate 0 is not above 0"),
+    "rate of an hour": (
+        ["price", "rate", "set", "EUR", "USD", "1", "--from", "2026-11-01T10:00"],
+        "a rate counts from the beginning of a UTC day",
+    ),
+    "no rates": (["price", "rate", "load", "missing.csv"], "cannot read missing.csv"),
     "reconciled by team": (
         ["cost", "--month", "2026-10", "--reconcile", "1", "--by", "team"],
         "--reconcile has no --by",

@@ -58,7 +58,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FilledTables]:
 def export(tables: FilledTables, path: Path, month: str, version: str = "1.4") -> Any:
     first, behind = (OCTOBER, NOVEMBER) if month == "2026-10" else (NOVEMBER, DECEMBER)
     statement = id_of(99) if month == "2026-10" else None
-    return write_focus(tables.session, path, first=first, behind=behind, version=version, statement=statement)
+    return write_focus(tables.session, path, (first, behind), version=version, statement=statement)
 
 
 def read(path: Path) -> list[dict[str, str]]:

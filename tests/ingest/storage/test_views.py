@@ -150,6 +150,10 @@ VIEWS: dict[str, dict[str, str]] = {
         "usage_hour": HOUR, "node_id": TEXT, "device_id": TEXT, "kind": TEXT, "team": MAYBE_TEXT, "project": MAYBE_TEXT,
         "held_hours": "Float64", "used_hours": MAYBE_NUMBER, "unused_hours": MAYBE_NUMBER, "unknown_hours": "Float64",
     },
+    "currency_rates": {
+        "currency": TEXT, "quoted_in": TEXT, "rate": MAYBE_MONEY, "from_day": "Date", "source": MAYBE_TEXT,
+        "set_at": AT, "set_by": TEXT, "note": MAYBE_TEXT, "ordinal": "UInt64",
+    },
     "energy_factors": {
         "node": TEXT, "from_hour": HOUR, "pue": MAYBE_FACTOR, "grid_g_per_kwh": MAYBE_FACTOR, "year": "Nullable(Int32)",
         "source": MAYBE_TEXT, "set_at": AT, "set_by": TEXT, "note": MAYBE_TEXT,
@@ -262,6 +266,7 @@ VIEWS: dict[str, dict[str, str]] = {
         "period": TEXT, "statement_id": "UUID", "closed_at": AT, "closed_by": TEXT,
         "totals": "Map(String, Decimal(38, 9))", "adjusted": "Map(String, Decimal(38, 9))",
         "unpriced_hours": "Float64", "lines": "UInt64", "adjustments": "UInt64", "digest": TEXT, "note": MAYBE_TEXT,
+        "ordinal": "UInt64",
     },
     "statement_lines": {
         "period": TEXT, "usage_hour": HOUR, "node_id": TEXT, "kind": TEXT, "run_id": "Nullable(UUID)",

@@ -11,7 +11,8 @@ CREATE OR REPLACE VIEW {views}.cost_periods (
   lines UInt64 COMMENT 'lines of the statement',
   adjustments UInt64 COMMENT 'differences of earlier months that it books',
   digest String COMMENT 'SHA-256 of lines and adjustments',
-  note Nullable(String) COMMENT 'why'
+  note Nullable(String) COMMENT 'why',
+  ordinal UInt64 COMMENT 'grows in the order in which currency_rates were set and months were closed: rates behind it are not of this month'
 ) AS
 SELECT JSONExtractString(body, 'period') AS period, toUUID(JSONExtractString(body, 'statement_id')) AS statement_id,
   at AS closed_at, JSONExtractString(body, 'set_by') AS closed_by,
@@ -23,7 +24,7 @@ SELECT JSONExtractString(body, 'period') AS period, toUUID(JSONExtractString(bod
     AS Map(String, Decimal(38, 9))) AS adjusted,
   JSONExtractFloat(body, 'unpriced_hours') AS unpriced_hours, JSONExtractUInt(body, 'lines') AS lines,
   JSONExtractUInt(body, 'adjustments') AS adjustments, JSONExtractString(body, 'digest') AS digest,
-  JSONExtract(body, 'note', 'Nullable(String)') AS note
+  JSONExtract(body, 'note', 'Nullable(String)') AS note, offset * 65536 + idx AS ordinal
 FROM {generation}.admin_events WHERE type = 'period_closed' ORDER BY offset LIMIT 1 BY period;
 
 -- One row: a line of a closed month, as it was when the month was closed.
