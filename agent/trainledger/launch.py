@@ -7,7 +7,8 @@ launcher says counts: torchrun inside srun sees srun's variables too, where PROC
 Ranks of one launch find the same run id without a network: a hash of `key`, which only they share: the `scope` (the
 job of a scheduler) and in it the `launch_id`, in this order: a real id of torchrun (its default is the word `none`),
 the step of srun, on one node the process that launched them, the namespace of PMIx, the step, the address of their
-master. Never in it: a clock, a restart count, a rank, a host's name.
+master. A training of Ray is in its scope: the address of its master is another when it is started again. Never in it:
+a clock, a restart count, a rank, a host's name.
 
 `is_weak`: others may have the same key: the address of a master without a job, a process when it is not known whether
 the ranks are all on its node, a short id of torchrun without a job. Such runs are marked (view run_writers).
@@ -61,6 +62,7 @@ _LOCAL_SIZES = (
 _MASTERS = ("MASTER_ADDR", "JAX_COORDINATOR_ADDRESS", "DMLC_TRACKER_URI")
 _LOOPBACK = ("localhost", "127.", "::1")
 _ELASTIC = "elastic "
+_TRIAL = "trial"
 _DIGITS_MAX = 9
 # Shorter ids of torchrun are made up by people, or copied from a manual.
 _ELASTIC_ID_CHARACTERS_MIN = 8
@@ -96,6 +98,10 @@ class Launch(NamedTuple):
             return self
         return self._replace(key=f"{self.key}|launch {ordinal}", ordinal=ordinal)
 
+    def may_repeat(self) -> bool:
+        """Whether a later launch may have the same scope and id."""
+        return self.key is not None and self.launch_id != _TRIAL
+
     def is_elastic(self) -> bool:
         """Whether ranks are dealt anew at each start, to whichever nodes there are."""
         return (self.launch_id or "").startswith(_ELASTIC)
@@ -105,11 +111,11 @@ class Launch(NamedTuple):
         return None if self.key is None else "weak" if self.is_weak else "strong"
 
 
-def detect_launch(environ: Mapping[str, str], *, parent: str = "") -> Launch:
+def detect_launch(environ: Mapping[str, str], *, parent: str = "", boot: str = "") -> Launch:
     """Read the variables of the known launchers; nonsense (rank beyond size) counts as single.
 
     `environ`: the environment, with what `frameworks` adds to it. `parent` names the process that started the ranks
-    here, on this boot of this machine; "" when it cannot be seen.
+    here, on this boot of this machine; "" when it cannot be seen. `boot`: the id of this boot.
     """
     scheduler_restart = _first_number(environ, "TRAINLEDGER_RESTART_COUNT", "SLURM_RESTART_COUNT")
     restart = _number(environ, "TORCHELASTIC_RESTART_COUNT")
@@ -121,11 +127,11 @@ def detect_launch(environ: Mapping[str, str], *, parent: str = "") -> Launch:
     )
     source = _source(environ)
     if source is None:
-        return _launch_of_nodes(environ, alone)
+        return _launch_of_nodes(environ, alone, boot)
     rank, size = _number(environ, source.rank), _number(environ, source.size)
     if rank is None or size is None or size == 1:
         return alone
-    launch_id, is_weak = _launch_id(environ, source.launcher, size, parent)
+    launch_id, is_weak = _launch_id(environ, source.launcher, size, parent=parent, boot=boot)
     key = f"{_scope(environ)}|{launch_id}" if launch_id else None
     is_accelerate = source.launcher == "torchrun" and any(name.startswith("ACCELERATE_") for name in environ)
     return alone._replace(
@@ -174,12 +180,12 @@ def _source(environ: Mapping[str, str]) -> _Source | None:
     return None
 
 
-def _launch_of_nodes(environ: Mapping[str, str], alone: Launch) -> Launch:
-    """A process around torchrun on each of several nodes (PET_ variables): it has no rank, but a launch."""
+def _launch_of_nodes(environ: Mapping[str, str], alone: Launch, boot: str) -> Launch:
+    """A process around a launcher on each of several nodes (PET_ variables): it has no rank, but a launch."""
     nodes = environ.get("PET_NNODES", "")
     if not nodes or nodes == "1":
         return alone
-    launch_id, is_weak = _launch_id(environ, "nodes", 0, "")
+    launch_id, is_weak = _launch_id(environ, "nodes", 0, boot=boot)
     if launch_id is None:
         return alone
     key = f"{_scope(environ)}|{launch_id}"
@@ -189,9 +195,14 @@ def _launch_of_nodes(environ: Mapping[str, str], alone: Launch) -> Launch:
     )
 
 
-def _launch_id(environ: Mapping[str, str], launcher: str, size: int, parent: str) -> tuple[str | None, bool]:
+def _launch_id(
+    environ: Mapping[str, str], launcher: str, size: int, *, parent: str = "", boot: str
+) -> tuple[str | None, bool]:
     """What names the launch inside its scope, and whether that is weak."""
     scope, step = _scope(environ), environ.get("SLURM_STEP_ID")
+    if launcher == "ray" and environ.get("RAY_TRIAL_ID"):
+        # In its scope already, whatever address and size its workers have when they are started again.
+        return _TRIAL, False
     elastic = _elastic_id(environ)
     if elastic:
         return f"{_ELASTIC}{elastic}", not scope and len(elastic) < _ELASTIC_ID_CHARACTERS_MIN
@@ -210,7 +221,9 @@ def _launch_id(environ: Mapping[str, str], launcher: str, size: int, parent: str
         ("DMLC_TRACKER_URI", "DMLC_TRACKER_PORT"),
     ):
         if environ.get(address) and environ.get(port):
-            return f"master {environ[address]}:{environ[port]} of {size}", not scope
+            # Every machine has that address.
+            where = f" on {boot}" if environ[address].startswith(_LOOPBACK) else ""
+            return f"master {environ[address]}:{environ[port]}{where} of {size}", not scope
     for place, word in (("PET_RDZV_ENDPOINT", "rendezvous"), ("JAX_COORDINATOR_ADDRESS", "master")):
         if environ.get(place):
             return f"{word} {environ[place]} of {size}", not scope
@@ -226,7 +239,15 @@ def _transport(environ: Mapping[str, str]) -> str:
 
 
 def _scope(environ: Mapping[str, str]) -> str:
-    """The job of the scheduler. Nothing that differs between its nodes or pods belongs here."""
+    """The job of the scheduler, and Ray's in it. Nothing that differs between its nodes or pods belongs here."""
+    if "RAY_JOB_ID" not in environ:
+        return _scheduler_job(environ)
+    # Jobs of Ray are counted from 1 in each of its clusters.
+    ray = [environ.get(name) for name in ("RAY_SESSION", "RAY_JOB_ID", "RAY_TRIAL_ID")]
+    return "/".join(part for part in (_scheduler_job(environ), "ray", *ray) if part)
+
+
+def _scheduler_job(environ: Mapping[str, str]) -> str:
     if environ.get("TRAINLEDGER_SCOPE"):
         return environ["TRAINLEDGER_SCOPE"]
     if environ.get("SLURM_JOB_ID"):
@@ -234,8 +255,6 @@ def _scope(environ: Mapping[str, str]) -> str:
         job = environ.get("SLURM_JOB_ID_HET_GROUP_0") or environ["SLURM_JOB_ID"]
         parts = (environ.get("SLURM_CLUSTER_NAME"), job, environ.get("SLURM_ARRAY_TASK_ID"))
         return "/".join(part for part in parts if part)
-    if environ.get("RAY_JOB_ID"):
-        return f"ray {environ['RAY_JOB_ID']}/{environ.get('RAY_TRIAL_ID', '')}"
     return next((environ[name] for name in ("PBS_JOBID", "LSB_JOBID") if environ.get(name)), "")
 
 
@@ -252,8 +271,10 @@ def _elastic_id(environ: Mapping[str, str]) -> str | None:
 
 
 def _is_on_one_node(environ: Mapping[str, str], size: int) -> bool:
-    if any(_number(environ, name) == size for name in _LOCAL_SIZES):
-        return True
+    """Whether one launcher started all ranks here. One that says it started fewer is one of several on this machine."""
+    sizes = [found for name in _LOCAL_SIZES if (found := _number(environ, name)) is not None]
+    if sizes:
+        return size in sizes
     return any(environ.get(name, "").startswith(_LOOPBACK) for name in _MASTERS)
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trainledger_schemas.clock import SystemClock
+from trainledger_schemas.clock import SystemClock, read_boot_id
 
 from .frameworks import framework_variables
 from .launch import Launch, detect_launch, rank_variable
+from .launcher_command import launcher_variables
 from .placement import Placement
 from .process_facts import name_launcher, read_process_facts
 from .settings import process_environment
-from .torchrun_command import torchrun_variables
 
 if TYPE_CHECKING:
     from .launch_record import LaunchRecord
@@ -26,11 +26,11 @@ def find_launch(
     `is_told`: the run is known by other means, so that nothing has to be written down. `command`: what the wrapper is
     about to start, which may be a launcher on one of several nodes.
     """
-    environ = dict(process_environment()) | framework_variables() | torchrun_variables(command)
+    environ = dict(process_environment()) | framework_variables() | launcher_variables(command)
     variable = rank_variable(environ)
     parent = name_launcher(variable, environ[variable]) if variable is not None else ""
-    launch = detect_launch(environ, parent=parent).numbered(number)
-    if is_told or launch.key is None or place.folder is None:
+    launch = detect_launch(environ, parent=parent, boot=read_boot_id().hex()).numbered(number)
+    if is_told or not launch.may_repeat() or place.folder is None:
         return launch, None
     # Not at the top: 2 ms that a single process need not pay.
     from .launch_record import record_launch

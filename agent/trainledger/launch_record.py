@@ -101,7 +101,8 @@ def record_launch(
 
     me = Entry(
         0,
-        -1 if launch.rank is None else launch.rank,
+        # Around a launcher on each of several nodes, which may be on one machine.
+        -1 - (launch.node_rank or 0) if launch.rank is None else launch.rank,
         parent or "-",
         launch.restart_hint or 0,
         launch.scheduler_restart or 0,

@@ -3,7 +3,7 @@
 import pytest
 
 from trainledger.launch import Launch, detect_launch, rank_variable, run_id_of
-from trainledger.torchrun_command import torchrun_variables
+from trainledger.launcher_command import launcher_variables
 
 PARENT = "boot:100:5000"
 TORCHRUN = {
@@ -53,6 +53,46 @@ HOROVOD = {
     "HOROVOD_GLOO_RENDEZVOUS_PORT": "40001",
 }
 RAY = BARE | {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "NODE_RANK": "1", "RAY_JOB_ID": "01000000"}
+# As seen in the second worker of two of DeepSpeed 0.16.9 and of Accelerate 1.2.1 on one machine, and of Ray 2.60 with
+# torch; what `frameworks` adds to the last is RAY_SESSION and RAY_TRIAL_ID.
+SECOND = {
+    "RANK": "1",
+    "LOCAL_RANK": "1",
+    "WORLD_SIZE": "2",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29621",
+}
+DEEPSPEED_HERE = SECOND | {"CROSS_RANK": "0", "CROSS_SIZE": "1", "LOCAL_SIZE": "2"}
+ACCELERATE_HERE = SECOND | {
+    "ACCELERATE_MIXED_PRECISION": "no",
+    "ACCELERATE_DYNAMO_BACKEND": "NO",
+    "GROUP_RANK": "0",
+    "ROLE_RANK": "1",
+    "LOCAL_WORLD_SIZE": "2",
+    "GROUP_WORLD_SIZE": "1",
+    "ROLE_WORLD_SIZE": "2",
+    "TORCHELASTIC_RESTART_COUNT": "0",
+    "TORCHELASTIC_MAX_RESTARTS": "0",
+    "TORCHELASTIC_RUN_ID": "none",
+    "TORCHELASTIC_USE_AGENT_STORE": "True",
+}
+# --num_machines 2, both on this machine.
+ACCELERATE_TWO = ACCELERATE_HERE | {
+    "LOCAL_RANK": "0",
+    "GROUP_RANK": "1",
+    "LOCAL_WORLD_SIZE": "1",
+    "GROUP_WORLD_SIZE": "2",
+}
+RAY_HERE = SECOND | {
+    "MASTER_ADDR": "192.0.2.2",
+    "MASTER_PORT": "58263",
+    "LOCAL_WORLD_SIZE": "2",
+    "NODE_RANK": "0",
+    "ACCELERATE_TORCH_DEVICE": "cpu",
+    "RAY_JOB_ID": "01000000",
+    "RAY_SESSION": "session_2026-11-27_11-36-08_920419_22553",
+    "RAY_TRIAL_ID": "4ceb911763114140b6b4aab42a43a1d5",
+}
 # A pod of Kubeflow's Trainer: torchrun reads PET_ variables and its workers still have them.
 TRAINER_POD = {
     "PET_NNODES": "2",
@@ -111,6 +151,10 @@ ALONE = ("single", None, None, None, None)
         pytest.param(DEEPSPEED | SLURM, ("deepspeed", 9, 1, 16, 1), id="deepspeed in an allocation"),
         pytest.param(HOROVOD, ("horovod", 3, 1, 4, 1), id="horovod"),
         pytest.param(RAY, ("ray", 0, 0, 2, 1), id="ray"),
+        pytest.param(DEEPSPEED_HERE, ("deepspeed", 1, 1, 2, 0), id="deepspeed as seen"),
+        pytest.param(ACCELERATE_HERE, ("accelerate", 1, 1, 2, 0), id="accelerate as seen"),
+        pytest.param(ACCELERATE_TWO, ("accelerate", 1, 0, 2, 1), id="accelerate as seen, two machines"),
+        pytest.param(RAY_HERE, ("ray", 1, 1, 2, 0), id="ray as seen"),
         pytest.param({"RAY_JOB_ID": "01000000"}, ALONE, id="a task of ray"),
         pytest.param(SLURM | {"SLURM_NODEID": "2"}, ("slurm", 5, 1, 6, 2), id="srun"),
         pytest.param(
@@ -189,8 +233,29 @@ def test_place_in_the_launch(environ: dict[str, str], expected: tuple[object, ..
             DEEPSPEED | {"ELASTIC_RUN_ID": "a-long-id"}, None, "elastic a-long-id", "strong", id="deepspeed"
         ),
         pytest.param(HOROVOD, None, "master 10.0.0.1:40001 of 4", "weak", id="horovod"),
+        pytest.param(RAY, "ray/01000000", "master node1:1234 of 2", "strong", id="actors of ray"),
         pytest.param(
-            RAY | {"RAY_TRIAL_ID": "t1"}, "ray 01000000/t1", "master node1:1234 of 2", "strong", id="ray"
+            RAY_HERE,
+            "ray/session_2026-11-27_11-36-08_920419_22553/01000000/4ceb911763114140b6b4aab42a43a1d5",
+            "trial",
+            "strong",
+            id="ray as seen",
+        ),
+        pytest.param(
+            RAY | SLURM | {"RAY_TRIAL_ID": "t1"}, "c/77/ray/01000000/t1", "trial", "strong", id="ray in slurm"
+        ),
+        pytest.param(
+            DEEPSPEED_HERE, None, f"launched by {PARENT} of 2", "strong", id="deepspeed on one node"
+        ),
+        pytest.param(
+            ACCELERATE_HERE, None, f"launched by {PARENT} of 2", "strong", id="accelerate on one node"
+        ),
+        pytest.param(
+            ACCELERATE_TWO,
+            None,
+            "master 127.0.0.1:29621 on this-boot of 2",
+            "weak",
+            id="two launchers on one machine",
         ),
         pytest.param(OPEN_MPI, None, "pmix 1234 of 4", "strong", id="open mpi"),
         pytest.param(MPICH, None, f"launched by {PARENT} of 2", "strong", id="mpich on one node"),
@@ -231,7 +296,7 @@ def test_place_in_the_launch(environ: dict[str, str], expected: tuple[object, ..
     ],
 )
 def test_what_the_ranks_share(environ: dict[str, str], scope: str | None, launch_id: str, joins: str) -> None:
-    launch = detect_launch(environ, parent=PARENT)
+    launch = detect_launch(environ, parent=PARENT, boot="this-boot")
     assert (launch.scope, launch.launch_id, launch.joins()) == (scope, launch_id, joins)
 
 
@@ -249,20 +314,32 @@ def test_what_the_ranks_share(environ: dict[str, str], scope: str | None, launch
             id="elastic, by module",
         ),
         pytest.param("/usr/bin/torchrun --standalone -m pkg.train --nnodes 2", {}, id="standalone"),
+        pytest.param(
+            "accelerate launch --multi_gpu --num_machines 2 --machine_rank=1 --main_process_ip a "
+            "--main_process_port 9 --mixed_precision no train.py --num_machines 5",
+            {"PET_NNODES": "2", "PET_NODE_RANK": "1", "PET_MASTER_ADDR": "a", "PET_MASTER_PORT": "9"},
+            id="accelerate",
+        ),
+        pytest.param(
+            "python -m accelerate.commands.launch --num-machines 2 -m pkg.train",
+            {"PET_NNODES": "2"},
+            id="accelerate, by module",
+        ),
+        pytest.param("accelerate config --num_machines 2", {}, id="accelerate that launches nothing"),
         pytest.param("python train.py --nnodes 2", {}, id="another program"),
         pytest.param("torchrun --nnodes", {}, id="cut off"),
     ],
 )
-def test_what_torchrun_is_told(command: str, expected: dict[str, str]) -> None:
-    assert torchrun_variables(command.split()) == expected
+def test_what_a_launcher_is_told(command: str, expected: dict[str, str]) -> None:
+    assert launcher_variables(command.split()) == expected
 
 
 def test_wrappers_around_torchrun_on_each_node_share_a_launch() -> None:
     options = "torchrun --nnodes 2 --master_addr a --master_port 9 --node_rank"
-    one, other = (detect_launch(torchrun_variables([*options.split(), str(n), "t.py"])) for n in (0, 1))
+    one, other = (detect_launch(launcher_variables([*options.split(), str(n), "t.py"])) for n in (0, 1))
     assert one.key == other.key is not None
     assert (one.rank, one.node_rank, other.node_rank, one.joins()) == (None, 0, 1, "weak")
-    by_endpoint = torchrun_variables("torchrun --nnodes 2 --rdzv_endpoint h:1 t.py".split())
+    by_endpoint = launcher_variables("torchrun --nnodes 2 --rdzv_endpoint h:1 t.py".split())
     assert detect_launch(by_endpoint).launch_id == "rendezvous h:1 of 0"
 
 
@@ -273,6 +350,13 @@ def test_a_namespace_of_open_mpi_that_another_host_has_too_is_told_from_it() -> 
         key(OPEN_MPI | {name: "19227a20a0005a91-85ef"}),
     )
     assert one != other and one is not None and "09227a20a0005a91" not in one
+
+
+def test_a_training_of_ray_is_the_same_when_its_workers_are_started_again() -> None:
+    again = {"MASTER_PORT": "34553", "WORLD_SIZE": "3"}
+    assert key(RAY_HERE) == key(RAY_HERE | again, "another node") != key(RAY_HERE | {"RAY_TRIAL_ID": "b"})
+    assert key(RAY) != key(RAY | {"RAY_SESSION": "session_2"})
+    assert not detect_launch(RAY_HERE).may_repeat() and detect_launch(RAY).may_repeat()
 
 
 def test_only_the_scheduler_counts_restarts_of_a_job() -> None:

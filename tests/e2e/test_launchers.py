@@ -4,11 +4,13 @@ All launches are made at once, each in a project of its own, and then looked at 
 costs more than a launch.
 """
 
+import os
 import socket
 import subprocess
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +57,16 @@ TORCHRUN = (
     "/usr/bin/torchrun",
     *f"-r 1 -t 1 --monitor_interval 0.1 --master_port {PORT} --no_python --nproc_per_node".split(),
 )
+# Made by .ci/install.sh; its options leave out the one that torchrun here needs, which is read from the environment.
+ACCELERATE_PROGRAM = Path(__file__).parents[2] / "build" / "launchers" / "bin" / "accelerate"
+ACCELERATE = (
+    str(ACCELERATE_PROGRAM),
+    *"launch --multi_gpu --mixed_precision no --dynamo_backend no --tee 1 --no_python --num_processes 2".split(),
+    *("--main_process_port", PORT),
+)
+needs_accelerate = pytest.mark.skipif(
+    not ACCELERATE_PROGRAM.exists() and "CI" not in os.environ, reason="run .ci/install.sh"
+)
 # All ranks have begun before one of them dies.
 MEET = """
 place = os.environ["TRAINLEDGER_PROJECT"].replace(" ", "-")
@@ -68,6 +80,8 @@ time.sleep(1)
 DIE = f"{MEET}\nif rank == 2: os.kill(os.getpid(), 9)\ntime.sleep(30)"
 A_RANK_EACH = f"for r in 0 1 2; do RANK=$r WORLD_SIZE=3 {PYTHON} train.py 'time.sleep(1)' & done; wait"
 TRAINING = (PYTHON, "train.py")
+TWO_MACHINES = " ".join((*WRAPPED, *ACCELERATE[:-1], "$1", "--num_machines 2 --main_process_ip 127.0.0.1"))
+BOTH_IN_A_WRAPPER = " & ".join(f"{TWO_MACHINES} --machine_rank {r} {PYTHON} train.py" for r in (0, 1))
 COMMANDS: dict[str, tuple[str, ...]] = {
     "openmpi": (*MPIRUN, "4", *TRAINING),
     "openmpi, a shell between": (*MPIRUN, "3", "sh", "rank.sh"),
@@ -77,6 +91,16 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "torchrun": (*TORCHRUN, "3", *TRAINING),
     "torchrun, a wrapper each": (*TORCHRUN, "2", str(BIN / "trainledger"), *WRAPPED[1:], *TRAINING),
     "torchrun that restarts": (*TORCHRUN, "2", "--max_restarts", "1", *TRAINING, DIE_ONCE),
+    "accelerate that restarts": (
+        *ACCELERATE,
+        "--num_machines",
+        "1",
+        "--max_restarts",
+        "1",
+        *TRAINING,
+        DIE_ONCE,
+    ),
+    "accelerate twice, a wrapper each": ("sh", "-c", f"{BOTH_IN_A_WRAPPER} & wait", "sh", PORT),
     "a rank is killed": (*MPIRUN, "3", *WRAPPED, *TRAINING, DIE),
     "a loop of a shell": ("sh", "-c", A_RANK_EACH),
     "multiprocessing, spawn": (PYTHON, "loop.py", "spawn"),
@@ -111,12 +135,17 @@ def free_ports() -> list[int]:
         return [int(made.getsockname()[1]) for made in sockets]
 
 
+def is_there(name: str) -> bool:
+    return not name.startswith("accelerate") or ACCELERATE_PROGRAM.exists()
+
+
 def launch(node: Installation, name: str, port: int) -> "subprocess.Popen[str]":
     command = [str(port) if word == PORT else word for word in COMMANDS[name]]
     return subprocess.Popen(
         command,
         cwd=node.folder,
-        env=node.environment | {"TRAINLEDGER_PROJECT": name},
+        env=node.environment
+        | {"TRAINLEDGER_PROJECT": name, "PET_REDIRECTS": "1", "PET_MONITOR_INTERVAL": "0.1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -131,7 +160,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Recorded]
     (node.folder / "loop.py").write_text(LOOP)
     (node.folder / "rank.sh").write_text(f"{PYTHON} train.py; true\n")
     found = {name: Recorded() for name in COMMANDS}
-    launched = {name: launch(node, name, port) for name, port in zip(COMMANDS, free_ports(), strict=False)}
+    ports = zip(COMMANDS, free_ports(), strict=False)
+    launched = {name: launch(node, name, port) for name, port in ports if is_there(name)}
     for name, process in launched.items():
         found[name].printed = process.communicate(timeout=100)[0]
         assert bool(process.returncode) == (DIE in COMMANDS[name]), found[name].printed[-3000:]
@@ -192,10 +222,12 @@ def test_ranks_of_a_launcher_under_one_wrapper_are_one_run(recorded: Mapping[str
     assert {w["rank"] for w in found.writers} == {None, 0, 1, 2}
 
 
-def test_torchrun_that_starts_all_again_makes_the_next_attempt_and_keeps_the_points_of_both(
-    recorded: Mapping[str, Recorded],
+@pytest.mark.parametrize("launcher", ["torchrun", pytest.param("accelerate", marks=needs_accelerate)])
+def test_a_launcher_that_starts_all_again_makes_the_next_attempt_and_keeps_the_points_of_both(
+    recorded: Mapping[str, Recorded], launcher: str
 ) -> None:
-    found = recorded["torchrun that restarts"]
+    found = recorded[f"{launcher} that restarts"]
+    assert set(found.places("launcher", "joined")) == {(launcher, "strong")}
     assert found.places("attempt", "rank", "state") == [
         (1, 0, "crashed"), (1, 1, "crashed"), (2, 0, "finished"), (2, 1, "finished")
     ]  # fmt: skip
@@ -203,6 +235,19 @@ def test_torchrun_that_starts_all_again_makes_the_next_attempt_and_keeps_the_poi
     assert [(p["attempt"], p["rank"], p["step"]) for p in found.points] == [
         (attempt, rank, step) for attempt in (1, 2) for rank in (0, 1) for step in range(3)
     ]
+
+
+@needs_accelerate
+def test_wrappers_around_accelerate_for_two_machines_on_this_one_are_one_run(
+    recorded: Mapping[str, Recorded],
+) -> None:
+    found = recorded["accelerate twice, a wrapper each"]
+    assert (found.run["state"], found.run["ranks"], found.run["attempts"]) == ("finished", 2, 1), (
+        found.printed
+    )
+    assert {(w["rank"], w["joined"]) for w in found.writers} == {
+        (None, "weak"), (0, "wrapper"), (1, "wrapper")
+    }  # fmt: skip
 
 
 def test_a_rank_that_is_killed_is_named(recorded: Mapping[str, Recorded]) -> None:

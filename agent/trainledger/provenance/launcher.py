@@ -15,10 +15,12 @@ from ..redaction import redact_argv
 __all__ = ["find_launcher", "is_launcher"]
 
 _PROGRAMS = frozenset(
-    "torchrun accelerate deepspeed mpirun mpiexec mpiexec.hydra orterun srun horovodrun ray composer".split()
+    "torchrun accelerate accelerate-launch deepspeed ds mpirun mpiexec mpiexec.hydra orterun srun horovodrun ray "
+    "composer".split()
 )
 _MODULES = frozenset(
-    "torch.distributed.run torch.distributed.launch accelerate.commands.launch deepspeed.launcher.runner".split()
+    "torch.distributed.run torch.distributed.launch accelerate.commands.launch accelerate.commands.accelerate_cli "
+    "deepspeed.launcher.runner deepspeed.launcher.launch".split()
 )
 PARENTS_MAX = 50
 
