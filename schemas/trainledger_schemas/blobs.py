@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
@@ -85,10 +85,17 @@ class FolderBlobs:
         """See BlobStore."""
         return self._store(iter((data,)), hashlib.sha256(data).hexdigest())
 
-    def put_file(self, path: Path) -> BlobRef:
-        """See BlobStore. The digest is of the bytes that were stored, however the file changes meanwhile."""
+    def put_file(self, path: Path, progress: Callable[[int], None] = lambda size_bytes: None) -> BlobRef:
+        """See BlobStore. The digest is of the bytes that were stored, however the file changes meanwhile. `progress`
+        is told the bytes of each block."""
+
+        def blocks() -> Iterator[bytes]:
+            for block in _blocks(source):
+                progress(len(block))
+                yield block
+
         with path.open("rb") as source:
-            return self._store(_blocks(source), None)
+            return self._store(blocks(), None)
 
     def adopt(self, path: Path, sha256: str) -> bool:
         """Take a file of this disk that has this digest and that nobody writes to any more: it is moved, or removed

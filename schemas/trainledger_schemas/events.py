@@ -373,6 +373,8 @@ class ArtifactLogged(TypedDict):
     new_bytes: int | None
     aliases: list[str]
     reasons: list[str]
+    done_bytes: int | None
+    expected_bytes: int | None
 
 
 class BlobsStored(TypedDict):

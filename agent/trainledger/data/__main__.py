@@ -119,11 +119,11 @@ def _find(request: DataRequest, blobs: FolderBlobs, clock: Clock) -> dict[str, A
     fd = os.open(blobs.folder / lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        if request.claim["type"] == "artifact_logged":
-            return store_artifact(request, blobs=blobs, started_ns=clock.wall_ns())
         claim = request.claim
         selection = PathSelection(claim.get("include", ()), claim.get("exclude", ()))
         with closing(_Teller(request, clock)) as teller:
+            if claim["type"] == "artifact_logged":
+                return store_artifact(request, blobs=blobs, clock=clock, tell=teller.tell)
             return measure_dataset(
                 request.path,
                 request.where,

@@ -92,9 +92,10 @@ def _name(row: dict[str, Any]) -> str:
 def _state(row: dict[str, Any]) -> str:
     if row["status"] == "declared" and row["done_bytes"] is not None:
         done, expected = row["done_bytes"], row["expected_bytes"]
+        what = "hashing" if row["direction"] == "in" else "storing"
         if not expected:
-            return f"hashing, {_bytes(done)} so far"
-        return f"hashing {min(100 * done // expected, 99)} % of {_bytes(expected)}"
+            return f"{what}, {_bytes(done)} so far"
+        return f"{what} {min(100 * done // expected, 99)} % of {_bytes(expected)}"
     is_plain = row["status"] == "complete" or not row["reasons"]
     return str(row["status"]) if is_plain else "; ".join(row["reasons"][:2])
 

@@ -7,6 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from support.polling import poll_until
 from support.training import read_journals
 from trainledger.data.hashing_progress import FIRST_S, LONGEST_S, SIZING_S, HashingProgress, tree_bytes
@@ -61,13 +63,15 @@ process.work_and_write(parse_request(sys.stdin.buffer.read()), clock=SystemClock
 """
 
 
-def test_claims_of_a_long_measurement_say_how_far_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("event", ["dataset_used", "artifact_logged"])
+def test_claims_of_long_work_say_how_far_it_is(tmp_path: Path, event: str) -> None:
     (tmp_path / "data").mkdir()
     for number in range(50):
-        (tmp_path / "data" / f"{number}").write_bytes(b"x" * 1000)
+        (tmp_path / "data" / f"{number}").write_bytes(b"%04d" % number * 250)
     user = tmp_path / "journals" / str(os.geteuid())
     user.mkdir(parents=True)
-    claim = {"type": "dataset_used", "use_id": id_text(random_id()), "stage": 0, "kind": "dataset", "name": "d",
+    call = "use_id" if event == "dataset_used" else "artifact_id"
+    claim = {"type": event, call: id_text(random_id()), "stage": 0, "kind": "dataset", "name": "d",
              "at_us": 1, "status": "declared", "reasons": []}  # fmt: skip
     request = {"run_id": id_text(random_id()), "parent_journal": id_text(random_id()), "uid_folder": str(user),
                "claim": claim, "path": os.fsencode(tmp_path / "data").hex()}  # fmt: skip
@@ -75,14 +79,10 @@ def test_claims_of_a_long_measurement_say_how_far_it_is(tmp_path: Path) -> None:
         [sys.executable, "-c", PROCESS], input=json.dumps(request).encode(), capture_output=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    claims = [
-        claim
-        for journal in read_journals(tmp_path / "journals")
-        for claim in journal.claims_of("dataset_used")
-    ]
+    claims = [claim for journal in read_journals(tmp_path / "journals") for claim in journal.claims_of(event)]
     (found,) = (claim for claim in claims if claim["stage"] == 1)
     under_way = sorted(claim["done_bytes"] for claim in claims if claim["stage"] == 0)
     assert found["size_bytes"] == 50_000 and "done_bytes" not in found
-    assert len(under_way) > 10 and set(under_way) <= set(range(1000, 50_001, 1000))
+    assert len(under_way) > 10 and set(under_way) <= set(range(500, 50_001, 500))
     assert {claim["expected_bytes"] for claim in claims if claim["stage"] == 0} <= {None, 50_000}
-    assert {claim["use_id"] for claim in claims} == {claim["use_id"]}
+    assert {claim[call] for claim in claims} == {claim[call]}

@@ -86,8 +86,8 @@ CREATE OR REPLACE VIEW {views}.run_io (
   columns Array(String) COMMENT 'columns of a table in memory, each as name: type; of very many the first',
   include Array(String) COMMENT 'patterns of the paths that were counted; empty: all',
   exclude Array(String) COMMENT 'patterns of the paths that were left out',
-  done_bytes Nullable(UInt64) COMMENT 'bytes that were hashed so far, told while hashing takes long',
-  expected_bytes Nullable(UInt64) COMMENT 'bytes that will be hashed in all, where that is known yet'
+  done_bytes Nullable(UInt64) COMMENT 'bytes that were hashed (of an artifact: and stored) so far, told while it takes long',
+  expected_bytes Nullable(UInt64) COMMENT 'bytes of it in all, where that is known yet'
 ) AS
 SELECT u.run_id AS run_id, if(u.is_out, 'out', 'in') AS direction, u.kind AS kind, u.name AS name,
   multiIf(u.by_alias, nullIf(v.version, ''), u.told_version IS NOT NULL, u.told_version, nullIf(v.version, '')) AS version,
