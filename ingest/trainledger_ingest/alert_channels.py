@@ -82,8 +82,9 @@ class MailChannel:
     def send(self, alert: Alert) -> None:
         mail = EmailMessage()
         mail["From"], mail["To"] = self.sender, ", ".join(self.recipients)
-        mail["Subject"] = f"trainledger: {alert.text}"
-        mail["X-Trainledger-Alert"] = alert.key
+        # Names of runs and teams are free text, and a header is one line.
+        mail["Subject"] = f"trainledger: {_one_line(alert.text)}"
+        mail["X-Trainledger-Alert"] = _one_line(alert.key)
         facts = "\n".join(f"{name}: {value}" for name, value in alert.facts.items())
         mail.set_content(f"{alert.text}\n\n{facts}\n")
         kind = smtplib.SMTP_SSL if self.has_tls else smtplib.SMTP
@@ -115,6 +116,10 @@ def alert_channels(environ: Mapping[str, str]) -> list[AlertChannel]:
     if url := environ.get(SMTP):
         channels.append(_mail(url))
     return channels
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _mail(url: str) -> MailChannel:

@@ -26,6 +26,8 @@ from .stall_alerts import StalledRuns
 __all__ = ["AlertWatch", "RuleAlerts", "alert_watch"]
 
 INTERVAL_S = 60.0
+# How soon a process looks whose turn it has become.
+OFF_DUTY_S = 5.0
 # Longer than any rule looks back.
 DELIVERED_WITHIN = timedelta(days=8)
 
@@ -99,13 +101,18 @@ class AlertWatch:
 
     def _watch(self, stop: threading.Event, is_on_duty: Callable[[], bool]) -> None:
         while not stop.is_set():
+            has_looked = False
             for check in self._checks:
                 try:
                     if is_on_duty() and not stop.is_set():
+                        has_looked = True
                         check()
                 except TrainledgerError as error:
                     say(logging.WARNING, f"an alert waits: {error}", daemon="alerts")
-            stop.wait(self._interval_s)
+                except Exception as error:
+                    # The edge of a thread that nobody else would start again: say it, and look again.
+                    say(logging.ERROR, f"a look for alerts failed: {error!r}", daemon="alerts", error=error)
+            stop.wait(self._interval_s if has_looked else min(OFF_DUTY_S, self._interval_s))
 
 
 def alert_watch(

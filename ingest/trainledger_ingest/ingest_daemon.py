@@ -43,6 +43,8 @@ __all__ = ["IngestOptions", "run_ingest"]
 POLL_S = 1.0
 LAG_INTERVAL_S = 10.0
 OPEN_RETRY_S = 5.0
+# Where it is noted which alerts were sent: the worker that reads it tells.
+_ADMIN = TopicPartition(TOPIC_ADMIN, 0)
 
 _Store = ChdbStore | ClickHouseStore
 
@@ -143,16 +145,16 @@ def _run(worker: Worker, stop: Event, clock: Clock, index: ManifestIndex, duty: 
     while not stop.is_set():
         if not worker.step(POLL_S) and worker.outage is None:
             _index_a_little(index, repeats)
+        if not worker.reads(_ADMIN):
+            duty.clear()  # at once: another worker is about to have it
         worker.counts.note_state(stopped=len(worker.stopped), is_unreachable=worker.outage is not None)
         now_ns = clock.monotonic_ns()
         if looked_ns is None or now_ns - looked_ns >= LAG_INTERVAL_S * 1e9:
             looked_ns = now_ns
             try:
-                lag = worker.lag()
-                worker.counts.note_lag(lag)
-                # Only with all of them taken in is it known which alerts were sent.
-                is_mine = lag.get(TopicPartition(TOPIC_ADMIN, 0)) == 0
-                (duty.set if is_mine else duty.clear)()
+                worker.counts.note_lag(worker.lag())
+                # Only with all of them in the tables is it known which alerts were sent.
+                (duty.set if worker.has_all_of(_ADMIN) else duty.clear)()
             except RetryableError as error:
                 say(logging.DEBUG, "the lag is not known", {"why": str(error)}, daemon="ingest")
 

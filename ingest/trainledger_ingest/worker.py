@@ -93,6 +93,15 @@ class Worker:
             for partition, reader in self._readers.items()
         }
 
+    def reads(self, partition: TopicPartition) -> bool:
+        """Whether it is this worker's now, as of its last round."""
+        return partition in self._readers
+
+    def has_all_of(self, partition: TopicPartition) -> bool:
+        """Whether it is this worker's, and all that it holds is in the tables. As `lag`."""
+        reader = self._readers.get(partition)
+        return reader is not None and reader.is_clean and self._source.end(partition) <= reader.next_offset
+
     def step(self, timeout_s: float) -> int:
         """One round: read some records, waiting up to `timeout_s` for the first, and write what is due.
 

@@ -1,6 +1,5 @@
 """Budgets: month to date, burn rate and forecast against a calculation by hand; alerts once, whatever fails."""
 
-import socket
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -9,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
 from hypothesis import given
 from hypothesis import strategies as st
 
 from support.filled_tables import FilledTables
 from support.ingest_store import fresh_store
+from support.mailbox import Mailbox
 from support.webhook import Webhook
 from trainledger_ingest.alert_channels import AlertChannel, alert_channels
 from trainledger_ingest.budget_alerts import BudgetAlerts
@@ -98,17 +97,6 @@ def test_the_budget_that_counts_is_the_one_of_the_latest_month_then_the_one_set_
             budget_nano(wrong)
 
 
-class _Mailbox:
-    """What aiosmtpd calls with each mail."""
-
-    def __init__(self) -> None:
-        self.mails: list[tuple[list[str], str]] = []
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
-        self.mails.append((envelope.rcpt_tos, envelope.content.decode()))
-        return "250 kept"
-
-
 @pytest.fixture
 def hook() -> Iterator[Webhook]:
     with Webhook() as server:
@@ -116,15 +104,9 @@ def hook() -> Iterator[Webhook]:
 
 
 @pytest.fixture
-def mail() -> Iterator[tuple[_Mailbox, int]]:
-    box = _Mailbox()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    # The controller connects to itself, so it must be told a number.
-    controller = Controller(box, hostname="127.0.0.1", port=port)
-    controller.start()
-    yield box, port
-    controller.stop()
+def mail() -> Iterator[Mailbox]:
+    with Mailbox() as box:
+        yield box
 
 
 class Watched:
@@ -166,13 +148,12 @@ class Watched:
 
 
 def test_each_share_is_told_once_by_webhook_and_mail_across_restarts_and_failures(
-    tmp_path: Path, hook: Webhook, mail: tuple[_Mailbox, int]
+    tmp_path: Path, hook: Webhook, mail: Mailbox
 ) -> None:
-    box, port = mail
     channels = alert_channels(
         {
             "TRAINLEDGER_ALERT_WEBHOOK": hook.url,
-            "TRAINLEDGER_ALERT_SMTP": f"smtp://127.0.0.1:{port}?from=led@x.org&to=fin@x.org&to=ops@x.org",
+            "TRAINLEDGER_ALERT_SMTP": mail.url,
         }
     )
     assert "secret" not in repr(channels)
@@ -186,21 +167,20 @@ def test_each_share_is_told_once_by_webhook_and_mail_across_restarts_and_failure
     which = "team red has used 50 % of .*; by webhook: the webhook of TRAINLEDGER_ALERT_WEBHOOK answered 500"
     with pytest.raises(RetryableError, match=which):
         watched.check()
-    assert (len(hook.posted), len(box.mails)) == (0, 1)
+    assert (len(hook.posted), len(mail.mails)) == (0, 1)
     hook.is_broken = False
     text = "team red has used 50 % of its hard budget of 2026-11: 50.00 of 100.00 USD, forecast 4500.00"
     assert watched.check() == [text] and watched.check() == []
-    assert (len(hook.posted), len(box.mails)) == (1, 1)
+    assert (len(hook.posted), len(mail.mails)) == (1, 1)
     (posted,) = hook.posted
     assert posted["text"] == text and posted["crossed_percent"] == 50 and posted["spent"] == "50.000000000"
-    to, content = box.mails[0]
-    assert (
-        to == ["fin@x.org", "ops@x.org"] and "X-Trainledger-Alert: budget team red USD 2026-11 50%" in content
-    )
+    to, content = mail.mails[0]
+    assert to == ["fin@x.org", "ops@x.org"]
+    assert content["X-Trainledger-Alert"] == "budget team red USD 2026-11 50% of 100.000000000"
     # Two shares at once are one message, the higher; a larger budget is another one.
     watched.spend(5, 5)
     assert len(watched.check()) == 2 and watched.check() == []
-    assert [p["crossed_percent"] for p in hook.posted] == [50, 100] and len(box.mails) == 2
+    assert [p["crossed_percent"] for p in hook.posted] == [50, 100] and len(mail.mails) == 2
     posted_ids = [row["alert"] for row in watched.tables.rows("alerts") if row["channel"] == "webhook"]
     assert sorted(posted_ids) == sorted(p["id"] for p in hook.posted), (
         "view alerts has what was delivered, no more"
