@@ -30,7 +30,7 @@ __all__ = [
 
 By = Annotated[
     str | None,
-    typer.Option(help="team (default), project, experiment, run, user, node, kind, day or outcome."),
+    typer.Option(help="team (default), project, experiment, run, user, account, node, kind, day or outcome."),
 ]
 Start = Annotated[
     str | None,

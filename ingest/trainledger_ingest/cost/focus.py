@@ -88,6 +88,7 @@ _OF_VERSION: Mapping[str, Mapping[str, str]] = {
 }
 _ISSUED_BY = ("HostProviderName", "ServiceProviderName", "ProviderName", "PublisherName")
 _OWN: Mapping[str, str] = {
+    "x_Account": "s",
     "x_Experiment": "s",
     "x_Kind": "s",
     "x_PayerEvidence": "s",
@@ -107,9 +108,9 @@ def focus_columns(version: str) -> dict[str, str]:
 def focus_row(line: Mapping[str, Any], *, version: str) -> dict[str, Any]:
     """One row, None where a column does not apply.
 
-    `line`: usage_hour, node_id, kind, run_id, owner, team, project, experiment, currency, cost (Decimal), and of a
-    correction `booked_in` (the first moment of that month) and cause, of other lines per_hour, price_id, pattern,
-    held_hours and payer_evidence. `billed_in` and `factor` where it is charged in another currency."""
+    `line`: usage_hour, node_id, kind, run_id, owner, account, team, project, experiment, currency, cost (Decimal), and
+    of a correction `booked_in` (the first moment of that month) and cause, of other lines per_hour, price_id,
+    pattern, held_hours and payer_evidence. `billed_in` and `factor` where it is charged in another currency."""
     begin: datetime = line["usage_hour"]
     correction = line.get("booked_in") is not None
     month = (line["booked_in"] if correction else begin).replace(day=1, hour=0)
@@ -141,6 +142,7 @@ def focus_row(line: Mapping[str, Any], *, version: str) -> dict[str, Any]:
         "SubAccountName": line["team"],
         "SubAccountType": None if line["team"] is None else "Team",
         "Tags": _tags(line),
+        "x_Account": line["account"],
         "x_Experiment": line["experiment"],
         "x_Kind": line["kind"],
         "x_PayerEvidence": line.get("payer_evidence"),
@@ -217,6 +219,7 @@ _HOLDER = {
 
 def _tags(line: Mapping[str, Any]) -> str:
     tags = {
+        "account": line["account"],
         "experiment": line["experiment"],
         "kind": line["kind"],
         "project": line["project"],

@@ -118,15 +118,15 @@ def _lines(session: Session, source: _Source, days: Iterable[str]) -> Iterator[l
     for day in days:
         yield session.query(
             f"""SELECT l.usage_hour AS usage_hour, l.node_id AS node_id, l.kind AS kind, toString(l.run_id) AS run_id,
-              l.owner AS owner, l.team AS team, l.project AS project, l.experiment AS experiment,
+              l.owner AS owner, l.account AS account, l.team AS team, l.project AS project, l.experiment AS experiment,
               l.currency AS currency, l.payer_evidence AS payer_evidence,
               toString(l.price_id) AS price_id, any(p.node) AS pattern,
               any(p.per_hour) AS per_hour, sum(l.held_hours) AS held_hours, sumOrNull(l.cost) AS cost
             FROM (SELECT * FROM {source.lines} WHERE {_IN_BOUNDS} AND toDate(usage_hour, 'UTC') = {{day:Date}}) AS l
             LEFT ANY JOIN {session.views}.prices AS p ON p.price_id = l.price_id
-            GROUP BY usage_hour, node_id, kind, run_id, owner, team, project, experiment, currency, payer_evidence,
-              price_id
-            ORDER BY usage_hour, node_id, kind, run_id, owner""",
+            GROUP BY usage_hour, node_id, kind, run_id, owner, account, team, project, experiment, currency,
+              payer_evidence, price_id
+            ORDER BY usage_hour, node_id, kind, run_id, owner, account""",
             dict(source.parameters) | {"day": day},
         ).to_pylist()
 
@@ -137,11 +137,11 @@ def _corrections(session: Session, period: tuple[datetime, datetime]) -> list[di
     if not _is_month(first, behind):
         return []
     rows = session.query(
-        f"""SELECT usage_hour, node_id, kind, toString(run_id) AS run_id, owner, team, project, experiment,
-          currency, cause, sum(delta) AS cost
+        f"""SELECT usage_hour, node_id, kind, toString(run_id) AS run_id, owner, account, team, project,
+          experiment, currency, cause, sum(delta) AS cost
         FROM {session.views}.cost_adjustments WHERE booked_in = {{month:String}}
-        GROUP BY usage_hour, node_id, kind, run_id, owner, team, project, experiment, currency, cause
-        HAVING cost != 0 ORDER BY usage_hour, node_id, kind, run_id, owner, cause""",
+        GROUP BY usage_hour, node_id, kind, run_id, owner, account, team, project, experiment, currency, cause
+        HAVING cost != 0 ORDER BY usage_hour, node_id, kind, run_id, owner, account, cause""",
         {"month": f"{first:%Y-%m}"},
     ).to_pylist()
     return [row | {"booked_in": first} for row in rows]

@@ -36,6 +36,7 @@ GROUPS: Mapping[str, str] = {
     "experiment": "experiment",
     "run": "toString(run_id)",
     "user": "owner",
+    "account": "account",
     "node": "node_id",
     "kind": "kind",
     "day": "toString(toDate(usage_hour, 'UTC'))",

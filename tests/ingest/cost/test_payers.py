@@ -1,7 +1,11 @@
 """Who pays: the teams of the owner in the hour, then the declared team, with the evidence on each line."""
 
+import csv
+import io
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +13,11 @@ import pytest
 from support.filled_tables import FilledTables, id_of
 from support.ingest_events import fixed_id
 from support.ingest_store import fresh_store
+from trainledger_ingest.cost.focus_export import write_focus
+from trainledger_ingest.cost.month import read_closed_month, read_statement
+from trainledger_ingest.cost.report import read_report
 from trainledger_ingest.cost.statements import CloseRequest, check_statements, write_statement
+from trainledger_ingest.cost.waste import WasteChoice, read_waste
 from trainledger_schemas.ids import id_bytes
 
 S = 1_000_000
@@ -139,6 +147,30 @@ def close(tables: FilledTables, period: str, at_us: int) -> None:
     tables.take_in()
 
 
+def test_a_report_by_account_has_what_their_jobs_cost_and_the_rest_by_kind(of_jobs: FilledTables) -> None:
+    session = of_jobs.session
+    report = read_report(session, by="account", start=None, end=None)
+    # Two runs and the work of ann without one; a quarter of the node each.
+    assert [(row["account"], row["kind"], row["cost"]) for row in report.rows] == [
+        ("account:physics", None, "6.00"), ("namespace:vision", "untracked", "2.00"),
+    ]  # fmt: skip
+    assert report.totals == report.bills == {"USD": "8.00"}
+    wasted = read_waste(session, WasteChoice(), by="account")
+    assert [(row["account"], row["cost"]) for row in wasted.rows] == [
+        (row["account"], row["cost"]) for row in report.rows
+    ]
+
+
+def test_a_file_for_finance_names_the_account(of_jobs: FilledTables, tmp_path: Path) -> None:
+    path, month = tmp_path / "f.csv", (datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
+    write_focus(of_jobs.session, path, month, version="1.4", statement=None)
+    sums: dict[str, Decimal] = {}
+    for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))):
+        assert json.loads(row["Tags"]).get("account", "") == row["x_Account"]
+        sums[row["x_Account"]] = sums.get(row["x_Account"], Decimal(0)) + Decimal(row["EffectiveCost"])
+    assert sums == {"account:physics": 6, "namespace:vision": 2}
+
+
 def test_a_closed_month_keeps_its_accounts_and_a_team_that_an_account_gets_later_is_a_difference(
     of_jobs: FilledTables,
 ) -> None:
@@ -150,6 +182,12 @@ def test_a_closed_month_keeps_its_accounts_and_a_team_that_an_account_gets_later
         "statement_lines", columns="account, count() AS n", rest="GROUP BY account ORDER BY account"
     )
     assert [(row["account"], row["n"]) for row in kept] == [("account:physics", 6), ("namespace:vision", 2)]
+    month = read_closed_month(tables.session, "2026-11")
+    assert month is not None
+    stated = read_statement(tables.session, month, by="account").rows
+    assert [(row["account"], row["cost"]) for row in stated] == [
+        ("account:physics", "6.00"), ("namespace:vision", "2.00"),
+    ]  # fmt: skip
     owner(tables, "physics", "green", hour=1, subject="account", at_us=end_us + H)
     tables.take_in()
     moved = tables.rows(

@@ -63,6 +63,7 @@ def facts(case: Case, prices: Prices) -> list[dict[str, Any]]:
                     "experiment": None,
                     "run": run_id,
                     "user": owner or (run.user if run else None),
+                    "account": key[5],
                     "node": node,
                     "kind": kind,
                     "day": datetime.fromtimestamp(hour_us // 10**6, UTC).date().isoformat(),

@@ -138,7 +138,7 @@ VIEWS: dict[str, dict[str, str]] = {
         "usage_hour": HOUR, "node_id": TEXT, "kind": TEXT, "run_id": "Nullable(UUID)", "attempt": "Nullable(UInt16)",
         "owner": MAYBE_TEXT, "team": MAYBE_TEXT, "project": MAYBE_TEXT, "experiment": MAYBE_TEXT, "resource": TEXT,
         "outcome": MAYBE_TEXT, "use": TEXT, "why": TEXT, "is_waste": "Nullable(Bool)", "held_hours": "Float64",
-        "device_hours": MAYBE_NUMBER, "cost": MAYBE_MONEY, "currency": MAYBE_TEXT,
+        "device_hours": MAYBE_NUMBER, "cost": MAYBE_MONEY, "currency": MAYBE_TEXT, "account": MAYBE_TEXT,
     },
     "gpus": {
         "node_id": TEXT, "device_id": TEXT, "model": MAYBE_TEXT, "mig_profile": MAYBE_TEXT, "state": TEXT,

@@ -18,18 +18,20 @@ CREATE OR REPLACE VIEW {views}.cost_waste (
   held_hours Float64 COMMENT 'hours of the whole node that this part is',
   device_hours Nullable(Float64) COMMENT 'hours of the device that this part is; NULL for the host',
   cost Nullable(Decimal(38, 9)) COMMENT 'money; NULL without a price; all parts of a node-hour sum to its bill',
-  currency Nullable(String) COMMENT 'ISO 4217; NULL without a price'
+  currency Nullable(String) COMMENT 'ISO 4217; NULL without a price',
+  account Nullable(String) COMMENT 'account:NAME of a scheduler or namespace:NAME of a pod that the job was for; NULL outside of one'
 ) AS
 SELECT usage_hour, node_id, kind, run_id, attempt, owner, team, project, experiment, resource, outcome, part.1 AS use,
   multiIf(kind IN ('idle', 'system', 'unknown'), kind,
     ifNull(outcome, '') IN ('failed', 'killed', 'crashed', 'retried'), assumeNotNull(outcome), use) AS why,
   if(why = 'unknown', NULL, why NOT IN ('used', 'system')) AS is_waste,
-  part.2 AS held_hours, whole_device_hours * part.2 / whole_held_hours AS device_hours, part.3 AS cost, currency
+  part.2 AS held_hours, whole_device_hours * part.2 / whole_held_hours AS device_hours, part.3 AS cost, currency, account
 FROM (
   SELECT l.usage_hour AS usage_hour, l.node_id AS node_id, l.kind AS kind, l.run_id AS run_id, l.attempt AS attempt,
     l.owner AS owner, l.team AS team, l.project AS project, l.experiment AS experiment, l.resource AS resource,
     if(l.kind != 'run', NULL, if(l.attempt < r.attempts, 'retried', nullIf(toString(r.state), ''))) AS outcome,
     l.held_hours AS whole_held_hours, l.device_hours AS whole_device_hours, l.currency AS currency,
+    l.account AS account,
     [('used', ifNull(l.used_hours, 0), l.cost_used), ('unknown', l.unknown_hours, l.cost_unknown),
       ('unused', l.unused_hours, l.cost_unused)] AS parts
   FROM {views}.cost_lines AS l
