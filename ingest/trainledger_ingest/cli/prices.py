@@ -12,7 +12,6 @@ import typer
 from trainledger_schemas.errors import TrainledgerError, UsageError
 from trainledger_schemas.ids import id_text, random_id
 
-from ..cost.aws_prices import SPOT
 from ..cost.node_events import hour_of
 from ..cost.price_book import read_price_book
 from ..cost.price_list import Listed, read_listed, terms_of, terms_text
@@ -125,27 +124,28 @@ def price_rm(
 @app.command("ls")
 def price_ls(
     all_prices: Annotated[
-        bool, typer.Option("--all", help="Spot prices of every hour too, not those that count now alone.")
+        bool, typer.Option("--all", help="Every price and end that was ever set, not those alone.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List all prices that were set; those that count in this hour are marked."""
+    """List the prices that count in this hour, and what begins later; those that count now are marked."""
     with session() as opened:
         listed = read_listed(opened)
-    counting = listed.book.in_effect(hour_of(micros(utc_now())))
+    hour_us = hour_of(micros(utc_now()))
+    counting, standing = listed.book.in_effect(hour_us), listed.book.standing(hour_us)
     hidden = ("id", "set_at_us", "ordinal")
     rows = [
         {name: value for name, value in row.items() if name not in hidden}
         | {"in_effect": row["id"] in counting}
         for row in listed.rows
+        if all_prices or row["id"] in standing
     ]
     if as_json:
         print_json(rows)
         return
-    shown = [row for row in rows if all_prices or row["source"] != SPOT or row["in_effect"]]
-    print_table(_LISTED, (_cells(row) for row in shown), right=("per hour",))
-    if len(shown) < len(rows):
-        typer.echo(f"and {len(rows) - len(shown)} spot prices of other hours; --all lists them")
+    print_table(_LISTED, (_cells(row) for row in rows), right=("per hour",))
+    if len(rows) < len(listed.rows):
+        typer.echo(f"and {len(listed.rows) - len(rows)} that count no more; --all lists them")
 
 
 def append_prices(opened: Session, prices: Sequence[dict[str, Any]]) -> None:

@@ -177,6 +177,11 @@ class PriceBook:
         current = (self._current(pattern, hour_us) for pattern in self._by_pattern)
         return frozenset(placed.entry.price_id for placed in current if placed is not None)
 
+    def standing(self, hour_us: int) -> frozenset[str]:
+        """The ids of the prices that count in an hour, and of the prices and ends that begin behind it."""
+        later = (placed for terms in self._by_pattern.values() for placed in terms.behind(hour_us))
+        return self.in_effect(hour_us) | {placed.entry.price_id for placed in later}
+
     def _current(self, pattern: str, hour_us: int) -> "_Placed | None":
         """What counts of a pattern; None also where that is an end."""
         terms = self._by_pattern.get(pattern)

@@ -166,10 +166,12 @@ def test_the_price_that_counts_is_marked_and_a_pattern_that_meets_no_node_is_tol
         ).returncode
         == 0
     )
-    told = [(p["per_hour"], p["in_effect"]) for p in installation.json("price", "ls") if p["node"] != "*"]
-    assert [(Decimal(rate), counts) for rate, counts in told] == [
-        (Decimal(rate), counts) for rate, counts in ((5, False), (7, True), (9, False))
-    ]
+    for form, expected in (
+        ((), [("7", True), ("9", False)]),
+        (("--all",), [("5", False), ("7", True), ("9", False)]),
+    ):
+        listed = [row for row in installation.json("price", "ls", *form) if row["node"] == "nowhere-[1]*"]
+        assert [(row["per_hour"][0], row["in_effect"]) for row in listed] == expected
     lines = [line.split() for line in installation.command("price", "ls").stdout.splitlines()]
     assert [line[1] for line in lines if "now" in line] == ["3600.000001", "7.00"]
 
@@ -183,7 +185,10 @@ def test_a_price_over_one_of_an_owned_node_keeps_its_terms_unless_it_is_plain(
         'presence = "owned"\nowned_from = "2026-01-01T00:00Z"\nowned_to = "2030-01-01"\nhost_share = 0.2\n'
         "weights = {H100 = 4}\n"
     )
-    assert installation.command("price", "load", str(book)).returncode == 0
+    for _ in range(2):  # the same book again adds nothing to what counts
+        assert installation.command("price", "load", str(book)).returncode == 0
+    loaded = [row for row in installation.json("price", "ls") if row["node"] == "nowhere-owned"]
+    assert [row["weights"] for row in loaded] == [{"H100": 4}]
     change = ("price", "set", "--node", "nowhere-owned", "--usd-per-hour")
     kept = installation.command(*change, "5")
     assert kept.stderr.startswith(
@@ -192,14 +197,16 @@ def test_a_price_over_one_of_an_owned_node_keeps_its_terms_unless_it_is_plain(
     )
     assert "which ends where this one begins" in installation.command(*change, "6", "--plain").stderr
     assert "kept from" not in installation.command(*change, "7").stderr
-    listed = [row for row in installation.json("price", "ls") if row["node"] == "nowhere-owned"]
-    assert [(r["presence"], r["owned_to"], r["host_share"], r["weights"], r["source"]) for r in listed] == [
+    listed = [row for row in installation.json("price", "ls", "--all") if row["node"] == "nowhere-owned"]
+    assert [
+        (r["presence"], r["owned_to"], r["host_share"], r["weights"], r["source"]) for r in listed[1:]
+    ] == [
         ("owned", "2030-01-01T00:00:00Z", 0.2, {"H100": 4}, "file"),
         ("owned", "2030-01-01T00:00:00Z", 0.2, {"H100": 4}, None),
         ("observed", None, None, {}, None),
         ("observed", None, None, {}, None),
     ]
-    shown = installation.command("price", "ls").stdout
+    shown = installation.command("price", "ls", "--all").stdout
     assert "owned from 2026-01-01 to 2030-01-01  0.2         H100 4   file" in shown
 
 
@@ -217,7 +224,9 @@ def test_a_price_that_is_taken_away_counts_no_more(installation: Installation) -
         "a price of nowhere-gone begins at 2100-01-01 00:00 UTC and counts from then on; end that one too if it is "
         "not meant",
     ]
-    listed = [row for row in installation.json("price", "ls") if row["node"] == "nowhere-gone"]
+    (later,) = (row for row in installation.json("price", "ls") if row["node"] == "nowhere-gone")
+    assert later["from_hour"] == "2100-01-01T00:00:00Z"
+    listed = [row for row in installation.json("price", "ls", "--all") if row["node"] == "nowhere-gone"]
     assert [(row["per_hour"], row["in_effect"], row["note"]) for row in listed] == [
         ("3.000000000", False, None), ("3.000000000", False, None), (None, False, "sold"),
     ]  # fmt: skip
@@ -292,7 +301,7 @@ def test_prices_of_aws_are_set_once(installation: Installation) -> None:
         assert refused.returncode == 2 and "2 on-demand prices" in refused.stderr and "CCC" in refused.stderr
     text = installation.command("price", "ls").stdout
     assert re.search(r"nowhere-p5-\* +98\.32 .* boot .* aws-on-demand +now", text)
-    assert re.search(r"and \d+ spot prices of other hours; --all lists them", text)
+    assert re.search(r"and \d+ that count no more; --all lists them", text)
 
 
 NOT_FOUND: list[tuple[list[str], int, str]] = [

@@ -81,6 +81,16 @@ def test_the_latest_beginning_counts_and_then_the_one_set_last() -> None:
     assert id_for(prices[::-1], "n", 2) == "newer"
 
 
+def test_what_stands_is_what_counts_and_what_is_to_come() -> None:
+    again = price("again", "gpu-*", set_at_us=5)
+    entries: list[Entry] = [
+        price("old", "gpu-*", -9), price("first", "gpu-*"), again, price("later", "gpu-*", 4),
+        price("over", "cpu-*"), PriceEnd("end", "cpu-*", HOUR + HOUR_US), PriceEnd("ending", "gpu-*", HOUR + 9 * HOUR_US),
+    ]  # fmt: skip
+    assert PriceBook(entries).standing(HOUR + HOUR_US) == {"again", "later", "ending"}
+    assert PriceBook(entries).standing(HOUR) == {"again", "later", "over", "end", "ending"}
+
+
 def test_one_price_of_each_pattern_is_in_effect() -> None:
     prices = [
         price("old", "*", -1, 1),
