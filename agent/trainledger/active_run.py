@@ -39,6 +39,8 @@ from .shapes import RowWriter
 from .values import settings_of, short_key
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from .launch_record import LaunchRecord
     from .notebook_cells import CellRecorder
     from .runtime_facts import RuntimeFacts
@@ -114,11 +116,12 @@ class Run(DeclaredData):
             {"type": "metric_defined", "at_us": wall_ns() // 1000, "key": short_key(str(key)), "goal": goal}
         )
 
-    def cost(self) -> str | None:
-        """What this run has cost so far, as decimal text in its currency, or None. Takes at most 200 ms.
+    def cost(self) -> "Decimal | None":
+        """What this run has cost so far, all ranks and attempts, in its currency, or None. Takes at most 200 ms.
 
         None while it is unknown: in about the first 30 s of a run (a node says what it did every 30 s, and is billed
-        by that), without `trainledger up` on this machine, or without a price of its node (`trainledger price ls`).
+        by that), without `trainledger up` on this machine, or while any hour of it has no price (`trainledger price
+        ls`) or another currency. So a sweep that stops itself asks `if (cost := run.cost()) is not None and cost > 20`.
         """
         return ask_run_cost(self._settings.home / "api.sock", self.id)
 

@@ -2,7 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 __all__ = ["ask", "ask_run_cost"]
 
@@ -10,10 +13,16 @@ TIMEOUT_S = 0.2
 ANSWER_BYTES_MAX = 65_536
 
 
-def ask_run_cost(socket_path: Path, run_id: str) -> str | None:
-    """Decimal text of the cost so far; None when nobody answers within 200 ms or the cost is unknown."""
+def ask_run_cost(socket_path: Path, run_id: str) -> "Decimal | None":
+    """The cost so far; None when nobody answers within 200 ms or the cost is unknown."""
+    # Not at the top, as below: a training that never asks need not load it.
+    from decimal import Decimal, InvalidOperation
+
     cost = ask(socket_path, f"/run-cost?run_id={run_id}").get("cost")
-    return None if cost is None else str(cost)
+    try:
+        return None if cost is None else Decimal(str(cost))
+    except InvalidOperation:
+        return None
 
 
 def ask(socket_path: Path, target: str, *, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:

@@ -199,7 +199,7 @@ class Embedded:
 
     def run_cost(self, run_id: str) -> dict[str, Any]:
         """See `cost_so_far`."""
-        return cost_so_far(self._store, run_id)
+        return cost_so_far(self._store, self._schema.generation, run_id)
 
     def log_state(self) -> LogState:
         with self._turn:
