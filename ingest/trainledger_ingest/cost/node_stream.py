@@ -8,7 +8,7 @@ to deal again when events arrive, however late and in whatever order.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from operator import attrgetter
 
 from trainledger_ingest.cost.node_events import (
@@ -28,10 +28,10 @@ from trainledger_ingest.cost.presence import CLOCK_STEP_US, Interval, PresenceMo
 from trainledger_ingest.cost.reservations import current_reservations
 from trainledger_schemas.errors import InvariantError
 
-__all__ = ["HOURS_TOUCHED_MAX", "NodeStream", "cut_stream", "hours_touched", "normalise"]
+__all__ = ["HOURS_TOUCHED_MAX", "IN_ORDER", "NodeStream", "cut_stream", "hours_touched", "normalise"]
 
 _IDENTITY = attrgetter("producer_id", "seq")
-_IN_ORDER = attrgetter("wall_us", "producer_id", "seq")
+IN_ORDER = attrgetter("wall_us", "producer_id", "seq")
 # Ten years. More from one batch is a clock gone wild, and dealing it would never end.
 HOURS_TOUCHED_MAX = 87_660
 
@@ -55,11 +55,11 @@ def normalise(events: Iterable[NodeEvent]) -> list[NodeEvent]:
     """Each event once, ordered by wall time, then producer and number."""
     given = list(events)
     if len(set(map(_IDENTITY, given))) == len(given):  # as a rule; the other way takes twice as long
-        return sorted(given, key=_IN_ORDER)
+        return sorted(given, key=IN_ORDER)
     unique: dict[tuple[str, int], NodeEvent] = {}
     for event in given:
         unique.setdefault((event.producer_id, event.seq), event)
-    return sorted(unique.values(), key=_IN_ORDER)
+    return sorted(unique.values(), key=IN_ORDER)
 
 
 def cut_stream(node_id: str, events: Iterable[NodeEvent], hour_us: int, *, policy: CostPolicy) -> NodeStream:
@@ -208,40 +208,51 @@ def _presence_ranges(
     """The time between each new node event and its neighbours."""
     ranges: list[Interval] = []
     chains = _boots(events)
+    for group in chains:
+        ranges += _covered_before(group, new)
     is_owned = policy.presence.mode is PresenceMode.OWNED
     if is_owned:
         chains.append([event for event in events if isinstance(event, NodePresent)])
     for group in chains:
-        ranges += [
-            _stretch(before, after) for before, after in _parted(group, new) if _is_stepped(before, after)
-        ]
+        # An owned node begins once, with the last chain, however often it boots.
+        if not is_owned or group is chains[-1]:
+            ranges += [Interval(_begin(event, policy), event.wall_us) for event in _begun_with(group, new)]
         for index, event in enumerate(group):
-            if (event.producer_id, event.seq) not in new:
+            if _IDENTITY(event) not in new:
                 continue
             ranges.append(Interval(event.wall_us, event.wall_us + 1))
             for other in group[max(0, index - 1) : index + 2]:
                 ranges.append(Interval(min(event.wall_us, other.wall_us), max(event.wall_us, other.wall_us)))
                 if _is_stepped(event, other):
                     ranges.append(_stretch(event, other))
-            # An owned node begins once, with the last chain, however often it boots.
-            if index == 0 and (not is_owned or group is chains[-1]):
-                ranges.append(Interval(_begin(event, policy), event.wall_us))
     return ranges
 
 
-def _parted(group: Sequence[NodePresent], new: set[tuple[str, int]]) -> list[tuple[NodePresent, NodePresent]]:
-    """Events that were neighbours until new ones came between them. Over a stepped clock they covered more together."""
-    parted: list[tuple[NodePresent, NodePresent]] = []
-    before: NodePresent | None = None
-    is_parted = False
-    for event in group:
-        if _IDENTITY(event) in new:
-            is_parted = True
-            continue
-        if before is not None and is_parted:
-            parted.append((before, event))
-        before, is_parted = event, False
-    return parted
+def _begun_with(group: Sequence[NodePresent], new: set[tuple[str, int]]) -> list[NodePresent]:
+    """The events that are the first, or can have been until new ones came before them."""
+    news = list(takewhile(lambda event: _IDENTITY(event) in new, group))
+    return [*news, *group[len(news) : len(news) + 1]] if news else []
+
+
+def _covered_before(group: Sequence[NodePresent], new: set[tuple[str, int]]) -> list[Interval]:
+    """What two events of a boot can have covered over a stepped clock until new ones came between them.
+
+    Of new events some may have been there before (they came again, or share an hour with late ones), so any two count
+    with only new ones between them: from each to where the time since boot of the last such event leads."""
+    ranges: list[Interval] = []
+    stretch: list[NodePresent] = []
+    for event in [*group, None]:
+        if event is not None:
+            stretch.append(event)
+        if event is None or _IDENTITY(event) not in new:
+            offsets_us = [item.wall_us - item.boot_us for item in stretch]
+            if len(stretch) > 2 and max(offsets_us) - min(offsets_us) > CLOCK_STEP_US:
+                last_us = stretch[-1].boot_us
+                ranges += [
+                    Interval(item.wall_us, item.wall_us + last_us - item.boot_us) for item in stretch[:-1]
+                ]
+            stretch = stretch[-1:]
+    return ranges
 
 
 def _stretch(one: NodePresent, other: NodePresent) -> Interval:

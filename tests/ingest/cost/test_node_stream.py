@@ -1,5 +1,7 @@
 """Which hours an event can change, and which events decide an hour."""
 
+from dataclasses import replace
+
 import pytest
 
 from support.cost_events import HOUR, Script, at, claim, run
@@ -32,6 +34,24 @@ def test_a_late_event_between_two_over_a_stepped_clock_touches_what_they_covered
     )
     assert touched([last], [first]) == [0, 1]
     assert touched([middle], [first, last]) == [0, 1]
+    # Those that were there come again with it, as when they share an hour.
+    assert touched([middle, last], [first, last]) == [0, 1]
+    assert touched([first, middle, last], [first, middle, last]) == [0, 1]
+
+
+def test_the_first_event_of_a_boot_touches_what_the_second_had_from_boot_on_by_another_clock() -> None:
+    # The clock was set forward by 5000 s between them: alone, the second reaches back to another boot than with the first.
+    policy = CostPolicy(presence=PresenceRule(PresenceMode.BOOT))
+    first, second = (
+        NodePresent(seq=number, wall_us=at(wall_s), boot_id="b", producer_id="p", boot_us=boot_s * 1_000_000)
+        for number, (wall_s, boot_s) in enumerate([(7300, 3700), (12_330, 3730)])
+    )
+    assert touched([second], [], policy) == [2, 3]
+    assert touched([first], [second], policy) == [1, 2, 3]
+    set_back = replace(second, wall_us=at(2330))
+    assert touched([set_back], [], policy) == [-1, 0]
+    assert touched([first], [set_back], policy) == [-1, 0, 1, 2]
+    assert touched([first, set_back], [set_back], policy) == [-1, 0, 1, 2]
 
 
 def test_a_window_over_the_edge_touches_both_hours() -> None:
