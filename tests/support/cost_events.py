@@ -61,7 +61,8 @@ class Script:
                 start_us=at(start_s),
                 end_us=at(end_s),
                 cores=self._cores,
-                usage=tuple((holder, round(cpu_s * SECOND_US)) for holder, cpu_s in used),
+                holders=tuple(holder for holder, _ in used),
+                cpu_us=tuple(round(cpu_s * SECOND_US) for _, cpu_s in used),
                 **self._stamp(end_s),
             )
         )
@@ -232,7 +233,8 @@ def histories(draw: st.DrawFn) -> list[NodeEvent]:
                     start_us=start_us,
                     end_us=start_us + length_us,
                     cores=draw(st.sampled_from((1, 3, 64))),
-                    usage=tuple(usage),
+                    holders=tuple(holder for holder, _ in usage),
+                    cpu_us=tuple(cpu_us for _, cpu_us in usage),
                     **stamp(start_us + length_us, boot_id),
                 )
             )

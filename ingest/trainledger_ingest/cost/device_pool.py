@@ -180,22 +180,24 @@ class DevicePool:
         return other
 
     def deal(self, frame: Frame, pool_ppm: int) -> None:
-        """Deal the device pool of one watched frame."""
-        if frame.holders is None:
-            self.deal_unknown(frame, pool_ppm, "no allocation")
+        """Deal the device pool of one frame."""
+        boot_id, devices, told, _ = frame.facts
+        if boot_id is None or told is None:
+            self._deal_unknown(frame, pool_ppm, "gap" if boot_id is None else "no allocation")
             return
         by_resource: dict[str, list[AllocationHolder]] = {}
-        for item in frame.holders:
+        for item in told:
             by_resource.setdefault(item.resource, []).append(item)
-        weights = sum(device.weight for device in frame.devices)
-        for device in frame.devices:
+        weights = sum([device.weight for device in devices])
+        for device in devices:
             holders = by_resource.get(device_resource(device.uuid), [])
             self._deal_device(frame, device, holders, rate=(pool_ppm * device.weight, weights))
 
-    def deal_unknown(self, frame: Frame, pool_ppm: int, evidence: str) -> None:
+    def _deal_unknown(self, frame: Frame, pool_ppm: int, evidence: str) -> None:
         """Give the whole device pool of a frame to `unknown`."""
-        weights = sum(device.weight for device in frame.devices)
-        for device in frame.devices:
+        devices = frame.facts.devices
+        weights = sum(device.weight for device in devices)
+        for device in devices:
             key = LineKey(Holder(Kind.UNKNOWN), device_resource(device.uuid))
             self._tally.held.add(key, pool_ppm * device.weight * frame.duration_us, weights)
             self._tally.note(key, evidence)
@@ -204,22 +206,30 @@ class DevicePool:
         self, frame: Frame, device: Device, holders: Sequence[AllocationHolder], *, rate: tuple[int, int]
     ) -> None:
         """`rate`: the device's part of a microsecond of the node, in millionths, as numerator and denominator."""
-        tally, resource = self._tally, device_resource(device.uuid)
+        tally, resource, duration_us = self._tally, device_resource(device.uuid), frame.duration_us
         strange = [item for item in holders if item.holder.kind is Kind.UNKNOWN]
         # Of an unobserved device presence says nothing either: only claims stand.
         sharing = share_device([item for item in holders if item.is_claim] if strange else holders)
         denominator = rate[1] * sharing.denominator
+        use: dict[str, tuple[int, int]] = {}
         for share in sharing.shares:
             key = LineKey(share.holder, resource)
             numerator = rate[0] * share.numerator
-            tally.held.add(key, numerator * frame.duration_us, denominator)
+            tally.held.add(key, numerator * duration_us, denominator)
             tally.note(key, share.evidence)
-            windows = self._uses.get((frame.boot_id or "", device.uuid, share.part_id))
-            seen_us, busy = windows.measured(frame.start_us, frame.end_us) if windows else _NO_USE
-            tally.unseen.add(key, numerator * (frame.duration_us - seen_us), denominator)
+            part_id = share.part_id
+            if part_id not in use:
+                use[part_id] = self._measured(frame, device, part_id)
+            seen_us, busy = use[part_id]
+            if seen_us < duration_us:
+                tally.unseen.add(key, numerator * (duration_us - seen_us), denominator)
             tally.unused.add(key, numerator * (seen_us * _WHOLE_PPM - busy), denominator * _WHOLE_PPM)
         if idle := sharing.idle:
             rest = LineKey(Holder(Kind.UNKNOWN if strange else Kind.IDLE), resource)
-            tally.held.add(rest, rate[0] * idle * frame.duration_us, denominator)
+            tally.held.add(rest, rate[0] * idle * duration_us, denominator)
             for item in strange:
                 tally.note(rest, item.evidence)
+
+    def _measured(self, frame: Frame, device: Device, part_id: str) -> tuple[int, int]:
+        windows = self._uses.get((frame.facts.boot_id or "", device.uuid, part_id))
+        return windows.measured(frame.start_us, frame.end_us) if windows else _NO_USE

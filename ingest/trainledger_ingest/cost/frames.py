@@ -7,28 +7,34 @@ an allocation make no cut. An allocation is in force for its own boot only, unti
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
+from itertools import pairwise, zip_longest
+from operator import attrgetter
+from typing import NamedTuple
 
 from trainledger_ingest.cost.node_events import Allocation, AllocationHolder, Device, Devices, Reservation
 from trainledger_ingest.cost.presence import Interval, LiveInterval, Presence
 
-__all__ = ["Frame", "cut_frames"]
+__all__ = ["Facts", "Frame", "append_frame", "cut_frames"]
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A range with constant facts. `boot_id` None: not watched; `holders` None: nobody said who holds.
+class Facts(NamedTuple):
+    """What holds throughout a frame. `boot_id` None: not watched; `holders` None: nobody said who holds.
 
     `reserved`: the jobs that a scheduler's records name, in order of their ids."""
 
-    start_us: int
-    end_us: int
     boot_id: str | None
     devices: tuple[Device, ...]
     holders: tuple[AllocationHolder, ...] | None
     reserved: tuple[Reservation, ...] = ()
+
+
+class Frame(NamedTuple):
+    """A range with constant facts."""
+
+    start_us: int
+    end_us: int
+    facts: Facts
 
     @property
     def duration_us(self) -> int:
@@ -50,71 +56,67 @@ def cut_frames(
     claims = _Timeline(allocations, age_us_max=allocation_age_us_max)
     inventory = _Inventory(devices)
     edges = [edge for item in reservations for edge in (item.start_us, item.end_us)]
+    edges += inventory.cuts()
     frames: list[Frame] = []
     for item in presence.live:
-        for part in _split(item, [*claims.cuts(item.boot_id), *inventory.cuts(), *edges]):
-            current = claims.at(item.boot_id, part.start_us)
-            _append(
-                frames,
-                Frame(
-                    part.start_us,
-                    part.end_us,
-                    item.boot_id,
-                    inventory.at(part.start_us, item.boot_id),
-                    None if current is None else current.holders,
-                    _in_force(reservations, part.start_us),
-                ),
-            )
+        boot_id = item.boot_id
+        for start_us, end_us in _split(item, [*claims.cuts(boot_id), *edges]):
+            held = claims.at(boot_id, start_us)
+            jobs = _in_force(reservations, start_us)
+            facts = Facts(boot_id, inventory.at(start_us, boot_id), held, jobs)
+            append_frame(frames, Frame(start_us, end_us, facts))
     for blind in presence.blind:
-        for part in _split(blind, [*inventory.cuts(), *edges]):
-            at_us = part.start_us
-            jobs = _in_force(reservations, at_us)
-            _append(frames, Frame(at_us, part.end_us, None, inventory.at(at_us, None), None, jobs))
-    return sorted(frames, key=lambda frame: frame.start_us)
+        for start_us, end_us in _split(blind, edges):
+            jobs = _in_force(reservations, start_us)
+            append_frame(
+                frames, Frame(start_us, end_us, Facts(None, inventory.at(start_us, None), None, jobs))
+            )
+    return sorted(frames, key=attrgetter("start_us"))
 
 
-def _append(frames: list[Frame], frame: Frame) -> None:
+def append_frame(frames: list[Frame], frame: Frame) -> None:
     """Add a frame, or widen the last one when nothing changed."""
-    if frames:
-        last = frames[-1]
-        if last.end_us == frame.start_us and replace(last, end_us=frame.end_us) == replace(
-            frame, start_us=last.start_us
-        ):
-            frames[-1] = replace(last, end_us=frame.end_us)
-            return
+    if frames and frames[-1].end_us == frame.start_us and frames[-1].facts == frame.facts:
+        frame = Frame(frames.pop().start_us, frame.end_us, frame.facts)
     frames.append(frame)
 
 
 def _in_force(reservations: Sequence[Reservation], at_us: int) -> tuple[Reservation, ...]:
-    return tuple(item for item in reservations if item.start_us <= at_us < item.end_us)
+    return tuple([item for item in reservations if item.start_us <= at_us < item.end_us])
 
 
-def _split(item: Interval | LiveInterval, cuts: Sequence[int]) -> list[Interval]:
+def _split(item: Interval | LiveInterval, cuts: Sequence[int]) -> Iterable[tuple[int, int]]:
     start_us, end_us = item[0], item[1]
-    edges = [start_us, *sorted({cut for cut in cuts if start_us < cut < end_us}), end_us]
-    return [Interval(a, b) for a, b in pairwise(edges)]
+    return pairwise([start_us, *sorted({cut for cut in cuts if start_us < cut < end_us}), end_us])
 
 
 class _Timeline:
-    """Allocations by boot, found by time."""
+    """Who holds what by boot, found by time; key frames that repeat it are left out."""
 
     def __init__(self, allocations: Sequence[Allocation], *, age_us_max: int) -> None:
-        self._age_us_max = age_us_max
-        self._by_boot: dict[str, list[Allocation]] = {}
+        by_boot: dict[str, list[Allocation]] = {}
         for allocation in allocations:
-            self._by_boot.setdefault(allocation.boot_id, []).append(allocation)
-        self._starts = {boot: [item.wall_us for item in items] for boot, items in self._by_boot.items()}
+            by_boot.setdefault(allocation.boot_id, []).append(allocation)
+        self._starts: dict[str, list[int]] = {}
+        self._holders: dict[str, list[tuple[AllocationHolder, ...] | None]] = {}
+        for boot_id, told in by_boot.items():
+            starts: list[int] = []
+            holders: list[tuple[AllocationHolder, ...] | None] = []
+            self._starts[boot_id], self._holders[boot_id] = starts, holders
+            for item, behind in zip_longest(told, told[1:]):
+                if not holders or holders[-1] != item.holders:
+                    starts.append(item.wall_us)
+                    holders.append(item.holders)
+                if behind is None or behind.wall_us > item.wall_us + age_us_max:
+                    starts.append(item.wall_us + age_us_max)
+                    holders.append(None)
 
     def cuts(self, boot_id: str) -> list[int]:
-        starts = self._starts.get(boot_id, [])
-        return [*starts, *(start + self._age_us_max for start in starts)]
+        return self._starts.get(boot_id, [])
 
-    def at(self, boot_id: str, wall_us: int) -> Allocation | None:
-        index = bisect_right(self._starts.get(boot_id, []), wall_us) - 1
-        if index < 0:
-            return None
-        found = self._by_boot[boot_id][index]
-        return found if wall_us < found.wall_us + self._age_us_max else None
+    def at(self, boot_id: str, wall_us: int) -> tuple[AllocationHolder, ...] | None:
+        index = bisect_right(self.cuts(boot_id), wall_us) - 1
+        return self._holders[boot_id][index] if index >= 0 else None
 
 
 class _Inventory:

@@ -14,20 +14,32 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import islice
-from operator import attrgetter, le
-from typing import Self
+from operator import attrgetter, gt, le, sub
+from typing import Self, TypeVar
 
 from trainledger_ingest.cost.claimants import Claimants
-from trainledger_ingest.cost.frames import Frame
+from trainledger_ingest.cost.frames import Frame, append_frame
 from trainledger_ingest.cost.money import largest_remainder
 from trainledger_ingest.cost.node_events import HOST, AllocationHolder, Holder, Kind, ProcessUsage
 from trainledger_ingest.cost.share_sum import LineKey, sort_key
 from trainledger_ingest.cost.tally import Tally
 
-__all__ = ["HostPool", "UsageWindows", "trim_windows"]
+__all__ = ["HostPool", "UsageWindows", "join_for_host", "trim_windows"]
 
 _IDLE = LineKey(Holder(Kind.IDLE), HOST)
 _UNKNOWN = LineKey(Holder(Kind.UNKNOWN), HOST)
+
+
+def join_for_host(frames: Iterable[Frame]) -> list[Frame]:
+    """Frames with claims of the host alone; where only devices changed hands, neighbours are one.
+
+    The host's part grows with time whatever is on the devices, and few frames cut few usage windows."""
+    joined: list[Frame] = []
+    for frame in frames:
+        held = frame.facts.holders or ()
+        claims = tuple([item for item in held if item.resource == HOST and item.is_claim])
+        append_frame(joined, frame._replace(facts=frame.facts._replace(holders=claims)))
+    return joined
 
 
 @dataclass(slots=True)
@@ -38,27 +50,36 @@ class UsageWindows:
     ends_us: list[int]
     events: list[ProcessUsage]
 
-    def inside(self, frame: Frame) -> tuple[list[int], list[int], list[ProcessUsage]]:
-        """The windows that meet a frame, cut to it: starts, ends, events."""
+    def inside(self, frame: Frame) -> list[tuple[ProcessUsage, int]]:
+        """The events whose windows meet a frame, and how long they do."""
         first, behind = bisect_right(self.ends_us, frame.start_us), bisect_left(self.starts_us, frame.end_us)
         starts_us, ends_us = self.starts_us[first:behind], self.ends_us[first:behind]
         if starts_us:
             starts_us[0], ends_us[-1] = max(starts_us[0], frame.start_us), min(ends_us[-1], frame.end_us)
-        return starts_us, ends_us, self.events[first:behind]
+        return list(zip(self.events[first:behind], map(sub, ends_us, starts_us), strict=True))
 
 
-@dataclass(frozen=True, slots=True)
 class _Reservations:
-    """Reserved parts of the host over one denominator, and what is free of it."""
+    """Reserved parts of the host over one denominator, what is free of it, and whose CPU time is within them."""
 
-    parts: dict[LineKey, int]
-    denominator: int
+    def __init__(self, claims: Iterable[AllocationHolder]) -> None:
+        denominator = math.lcm(*(item.denominator for item in claims))
+        self.parts: dict[LineKey, int] = {}
+        for item in claims:
+            key = LineKey(item.holder, HOST)
+            part = item.numerator * (denominator // item.denominator)
+            self.parts[key] = self.parts.get(key, 0) + part
+        reserved = sum(self.parts.values())
+        self.denominator = max(denominator, reserved)
+        self.free = self.denominator - reserved
+        self._claimants = Claimants((key.holder, key) for key in self.parts)
 
-    @property
-    def free(self) -> int:
-        return self.denominator - sum(self.parts.values())
+    def find(self, holder: Holder) -> LineKey | None:
+        """What a holder's CPU time is within; None when it reserved nothing."""
+        return self._claimants.find(holder)
 
 
+_Item = TypeVar("_Item")
 _NO_WINDOWS = UsageWindows([], [], [])
 
 
@@ -71,6 +92,7 @@ def trim_windows(events: Iterable[ProcessUsage]) -> dict[str, UsageWindows]:
 
 
 def _trimmed(events: list[ProcessUsage]) -> UsageWindows:
+    events.sort(key=attrgetter("start_us"))
     starts_us, ends_us = [event.start_us for event in events], [event.end_us for event in events]
     if all(map(le, ends_us, islice(starts_us, 1, None))):  # as an agent makes them
         return UsageWindows(starts_us, ends_us, events)
@@ -98,27 +120,33 @@ class HostPool:
         return other
 
     def deal(self, frame: Frame, host_ppm: int) -> None:
-        """Deal one watched frame."""
-        reserved = _reservations(frame.holders or ())
-        for item in frame.holders or ():
-            if item.resource == HOST and item.is_claim:
-                self._tally.note(LineKey(item.holder, HOST), item.evidence)
+        """Deal one frame; of its holders, claims of the host count (`join_for_host`)."""
+        boot_id, _, claims, _ = frame.facts
+        if boot_id is None:
+            self._tally.held.add(_UNKNOWN, host_ppm * frame.duration_us, 1)
+            self._tally.note(_UNKNOWN, "gap")
+            return
+        reserved = _Reservations(claims or ())
+        for item in claims or ():
+            self._tally.note(LineKey(item.holder, HOST), item.evidence)
         for key, part in reserved.parts.items():
             self._tally.held.add(key, host_ppm * frame.duration_us * part, reserved.denominator)
-        windows = self._windows.get(frame.boot_id or "", _NO_WINDOWS)
-        starts_us, ends_us, events = windows.inside(frame)
-        unwatched_us = frame.duration_us - (sum(ends_us) - sum(starts_us))
+        windows = self._windows.get(boot_id, _NO_WINDOWS)
+        inside = windows.inside(frame)
+        unwatched_us = frame.duration_us - sum([length_us for _, length_us in inside])
         if unwatched_us:
             self._deal_unwatched(unwatched_us, host_ppm, reserved)
-        whole: list[ProcessUsage] = []
-        for start_us, end_us, event in zip(starts_us, ends_us, events, strict=True):
-            if reserved.parts:
-                self._deal_beside(event, end_us - start_us, host_ppm=host_ppm, reserved=reserved)
-            elif start_us == event.start_us and end_us == event.end_us:
-                whole.append(event)
+        crews: defaultdict[tuple[int, int], list[ProcessUsage]] = defaultdict(list)
+        for event, length_us in inside:
+            whole_us = event.end_us - event.start_us
+            if length_us == whole_us:
+                # By the identity of the holders: equal ones that are not one object are only summed apart.
+                crews[event.cores, id(event.holders)].append(event)
             else:
-                self._deal_part(event, end_us - start_us, host_ppm)
-        self._deal_whole(whole, host_ppm)
+                self._deal_crew([event], reserved, rate=(host_ppm * length_us, event.cores * whole_us))
+        for (cores, _), events in crews.items():
+            # Of whole windows the length cancels out; hundreds of lengths would make huge denominators.
+            self._deal_crew(events, reserved, rate=(host_ppm, cores))
 
     def _deal_unwatched(self, duration_us: int, host_ppm: int, reserved: _Reservations) -> None:
         for key, part in reserved.parts.items():
@@ -127,94 +155,72 @@ class HostPool:
             self._tally.held.add(_UNKNOWN, host_ppm * duration_us * reserved.free, reserved.denominator)
             self._tally.note(_UNKNOWN, "no usage window")
 
-    def _deal_whole(self, events: Iterable[ProcessUsage], host_ppm: int) -> None:
-        """Windows without reservations, not cut: their length cancels out. As a rule; one dict update a holder."""
-        used_by_cores: dict[int, dict[Holder, int]] = {}
-        idle_by_cores: dict[int, int] = {}
-        for event in events:
-            cores, usage = event.cores, event.usage
-            capacity_us = cores * (event.end_us - event.start_us)
-            used_us = sum([cpu_us for _, cpu_us in usage])
-            if used_us > capacity_us:
-                usage, used_us = _scaled(usage, capacity_us), capacity_us
-            sums = used_by_cores.get(cores)
-            if sums is None:
-                sums = used_by_cores[cores] = defaultdict(int)
-            for holder, cpu_us in usage:
-                sums[holder] += cpu_us
-            idle_by_cores[cores] = idle_by_cores.get(cores, 0) + capacity_us - used_us
-        for cores, sums in used_by_cores.items():
-            self._add_used(sums, host_ppm, cores)
-            if idle_by_cores[cores]:
-                self._tally.held.add(_IDLE, host_ppm * idle_by_cores[cores], cores)
-
-    def _deal_part(self, event: ProcessUsage, duration_us: int, host_ppm: int) -> None:
-        """A part of a window without reservations: a frame ends within it."""
-        capacity_us = event.cores * (event.end_us - event.start_us)
-        usage, used_us = event.usage, sum(cpu_us for _, cpu_us in event.usage)
-        if used_us > capacity_us:
-            usage, used_us = _scaled(usage, capacity_us), capacity_us
-        sums: dict[Holder, int] = defaultdict(int)
-        for holder, cpu_us in usage:
-            sums[holder] += cpu_us
-        self._add_used(sums, host_ppm * duration_us, capacity_us)
-        if used_us < capacity_us:
-            self._tally.held.add(_IDLE, host_ppm * duration_us * (capacity_us - used_us), capacity_us)
-
-    def _add_used(self, sums: dict[Holder, int], factor: int, denominator: int) -> None:
-        for holder, cpu_us in sums.items():
-            key = LineKey(holder, HOST)
-            self._tally.held.add(key, factor * cpu_us, denominator)
-            self._tally.note(key, "cpu time")
-
-    def _deal_beside(
-        self, event: ProcessUsage, duration_us: int, *, host_ppm: int, reserved: _Reservations
+    def _deal_crew(
+        self, events: Sequence[ProcessUsage], reserved: _Reservations, *, rate: tuple[int, int]
     ) -> None:
-        """A window beside reservations: their own CPU time is paid for, others share what is free."""
-        capacity_us = event.cores * (event.end_us - event.start_us)
-        factor, denominator = host_ppm * duration_us, reserved.denominator * capacity_us
-        owners = Claimants((key.holder, key) for key in reserved.parts)
-        inside: dict[LineKey, int] = {}
-        outside: list[tuple[Holder, int]] = []
-        for holder, cpu_us in event.usage:
-            key = owners.find(holder)
-            if key is None:
-                outside.append((holder, cpu_us))
-            else:
-                inside[key] = inside.get(key, 0) + cpu_us
-        for key, part in reserved.parts.items():
-            unused = max(0, part * capacity_us - inside.get(key, 0) * reserved.denominator)
-            self._tally.unused.add(key, factor * unused, denominator)
-        free_us = capacity_us * reserved.free // reserved.denominator
-        usage: Sequence[tuple[Holder, int]] = outside
-        used_us = sum(cpu_us for _, cpu_us in outside)
-        if used_us > free_us:
-            usage, used_us = _scaled(outside, free_us), free_us
-        for holder, cpu_us in usage:
+        """Windows that name the same holders, summed in columns. What is not reserved goes to those who used it.
+
+        `rate`: what a microsecond of CPU time is in shares, as numerator and denominator."""
+        factor, denominator = rate
+        holders, rows = events[0].holders, [event.cpu_us for event in events]
+        rooms_us = capacities_us = [event.cores * (event.end_us - event.start_us) for event in events]
+        if reserved.parts:
+            owners = [reserved.find(holder) for holder in holders]
+            self._deal_reserved(
+                zip(owners, zip(*rows, strict=True), strict=True), capacities_us, reserved, rate=rate
+            )
+            others = [place for place, owner in enumerate(owners) if owner is None]
+            holders, rows = _only(holders, others), [_only(row, others) for row in rows]
+            rooms_us = [capacity_us * reserved.free // reserved.denominator for capacity_us in capacities_us]
+        used_us = list(map(sum, rows))
+        if any(map(gt, used_us, rooms_us)):
+            rows = [_scaled(holders, row, room_us) for row, room_us in zip(rows, rooms_us, strict=True)]
+            used_us = list(map(min, used_us, rooms_us))
+        for holder, column in zip(holders, zip(*rows, strict=True), strict=True):
             key = LineKey(holder, HOST)
-            self._tally.held.add(key, factor * cpu_us * reserved.denominator, denominator)
+            self._tally.held.add(key, factor * sum(column), denominator)
             self._tally.note(key, "cpu time")
-        idle = reserved.free * capacity_us - used_us * reserved.denominator
+        idle = reserved.free * sum(capacities_us) - reserved.denominator * sum(used_us)
         if idle:
-            self._tally.held.add(_IDLE, factor * idle, denominator)
+            self._tally.held.add(_IDLE, factor * idle, reserved.denominator * denominator)
+
+    def _deal_reserved(
+        self,
+        used: Iterable[tuple[LineKey | None, tuple[int, ...]]],
+        capacities_us: Sequence[int],
+        reserved: _Reservations,
+        *,
+        rate: tuple[int, int],
+    ) -> None:
+        """What reservations did not use of their own, window by window."""
+        columns: defaultdict[LineKey | None, list[tuple[int, ...]]] = defaultdict(list)
+        for owner, column in used:
+            columns[owner].append(column)
+        nothing = [0] * len(capacities_us)
+        for key, part in reserved.parts.items():
+            inside_us = map(sum, zip(nothing, *columns[key], strict=True))
+            unused = sum(
+                [
+                    max(0, part * capacity_us - cpu_us * reserved.denominator)
+                    for capacity_us, cpu_us in zip(capacities_us, inside_us, strict=True)
+                ]
+            )
+            self._tally.unused.add(key, rate[0] * unused, reserved.denominator * rate[1])
 
 
-def _reservations(holders: Sequence[AllocationHolder]) -> _Reservations:
-    claims = [item for item in holders if item.resource == HOST and item.is_claim]
-    if not claims:
-        return _Reservations({}, 1)
-    denominator = math.lcm(*(item.denominator for item in claims))
-    parts: dict[LineKey, int] = {}
-    for item in claims:
-        key = LineKey(item.holder, HOST)
-        parts[key] = parts.get(key, 0) + item.numerator * (denominator // item.denominator)
-    return _Reservations(parts, max(denominator, sum(parts.values())))
+def _only(row: tuple[_Item, ...], places: Iterable[int]) -> tuple[_Item, ...]:
+    return tuple([row[place] for place in places])
 
 
-def _scaled(usage: Sequence[tuple[Holder, int]], capacity_us: int) -> tuple[tuple[Holder, int], ...]:
+def _scaled(holders: Sequence[Holder], row: tuple[int, ...], room_us: int) -> tuple[int, ...]:
+    """The CPU times, scaled down to whole microseconds where they are more than there is room for.
+
+    All of one holder counts together, so that the rounding is by holder."""
+    if sum(row) <= room_us:
+        return row
     sums: dict[Holder, int] = {}
-    for holder, cpu_us in usage:
+    for holder, cpu_us in zip(holders, row, strict=True):
         sums[holder] = sums.get(holder, 0) + cpu_us
-    holders = list(sums)
-    keys = [sort_key(LineKey(holder, HOST)) for holder in holders]
-    return tuple(zip(holders, largest_remainder(capacity_us, [sums[h] for h in holders], keys), strict=True))
+    keys = [sort_key(LineKey(holder, HOST)) for holder in sums]
+    scaled = dict(zip(sums, largest_remainder(room_us, list(sums.values()), keys), strict=True))
+    return tuple([scaled.pop(holder, 0) for holder in holders])

@@ -80,12 +80,15 @@ class NodePresent(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessUsage(_Event):
-    """The CPU time that each holder used inside `[start_us, end_us)` on a node of `cores` logical CPUs."""
+    """The CPU time that each holder used inside `[start_us, end_us)` on a node of `cores` logical CPUs.
+
+    In columns, `cpu_us` parallel to `holders`, because a node-hour has hundreds that name the same holders."""
 
     start_us: int
     end_us: int
     cores: int
-    usage: tuple[tuple[Holder, int], ...] = ()
+    holders: tuple[Holder, ...] = ()
+    cpu_us: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.end_us <= self.start_us or self.cores < 1:
@@ -93,8 +96,15 @@ class ProcessUsage(_Event):
                 f"usage window [{self.start_us}, {self.end_us}) on {self.cores} cores is empty; "
                 "a window needs an end behind its start and a core"
             )
-        if any(cpu_us < 0 for _, cpu_us in self.usage):
+        if len(self.holders) != len(self.cpu_us):
+            raise ValueError(f"{len(self.cpu_us)} CPU times for {len(self.holders)} holders")
+        if self.cpu_us and min(self.cpu_us) < 0:
             raise ValueError(f"usage window at {self.start_us} has a holder with negative CPU time")
+
+    @property
+    def usage(self) -> tuple[tuple[Holder, int], ...]:
+        """Each holder with its CPU time."""
+        return tuple(zip(self.holders, self.cpu_us, strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,27 +15,24 @@ from typing import Any, NamedTuple
 
 from trainledger_ingest.cost.device_pool import DevicePool
 from trainledger_ingest.cost.frames import Frame, cut_frames
-from trainledger_ingest.cost.host_pool import HostPool, trim_windows
+from trainledger_ingest.cost.host_pool import HostPool, join_for_host, trim_windows
 from trainledger_ingest.cost.node_events import (
-    HOST,
     HOUR_US,
     Allocation,
     Device,
     Devices,
     DeviceUse,
     Gap,
-    Holder,
     Kind,
     NodeEvent,
     NodePresent,
     ProcessUsage,
     Reservation,
 )
-from trainledger_ingest.cost.node_stream import NodeStream, normalise
+from trainledger_ingest.cost.node_stream import IN_ORDER, NodeStream, normalise
 from trainledger_ingest.cost.policy import WHOLE_PPM, CostPolicy
 from trainledger_ingest.cost.presence import Interval, covered_us, find_presence
 from trainledger_ingest.cost.reservations import current_reservations, give_reserved
-from trainledger_ingest.cost.share_sum import LineKey
 from trainledger_ingest.cost.tally import Tally
 from trainledger_schemas.errors import InvariantError
 
@@ -96,7 +93,7 @@ def deal_node_hour(stream: NodeStream, hour_us: int, policy: CostPolicy) -> Node
     """
     if hour_us % HOUR_US:
         raise InvariantError(f"{hour_us} us is not the start of a UTC hour")
-    events = _by_type(normalise([*stream.carry, *stream.events]))
+    events = _by_type([*stream.carry, *stream.events])
     reservations = current_reservations(events[Reservation])
     presence = find_presence(
         events[NodePresent],
@@ -109,7 +106,7 @@ def deal_node_hour(stream: NodeStream, hour_us: int, policy: CostPolicy) -> Node
     frames = cut_frames(
         presence,
         events[Allocation],
-        devices=[_weighted(item, policy) for item in _device_lists(events, reservations, hour_us)],
+        devices=_weighted(_device_lists(events, reservations, hour_us), policy),
         allocation_age_us_max=policy.allocation_age_us_max,
         reservations=reservations,
     )
@@ -128,34 +125,30 @@ def _deal_frames(frames: Sequence[Frame], events: Mapping[type, list[Any]], poli
     tally = Tally()
     host = HostPool(trim_windows(events[ProcessUsage]), tally)
     devices = DevicePool(events[DeviceUse], tally)
-    for frame in frames:
-        host_ppm = policy.host_ppm(has_devices=bool(frame.devices))
-        if frame.reserved:
-            seen = Tally()
-            _deal_frame(frame, host.into(seen), devices.into(seen), host_ppm=host_ppm, tally=seen)
-            cores = _cores_at(frame.start_us, events[NodePresent])
-            tally.add(give_reserved(frame, seen, host_ppm=host_ppm, cores=cores))
-        else:
-            _deal_frame(frame, host, devices, host_ppm=host_ppm, tally=tally)
+    _deal_seen([frame for frame in frames if not frame.facts.reserved], host, devices, policy)
+    jobs = [frame for frame in frames if frame.facts.reserved]
+    for frame in jobs:
+        seen = Tally()
+        _deal_seen([frame], host.into(seen), devices.into(seen), policy)
+        host_ppm = policy.host_ppm(has_devices=bool(frame.facts.devices))
+        cores = _cores_at(frame.start_us, events[NodePresent])
+        tally.add(give_reserved(frame, seen, host_ppm=host_ppm, cores=cores))
     return tally
 
 
-def _deal_frame(frame: Frame, host: HostPool, devices: DevicePool, *, host_ppm: int, tally: Tally) -> None:
-    if frame.boot_id is None:
-        key = LineKey(Holder(Kind.UNKNOWN), HOST)
-        tally.held.add(key, host_ppm * frame.duration_us, 1)
-        tally.note(key, "gap")
-        devices.deal_unknown(frame, WHOLE_PPM - host_ppm, "gap")
-    else:
-        host.deal(frame, host_ppm)
-        devices.deal(frame, WHOLE_PPM - host_ppm)
+def _deal_seen(frames: Sequence[Frame], host: HostPool, devices: DevicePool, policy: CostPolicy) -> None:
+    """Deal by what was seen on the node itself."""
+    for frame in join_for_host(frames):
+        host.deal(frame, policy.host_ppm(has_devices=bool(frame.facts.devices)))
+    for frame in frames:
+        devices.deal(frame, WHOLE_PPM - policy.host_ppm(has_devices=bool(frame.facts.devices)))
 
 
 def _cores_at(wall_us: int, present: Sequence[NodePresent]) -> int | None:
     """The cores that the node told last, or told first after."""
-    before = [event.cores for event in present if event.wall_us <= wall_us]
-    after = [event.cores for event in present if event.wall_us > wall_us]
-    return (before[-1] if before else after[0] if after else 0) or None
+    before = [event for event in present if event.wall_us <= wall_us]
+    nearest = max(before, key=IN_ORDER) if before else min(present, key=IN_ORDER, default=None)
+    return (nearest.cores if nearest else 0) or None
 
 
 def _device_lists(
@@ -172,11 +165,11 @@ def _device_lists(
 
 
 def _lines(tally: Tally, total: int) -> tuple[Line, ...]:
-    held = tally.held.deal(total)
-    unused, unseen = tally.unused.floors(), tally.unseen.floors()
-    unmeasured = tally.unseen.covers(tally.held)
+    held_sums, unseen_sums = tally.held.total(), tally.unseen.total()
+    unused, unseen = tally.unused.total().floors(), unseen_sums.floors()
+    unmeasured = unseen_sums.covers(held_sums)
     lines: list[Line] = []
-    for key, share in held.items():
+    for key, share in held_sums.deal(total).items():
         kind = key.holder.kind
         if share == 0 and kind not in (Kind.RUN, Kind.UNTRACKED):
             continue
@@ -192,20 +185,29 @@ def _lines(tally: Tally, total: int) -> tuple[Line, ...]:
     return tuple(lines)
 
 
-def _weighted(item: Devices, policy: CostPolicy) -> Devices:
+def _weighted(lists: Sequence[Devices], policy: CostPolicy) -> Sequence[Devices]:
+    """The lists with the weights of the policy."""
+    if not policy.device_weights:
+        return lists
     weights = dict(policy.device_weights)
-    return replace(
-        item,
-        devices=tuple(
+    found = []
+    for item in lists:
+        devices = (
             Device(device.uuid, device.model, weights.get(device.model, device.weight))
             for device in item.devices
-        ),
-    )
+        )
+        found.append(replace(item, devices=tuple(devices)))
+    return found
 
 
 def _by_type(events: Iterable[NodeEvent]) -> Mapping[type, list[Any]]:
-    """Events of each type, in their order; an empty list where there are none."""
+    """Events of each type, those that replace each other in order; an empty list where there are none.
+
+    Windows and node events, of which there are many, are put in order by those who deal them, who lose nothing by
+    an event that comes twice."""
     found: defaultdict[type, list[Any]] = defaultdict(list)
     for event in events:
         found[type(event)].append(event)
+    for kind in (Allocation, Devices):
+        found[kind] = normalise(found[kind])
     return found

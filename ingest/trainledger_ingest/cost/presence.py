@@ -7,11 +7,11 @@ time that really passed, and nothing is made up between the two wall times. Noth
 the clocks did: where boots overlap on the wall clock, one of them gets the time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
-from operator import attrgetter
+from operator import attrgetter, sub
 from typing import NamedTuple
 
 from trainledger_ingest.cost.node_events import Gap, NodePresent
@@ -103,11 +103,7 @@ def find_presence(
     `reserved_until_us`, the end of the last job that a scheduler's records name.
     """
     boots = _by_boot(events)
-    by_boot = {boot_id: boot_spans(group, mode=rule.mode) for boot_id, group in boots.items()}
-    if _are_apart(by_boot.values()):
-        # Else it counts which boot's span began first; apart, a span is as good as its pieces, and there are few.
-        by_boot = {boot_id: _joined(spans) for boot_id, spans in by_boot.items()}
-    spans = [(span, boot_id) for boot_id, found in by_boot.items() for span in found]
+    spans = _spans(boots, rule.mode)
     live = _disjoint(
         sorted(
             LiveInterval(max(span.start_us, window.start_us), min(span.end_us, window.end_us), boot_id)
@@ -196,6 +192,30 @@ def _by_boot(events: Iterable[NodePresent]) -> dict[str, list[NodePresent]]:
     for group in boots.values():
         group.sort(key=_BOOT_ORDER)
     return boots
+
+
+def _spans(boots: Mapping[str, Sequence[NodePresent]], mode: PresenceMode) -> list[tuple[Span, str]]:
+    """The spans of all boots, few where that changes nothing."""
+    if len(boots) == 1 and mode is not PresenceMode.BOOT:
+        ((boot_id, events),) = boots.items()
+        if _is_steady(events):
+            return [(Span(events[0].wall_us, events[-1].wall_us, False), boot_id)]
+    by_boot = {boot_id: boot_spans(group, mode=mode) for boot_id, group in boots.items()}
+    if _are_apart(by_boot.values()):
+        # Else it counts which boot's span began first; apart, a span is as good as its pieces, and there are few.
+        by_boot = {boot_id: _joined(spans) for boot_id, spans in by_boot.items()}
+    return [(span, boot_id) for boot_id, found in by_boot.items() for span in found]
+
+
+def _is_steady(events: Sequence[NodePresent]) -> bool:
+    """Whether a boot was watched from its first event to its last, by a clock that ran forward: as a rule."""
+    walls_us, boots_us = [event.wall_us for event in events], [event.boot_us for event in events]
+    passed_us: list[int] = list(map(sub, walls_us[1:], walls_us))
+    stepped_us: list[int] = list(map(sub, passed_us, map(sub, boots_us[1:], boots_us)))
+    if not passed_us:
+        return False
+    is_even = max(map(abs, stepped_us)) <= CLOCK_STEP_US
+    return is_even and min(passed_us) >= 0 and max(passed_us) <= GAP_US_MAX
 
 
 def _are_apart(boots: Iterable[Sequence[Span]]) -> bool:

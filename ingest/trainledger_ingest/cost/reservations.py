@@ -60,17 +60,18 @@ def give_reserved(frame: Frame, seen: Tally, *, host_ppm: int, cores: int | None
     """What `seen` holds of one frame, with what its jobs had and nobody was seen to hold given to them.
 
     `cores`: of the node as it tells itself, for jobs whose scheduler does not say."""
-    accounts = _accounts_of(frame.reserved)
+    accounts = _accounts_of(frame.facts.reserved)
     given = Tally()
-    held = {key: Fraction(*parts) for key, parts in seen.held.sums().items()}
+    numerators, denominator = seen.held.total()
+    held = {key: Fraction(numerator, denominator) for key, numerator in numerators.items()}
     host = {HOST: Fraction(host_ppm * frame.duration_us)}
-    devices = _device_shares(frame.devices, WHOLE_PPM - host_ppm, frame.duration_us)
+    devices = _device_shares(frame.facts.devices, WHOLE_PPM - host_ppm, frame.duration_us)
     parts = [
-        (host, [_host_part(item, cores) for item in frame.reserved]),
-        (devices, [Fraction(item.device_milli, _MILLI) for item in frame.reserved]),
+        (host, [_host_part(item, cores) for item in frame.facts.reserved]),
+        (devices, [Fraction(item.device_milli, _MILLI) for item in frame.facts.reserved]),
     ]
     for wholes, amounts in parts:
-        rests = _rests(frame.reserved, amounts, _seen_by_payer(held, wholes))
+        rests = _rests(frame.facts.reserved, amounts, _seen_by_payer(held, wholes))
         for kind in (Kind.UNKNOWN, Kind.IDLE):
             free = _free_parts(held, wholes, kind)
             rests = _take(free, rests, held, given)

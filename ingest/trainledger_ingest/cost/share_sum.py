@@ -6,13 +6,14 @@ costs one dict update a term, where Fraction would cost a gcd each.
 """
 
 import math
+from collections import defaultdict
 from typing import NamedTuple
 
 from trainledger_ingest.cost.money import largest_remainder
 from trainledger_ingest.cost.node_events import Holder
 from trainledger_schemas.errors import InvariantError
 
-__all__ = ["LineKey", "ShareSum", "sort_key"]
+__all__ = ["LineKey", "ShareSum", "Sums", "sort_key"]
 
 
 class LineKey(NamedTuple):
@@ -26,35 +27,25 @@ def sort_key(key: LineKey) -> tuple[str, str, str, int, str, str]:
     """The order of lines, and who wins a tie: resource, kind, run, attempt, owner, account; None before any value."""
     kind, run_id, attempt, owner, account = key.holder
     number = -1 if attempt is None else attempt
-    return (key.resource, kind.value, run_id or "", number, owner or "", account or "")
+    return (key.resource, kind, run_id or "", number, owner or "", account or "")
 
 
 class ShareSum:
     """An exact sum of shares for each line."""
 
     def __init__(self) -> None:
-        self._terms: dict[int, dict[LineKey, int]] = {}
+        self._terms: defaultdict[int, dict[LineKey, int]] = defaultdict(dict)
 
     def add(self, key: LineKey, numerator: int, denominator: int) -> None:
         """Add `numerator / denominator` shares to a line; 0 makes the line exist."""
-        terms = self._terms.setdefault(denominator, {})
+        terms = self._terms[denominator]
         terms[key] = terms.get(key, 0) + numerator
-
-    def keys(self) -> list[LineKey]:
-        """All lines, in order."""
-        return sorted({key for terms in self._terms.values() for key in terms}, key=sort_key)
-
-    def sums(self) -> dict[LineKey, tuple[int, int]]:
-        """Each line's sum, as numerator and denominator."""
-        numerators, denominator = self._common()
-        return {key: (numerator, denominator) for key, numerator in numerators.items()}
 
     def sum_of(self, key: LineKey) -> tuple[int, int]:
         """One line's sum, as numerator and denominator."""
-        denominator = math.lcm(*self._terms) if self._terms else 1
-        return sum(
-            terms.get(key, 0) * (denominator // part) for part, terms in self._terms.items()
-        ), denominator
+        denominator = math.lcm(*self._terms)
+        parts = (terms.get(key, 0) * (denominator // part) for part, terms in self._terms.items())
+        return sum(parts), denominator
 
     def take(self, other: "ShareSum") -> None:
         """Add all that another one holds."""
@@ -62,42 +53,47 @@ class ShareSum:
             for key, numerator in terms.items():
                 self.add(key, numerator, denominator)
 
-    def floors(self) -> dict[LineKey, int]:
-        """Each line's sum, rounded down to whole shares."""
-        numerators, denominator = self._common()
-        return {key: numerator // denominator for key, numerator in numerators.items()}
-
-    def covers(self, other: "ShareSum") -> set[LineKey]:
-        """The lines whose sum here is at least their sum in `other`, exactly."""
-        mine, mine_denominator = self._common()
-        theirs, their_denominator = other._common()
-        return {
-            key
-            for key, numerator in theirs.items()
-            if mine.get(key, 0) * their_denominator >= numerator * mine_denominator
-        }
-
-    def deal(self, total: int) -> dict[LineKey, int]:
-        """Whole shares by largest remainder, summing to `total`.
-
-        Raises InvariantError when the exact sums do not add up to `total` before any rounding: then something
-        was counted twice or not at all.
-        """
-        numerators, denominator = self._common()
-        if sum(numerators.values()) != total * denominator:
-            raise InvariantError(
-                f"the lines of a node-hour sum to {sum(numerators.values())}/{denominator} shares, "
-                f"its presence is {total}; report this with the node and the hour"
-            )
-        keys = sorted(numerators, key=sort_key)
-        shares = largest_remainder(total, [numerators[key] for key in keys], [sort_key(key) for key in keys])
-        return dict(zip(keys, shares, strict=True))
-
-    def _common(self) -> tuple[dict[LineKey, int], int]:
-        denominator = math.lcm(*self._terms) if self._terms else 1
+    def total(self) -> "Sums":
+        """Each line's sum, all over one denominator."""
+        denominator = math.lcm(*self._terms)
         numerators: dict[LineKey, int] = {}
         for part, terms in self._terms.items():
             factor = denominator // part
             for key, numerator in terms.items():
                 numerators[key] = numerators.get(key, 0) + numerator * factor
-        return numerators, denominator
+        return Sums(numerators, denominator)
+
+
+class Sums(NamedTuple):
+    """The sum of each line as a numerator over the one denominator."""
+
+    numerators: dict[LineKey, int]
+    denominator: int
+
+    def floors(self) -> dict[LineKey, int]:
+        """Each line's sum, rounded down to whole shares."""
+        return {key: numerator // self.denominator for key, numerator in self.numerators.items()}
+
+    def covers(self, other: "Sums") -> set[LineKey]:
+        """The lines whose sum here is at least their sum in `other`, exactly."""
+        return {
+            key
+            for key, numerator in other.numerators.items()
+            if self.numerators.get(key, 0) * other.denominator >= numerator * self.denominator
+        }
+
+    def deal(self, total: int) -> dict[LineKey, int]:
+        """Whole shares by largest remainder, summing to `total`; lines in their order.
+
+        Raises InvariantError when the exact sums do not add up to `total` before any rounding: then something
+        was counted twice or not at all.
+        """
+        whole = sum(self.numerators.values())
+        if whole != total * self.denominator:
+            raise InvariantError(
+                f"the lines of a node-hour sum to {whole}/{self.denominator} shares, "
+                f"its presence is {total}; report this with the node and the hour"
+            )
+        keys = sorted(self.numerators, key=sort_key)
+        shares = largest_remainder(total, [self.numerators[key] for key in keys], range(len(keys)))
+        return dict(zip(keys, shares, strict=True))

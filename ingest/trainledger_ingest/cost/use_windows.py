@@ -7,14 +7,13 @@ share the lists of times too, and a node-hour with eight devices holds two lists
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter, le, mul, sub
 from typing import NamedTuple
 
 from trainledger_ingest.cost.node_events import DevicePlace, DeviceUse
 
-__all__ = ["UseWindows", "find_use_windows"]
+__all__ = ["UseWindows", "WindowTimes", "find_use_windows"]
 
 # Beyond so many changes of the places told of, joining lists costs more than it saves.
 STRETCHES_MAX = 16
@@ -22,34 +21,58 @@ STRETCHES_MAX = 16
 _Place = tuple[str, str, str]
 
 
-@dataclass(slots=True)
-class UseWindows:
-    """Disjoint windows in order of time, their lengths, and how busy the device was in each, in millionths."""
+class _Inside(NamedTuple):
+    """The windows that meet a range, from `first` on: how much of each, and of all."""
 
-    starts_us: list[int]
-    ends_us: list[int]
+    first: int
+    behind: int
     lengths_us: list[int]
+    seen_us: int
+
+
+class WindowTimes:
+    """Disjoint windows in order of time. The places of one boot share them, and each is asked about the same range."""
+
+    def __init__(self, starts_us: list[int], ends_us: list[int]) -> None:
+        self._starts_us = starts_us
+        self._ends_us = ends_us
+        self._asked = (0, 0)
+        self._found = _Inside(0, 0, [], 0)
+
+    def inside(self, start_us: int, end_us: int) -> _Inside:
+        """The windows that meet a range."""
+        if (start_us, end_us) != self._asked:
+            self._asked, self._found = (start_us, end_us), self._find(start_us, end_us)
+        return self._found
+
+    def joined(self, other: "WindowTimes") -> "WindowTimes":
+        """These windows and then those."""
+        return WindowTimes(self._starts_us + other._starts_us, self._ends_us + other._ends_us)
+
+    def _find(self, start_us: int, end_us: int) -> _Inside:
+        first, behind = bisect_right(self._ends_us, start_us), bisect_left(self._starts_us, end_us)
+        if first >= behind:
+            return _Inside(0, 0, [], 0)
+        starts_us, ends_us = self._starts_us[first:behind], self._ends_us[first:behind]
+        starts_us[0], ends_us[-1] = max(starts_us[0], start_us), min(ends_us[-1], end_us)
+        lengths_us = list(map(sub, ends_us, starts_us))
+        return _Inside(first, behind, lengths_us, sum(lengths_us))
+
+
+class UseWindows(NamedTuple):
+    """Windows of one place, and how busy it was in each, in millionths."""
+
+    times: WindowTimes
     busy_ppm: Sequence[int]
 
     def measured(self, start_us: int, end_us: int) -> tuple[int, int]:
         """Microseconds with a measurement inside a range, and the sum of microseconds x busy millionths."""
-        first, behind = bisect_right(self.ends_us, start_us), bisect_left(self.starts_us, end_us)
-        if first >= behind:
-            return 0, 0
-        lengths, busy_ppm = self.lengths_us[first:behind], self.busy_ppm[first:behind]
-        # What of the outer windows lies outside the range.
-        lengths[0] -= max(0, start_us - self.starts_us[first])
-        lengths[-1] -= max(0, self.ends_us[behind - 1] - end_us)
-        return sum(lengths), sum(map(mul, lengths, busy_ppm))
+        first, behind, lengths_us, seen_us = self.times.inside(start_us, end_us)
+        return seen_us, sum(map(mul, lengths_us, self.busy_ppm[first:behind]))
 
     def joined(self, other: "UseWindows") -> "UseWindows":
-        """These windows and then those; lists of times may be shared, so they are never changed."""
-        return UseWindows(
-            self.starts_us + other.starts_us,
-            self.ends_us + other.ends_us,
-            self.lengths_us + other.lengths_us,
-            [*self.busy_ppm, *other.busy_ppm],
-        )
+        """These windows and then those."""
+        return UseWindows(self.times.joined(other.times), [*self.busy_ppm, *other.busy_ppm])
 
 
 def find_use_windows(events: Iterable[DeviceUse]) -> dict[_Place, UseWindows]:
@@ -60,6 +83,7 @@ def find_use_windows(events: Iterable[DeviceUse]) -> dict[_Place, UseWindows]:
             by_boot.setdefault(event.boot_id, []).append(event)
     windows: dict[_Place, UseWindows] = {}
     for boot_id, group in by_boot.items():
+        group.sort(key=attrgetter("start_us"))
         starts_us, ends_us = [event.start_us for event in group], [event.end_us for event in group]
         is_in_order = all(map(le, ends_us, islice(starts_us, 1, None)))
         stretches = _stretches(group) if is_in_order else None
@@ -101,11 +125,10 @@ def _add_stretches(
     behind = 0
     for places, rows in stretches:
         first, behind = behind, behind + len(rows)
-        starts_us, ends_us = times[0][first:behind], times[1][first:behind]
-        lengths_us = list(map(sub, ends_us, starts_us))
+        stretch = WindowTimes(times[0][first:behind], times[1][first:behind])
         for (uuid, part_id), column in zip(places, zip(*rows, strict=True), strict=True):
             place = (boot_id, uuid, part_id)
-            found = UseWindows(starts_us, ends_us, lengths_us, column)
+            found = UseWindows(stretch, column)
             windows[place] = windows[place].joined(found) if place in windows else found
 
 
@@ -120,4 +143,4 @@ def _add_one_by_one(windows: dict[_Place, UseWindows], boot_id: str, events: Ite
                 known.append((start_us, event.end_us, busy_ppm))
     for place, found in rows.items():
         starts_us, ends_us, column = map(list, zip(*found, strict=True))
-        windows[place] = UseWindows(starts_us, ends_us, list(map(sub, ends_us, starts_us)), column)
+        windows[place] = UseWindows(WindowTimes(starts_us, ends_us), column)

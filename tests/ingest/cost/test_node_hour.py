@@ -6,17 +6,22 @@ from dataclasses import replace
 import pytest
 
 from support.cost_events import HOUR, MINUTE_US, SECOND_US, Script, at, claim, run, seen_on
+from trainledger_ingest.cost.frames import cut_frames
+from trainledger_ingest.cost.host_pool import join_for_host
 from trainledger_ingest.cost.node_events import (
     HOUR_US,
+    Allocation,
     AllocationHolder,
     Device,
+    Devices,
     Holder,
     Kind,
+    NodePresent,
 )
 from trainledger_ingest.cost.node_hour import SHARES_PER_US, Line, NodeHour, deal_node_hour
 from trainledger_ingest.cost.node_stream import NodeStream
 from trainledger_ingest.cost.policy import CostPolicy
-from trainledger_ingest.cost.presence import PresenceMode, PresenceRule
+from trainledger_ingest.cost.presence import Interval, PresenceMode, PresenceRule, find_presence
 from trainledger_schemas.errors import InvariantError
 
 A, B, C = run("a"), run("b"), run("c")
@@ -301,3 +306,29 @@ def test_what_an_owner_does_outside_of_a_job_is_not_inside_what_the_job_reserved
         ("host", "account:red"): 7.5, ("host", None): 7.5, ("device:g0", "account:red"): 30, ("device:g0", None): 0
     }  # fmt: skip
     assert [line.evidence for line in lines if not line.held_share] == ["intruder"]
+
+
+def test_a_device_that_changes_hands_does_not_cut_the_windows_of_the_host() -> None:
+    job, on = claim("host", A, 1, 4), [seen_on("device:gpu", who) for who in (A, B)]
+    script = Script().alive(0, 60).devices(0, Device("gpu")).windows(0, 60, (A, 2), (B, 1))
+    for second, holders in ((0, [job, on[0]]), (15, [job, on[1]]), (35, [job, *on])):
+        script.allocation(second, *holders)
+    presence = find_presence(
+        [event for event in script.events if isinstance(event, NodePresent)],
+        [],
+        window=Interval(HOUR, HOUR + HOUR_US),
+        rule=PresenceRule(),
+    )
+    frames = cut_frames(
+        presence,
+        [event for event in script.events if isinstance(event, Allocation)],
+        devices=[event for event in script.events if isinstance(event, Devices)],
+        allocation_age_us_max=HOUR_US,
+    )
+    assert [frame.end_us for frame in frames] == [at(15), at(35), at(60)]
+    assert [(frame.start_us, frame.end_us, frame.facts.holders) for frame in join_for_host(frames)] == [
+        (HOUR, at(60), (job,))
+    ]
+    dealt = deal(script)
+    assert seconds(dealt, "host") == {"a": 1.5, "b": 1.5, "idle": 3}
+    assert seconds(dealt, "device:gpu") == {"a": 54 * 27.5 / 60, "b": 54 * 32.5 / 60}
