@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol, TypeVar
 
 from .errors import CorruptDataError, NotFoundError
 
@@ -39,6 +39,8 @@ WRITING_LOCK = "writing.lock"
 BLOCK_BYTES = 1 << 20
 ABANDONED_NS = 2 * 86_400 * 10**9
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+
+T = TypeVar("T")
 
 
 class BlobRef(NamedTuple):
@@ -135,12 +137,16 @@ class FolderBlobs:
         """See BlobStore."""
         digest = hashlib.sha256()
         with self._opened(sha256) as source, target.open("xb") as sink:
-            for block in _blocks(source):
-                digest.update(block)
-                sink.write(block)
-        if digest.hexdigest() != sha256:
-            target.unlink()
-        self._check(sha256, digest.hexdigest())
+            try:
+                for block in _blocks(source):
+                    digest.update(block)
+                    sink.write(block)
+                sink.flush()
+                self._check(sha256, digest.hexdigest())
+            except BaseException:
+                # Also for KeyboardInterrupt: half a file must not look like a whole one.
+                target.unlink()
+                raise
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -225,17 +231,25 @@ class SeveralBlobs:
         return any(store.has(sha256) for store in self._stores)
 
     def read(self, sha256: str) -> bytes:
-        """See BlobStore."""
-        return self._holder(sha256).read(sha256)
+        """See BlobStore. A copy that is damaged is passed over where another is sound."""
+        return self._first(sha256, lambda store: store.read(sha256))
 
     def copy_to(self, sha256: str, target: Path) -> None:
-        """See BlobStore."""
-        self._holder(sha256).copy_to(sha256, target)
+        """See BlobStore; damaged copies as in `read`."""
+        self._first(sha256, lambda store: store.copy_to(sha256, target))
 
-    def _holder(self, sha256: str) -> BlobSource:
+    def _first(self, sha256: str, read: Callable[[BlobSource], T]) -> T:
+        damaged: CorruptDataError | None = None
+        # Without a look before: of a store that is far away each is a round trip.
         for store in self._stores:
-            if store.has(sha256):
-                return store
+            try:
+                return read(store)
+            except NotFoundError:
+                continue
+            except CorruptDataError as error:
+                damaged = damaged or error
+        if damaged is not None:
+            raise damaged
         raise NotFoundError(
             f"the blob sha256:{sha256} is not in {self.place}; it lies on the machine where the run was, beside its "
             "journals: copy that folder `blobs` here, run this there, or set TRAINLEDGER_BLOBS where the agent of that "

@@ -194,6 +194,7 @@ class SharedBlobs:
             try:
                 for block in self._blocks(sha256):
                     sink.write(block)
+                sink.flush()
             except BaseException:
                 # Also for KeyboardInterrupt: half a file must not look like a whole one.
                 target.unlink()
@@ -218,6 +219,11 @@ class SharedBlobs:
             )
 
     def _opened(self, sha256: str) -> tuple[str, BinaryIO]:
+        name = blob_name(sha256)
+        try:
+            return name, self._objects.open(name)
+        except NotFoundError:
+            pass
         for is_last in (False, True):
             found = self._holder(sha256)
             if found is None:

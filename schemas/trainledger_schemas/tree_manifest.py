@@ -18,6 +18,7 @@ from typing import NamedTuple
 from .errors import CorruptDataError
 
 __all__ = [
+    "DEPTH_MAX",
     "EMPTY_FOLDER",
     "Change",
     "Child",

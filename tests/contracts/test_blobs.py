@@ -105,5 +105,12 @@ def test_several_are_read_in_their_order(store: tuple[BlobStore, Damage], tmp_pa
     both = SeveralBlobs([first, blobs])
     assert both.has(NAME) and both.read(NAME) == DATA
     both.copy_to(NAME, tmp_path / "copy")
+    path = first.path_of(first.put(DATA).sha256)
+    assert path is not None
+    path.chmod(0o644)
+    path.write_bytes(b"damaged")
+    assert both.read(NAME) == DATA, "a sound copy elsewhere will do"
+    with pytest.raises(CorruptDataError, match="damaged"):
+        SeveralBlobs([first]).read(NAME)
     with pytest.raises(NotFoundError, match=r"first.*the machine where the run was"):
         both.read("0" * 64)

@@ -2,6 +2,7 @@
 machines where TRAINLEDGER_BLOBS names one."""
 
 import os
+import threading
 from pathlib import Path
 
 from trainledger_schemas.blob_address import BlobAddress, parse_blob_address
@@ -44,6 +45,7 @@ class _Later:
     def __init__(self, address: BlobAddress) -> None:
         self._address = address
         self._blobs: SharedBlobs | None = None
+        self._opening = threading.Lock()
         self.place = str(address)
 
     def has(self, sha256: str) -> bool:
@@ -56,9 +58,10 @@ class _Later:
         self._opened().copy_to(sha256, target)
 
     def _opened(self) -> SharedBlobs:
-        if self._blobs is None:
-            # Loaded here: the client of S3 takes 0.3 s.
-            from trainledger_schemas.s3_objects import S3Objects
+        with self._opening:
+            if self._blobs is None:
+                # Loaded here: the client of S3 takes 0.3 s.
+                from trainledger_schemas.s3_objects import S3Objects
 
-            self._blobs = SharedBlobs(S3Objects(self._address))
-        return self._blobs
+                self._blobs = SharedBlobs(S3Objects(self._address))
+            return self._blobs

@@ -62,6 +62,12 @@ class FileTree:
             if mode == EXECUTABLE:
                 os.fchmod(fd, os.fstat(fd).st_mode | 0o111)
 
+    def move_here(self, file: Path, path: bytes, mode: str) -> None:
+        """Move a new file of the same disk to the place of another; `mode` is git's."""
+        if mode == EXECUTABLE:
+            file.chmod(file.stat().st_mode | 0o111)
+        os.replace(file, self.place(path))
+
     def read(self, path: bytes) -> tuple[str, bytes] | None:
         """Mode and bytes of what lies there, as git would store them; None for nothing, a folder or a device."""
         whole = self.place(path)

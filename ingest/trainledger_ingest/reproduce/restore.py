@@ -24,6 +24,7 @@ from trainledger_schemas.code_snapshot import (
 )
 from trainledger_schemas.errors import NotFoundError, UsageError
 
+from ..blob_fetching import Wanted, fetch_all
 from .file_tree import LINK, FileTree
 from .git_command import GitCommand, GitFailedError
 from .snapshot_check import check_snapshot
@@ -116,8 +117,8 @@ class _Repository:
         self._git.run("init", "-q", f"--object-format={wanted.object_format}", "--template=")
         if wanted.base:
             self._fetch_base()
-        for bundle in wanted.bundles:
-            file = self._top / ".git" / f"{bundle.sha256}.bundle"
+        for number, bundle in enumerate(wanted.bundles):
+            file = self._top / ".git" / f"{number}.bundle"
             self._blobs.copy_to(bundle.sha256, file)
             self._git.run("fetch", "-q", "--no-tags", str(file), "refs/*:refs/trainledger/restored/*")
             file.unlink()
@@ -211,16 +212,19 @@ class _Repository:
 
     def _fill_lfs(self, after: Mapping[bytes, _Entry]) -> None:
         """Give files that are a pointer in the repository, and were not one on disk, their content."""
-        for item in self._wanted.lfs:
+        wanted: dict[Wanted, bytes] = {}
+        for number, item in enumerate(self._wanted.lfs):
             path = os.fsencode(item.path)
-            entry, found = after.get(path), self._tree.read(path)
-            if entry is None or found is None or f"sha256:{item.sha256}".encode() not in found[1][:1024]:
-                continue
-            if self._blobs.has(item.sha256):
-                self._tree.write(path, self._blobs.read(item.sha256), entry.mode)
+            found = self._tree.read(path) if path in after else None
+            if found is not None and f"sha256:{item.sha256}".encode() in found[1][:1024]:
+                wanted[Wanted(item.sha256, self._top / ".git" / f"{number}.lfs")] = path
+        for content, is_there in fetch_all(self._blobs, wanted):
+            path = wanted[content]
+            if is_there:
+                self._tree.move_here(content.target, path, after[path].mode)
             else:
                 self._restored.problems.append(
-                    f"{item.path}: the content is in Git LFS: run `git lfs pull` in {self._top}"
+                    f"{os.fsdecode(path)}: the content is in Git LFS: run `git lfs pull` in {self._top}"
                 )
 
     def _verify(self, after: Mapping[bytes, _Entry]) -> None:
