@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from trainledger.node import diagnosis
 from trainledger.node.daemon import NodeAgent, spool_folder
+from trainledger.node.driver_change import DriverChange
 from trainledger.node.foreign_spool import durable_ends, is_given_away
 from trainledger.node.identity import load_identity
 from trainledger.node.journal_sync import SyncReport, sync_journals
@@ -77,9 +78,9 @@ class _Node:
     def synced_end(self, topic: str) -> int:
         return self.spool.synced_end(topic) if self.spool is not None else (self.ends or {}).get(topic, 0)
 
-    def close(self) -> None:
+    def close(self, *, leaving: bool = True) -> None:
         if self.agent is not None:
-            self.agent.close()
+            self.agent.close(leaving=leaving)
         elif self.spool is not None:
             self.spool.close()
 
@@ -230,8 +231,12 @@ class Embedded:
             self._own_worker().drain()
             return verify_generation(self._store, self._schema, self._new_source())
 
-    def close(self) -> None:
-        """Write what is pending, then let go of everything. A second call does nothing."""
+    def driver_change(self, restarted_for: str | None) -> DriverChange | None:
+        """See `NodeAgent.driver_change`; None where another process is the node's agent."""
+        return None if self._node.agent is None else self._node.agent.driver_change(restarted_for)
+
+    def close(self, *, leaving: bool = True) -> None:
+        """Write what is pending, then let go of everything. A second call does nothing. `leaving`: no agent follows."""
         with self._turn:
             if self._lock.held:
                 if self._kind == "up":
@@ -240,7 +245,7 @@ class Embedded:
                     self._idle.finish(self._say)
                 if self._worker is not None:
                     self._worker.close()
-                self._node.close()
+                self._node.close(leaving=leaving)
                 self._store.close()
                 self._lock.release()
 
@@ -332,23 +337,19 @@ class AdminSender:
 
     def send(self, event_type: str, record: Mapping[str, Any]) -> LogPosition:
         if self._log is None:
-            self._log = self._connect(event_type)
+            if self._kafka is None:
+                raise UsageError(
+                    f"{event_type} reaches these tables through Kafka: set TRAINLEDGER_KAFKA to the bootstrap servers"
+                )
+            # Loaded here, as in make_topics.
+            from trainledger.node.admin_log import AdminLog
+
+            self._log = AdminLog(parse_kafka(self._kafka), node_id=AgentSettings.from_env().node_id)
         return self._log.append(event_type, record, key=admin_key(record))
 
     def close(self) -> None:
         if self._log is not None:
             self._log.close()
-
-    def _connect(self, event_type: str) -> "AdminLog":
-        if self._kafka is None:
-            raise UsageError(
-                f"{event_type} reaches these tables through Kafka: set TRAINLEDGER_KAFKA to the bootstrap servers"
-            )
-        # Loaded here, as in make_topics.
-        from trainledger.node.admin_log import AdminLog
-
-        settings = AgentSettings.from_env()
-        return AdminLog(parse_kafka(self._kafka), node_id=settings.node_id)
 
 
 def _open_node(

@@ -45,6 +45,7 @@ class Installation:
             cwd=self.folder,
             env=self.environment | environment,
             text=True,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )

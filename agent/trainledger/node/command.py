@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from trainledger.node.daemon import NodeAgent
-from trainledger.node.driver_change import OPTION, DriverChange, restart
+from trainledger.node.driver_change import OPTION
 from trainledger.node.exposition import MetricName
 from trainledger.node.node_settings import AgentSettings
 from trainledger_schemas.clock import SystemClock
@@ -81,12 +81,7 @@ def _run_daemon(home: Path, settings: AgentSettings, arguments: argparse.Namespa
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     agent = NodeAgent.open(home, settings.node_folder, kind="agent", settings=settings, clock=SystemClock())
-    driver = DriverChange(
-        settings.nvidia_driver,
-        SystemClock(),
-        restarted_for=arguments.restarted_for,
-        is_library_lost=lambda: agent.has_lost_gpu_library,
-    )
+    driver = agent.driver_change(arguments.restarted_for)
     served: Exposition | None = None
     is_leaving = True
     try:
@@ -108,9 +103,9 @@ def _run_daemon(home: Path, settings: AgentSettings, arguments: argparse.Namespa
         if served is not None:
             served.close()
         agent.close(leaving=is_leaving)
-    if not is_leaving and driver.version is not None:
+    if not is_leaving:
         say(logging.INFO, "the GPU driver was changed; beginning anew", {"driver": driver.version})
-        restart(driver.version)
+        driver.begin_anew()
     say(logging.INFO, "ended")
     return 0 if agent.failure is None else _fail(str(agent.failure), 1)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from trainledger.node.blob_upload import BlobUploader, make_uploader, runs_log
 from trainledger.node.collector import CollectReport
+from trainledger.node.driver_change import DriverChange
 from trainledger.node.foreign_spool import mark_given_away
 from trainledger.node.identity import NodeIdentity, load_identity
 from trainledger.node.kubernetes.pod_journals import PodJournals, open_journals
@@ -272,10 +273,15 @@ class NodeAgent:
         """Why publishing stopped for good, if it did."""
         return None if self.publisher is None else self.publisher.failure
 
-    @property
-    def has_lost_gpu_library(self) -> bool:
-        """Whether a vendor's library that was open could not be opened again."""
-        return self._watch is not None and self._watch.sampler.has_lost_gpu_library
+    def driver_change(self, restarted_for: str | None) -> DriverChange:
+        """To ask whether this process must begin anew; `restarted_for`: what it was told of why it did before."""
+        watch = self._watch
+        return DriverChange(
+            self._settings.nvidia_driver,
+            self._clock,
+            restarted_for=restarted_for,
+            is_library_lost=lambda: watch is not None and watch.sampler.has_lost_gpu_library,
+        )
 
     def status(self) -> AgentStatus:
         """Counts for metrics; from any thread."""

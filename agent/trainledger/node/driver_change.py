@@ -2,19 +2,19 @@
 
 A process keeps the driver's library mapped until it ends, and an old library does not speak with a new driver. So when
 the file that says which driver is loaded says another one, or the library that was open cannot be opened again while a
-driver is loaded, the agent's process replaces itself by a fresh one (`restart`): same process id, same arguments.
+driver is loaded, the process of `agent` or `up` replaces itself by a fresh one: same process id, same arguments.
 At most once for each version: the fresh process is told for which one it began anew, and a driver that does not come
 back does not make the agent turn in circles.
 """
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from trainledger_schemas.clock import Clock
 
-__all__ = ["OPTION", "DriverChange", "restart"]
+__all__ = ["OPTION", "DriverChange"]
 
 OPTION = "--restarted-for"
 CHECK_S = 2
@@ -50,6 +50,13 @@ class DriverChange:
         has_changed = self.version != self._loaded or self._is_library_lost()
         return has_changed and self.version != self._restarted_for
 
+    def begin_anew(self) -> None:
+        """Replace this process by a fresh one with the same arguments; everything that must be closed is closed before.
+
+        Returns when there is no driver to begin anew with."""
+        if self.version is not None:
+            _restart(self.version)
+
     def _read(self) -> str | None:
         try:
             with self._file.open("rb") as file:
@@ -60,9 +67,8 @@ class DriverChange:
         return " ".join(text.partition("\n")[0].split()) or None
 
 
-def restart(version: str, *, argv: Sequence[str] | None = None) -> None:
-    """Replace this process by a fresh one with the same arguments. Everything that must be closed is closed before."""
-    given = list(sys.orig_argv if argv is None else argv)[1:]
+def _restart(version: str) -> None:
+    given = list(sys.orig_argv)[1:]
     while OPTION in given:
         at = given.index(OPTION)
         del given[at : at + 2]

@@ -3,6 +3,8 @@
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +18,7 @@ from trainledger_schemas.structured_log import set_up_log
 from ..alert_channels import alert_channels
 from ..alert_watch import alert_watch
 from ..session_choice import open_sync, open_up
+from ..settings import IngestSettings
 from .opening import environment, read_settings
 from .options import Json
 from .output import print_json, print_table, stderr_line
@@ -45,34 +48,48 @@ def register(app: typer.Typer) -> None:
 def up(
     home: Annotated[Path | None, typer.Option(help="Folder of spool and tables.")] = None,
     no_page: Annotated[bool, typer.Option("--no-page", help="No web page (there is none yet).")] = False,
+    restarted_for: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Run agent, worker and local API in this process. Ends clean on Ctrl-C or SIGTERM."""
-    from ..api import ApiServer
+    """Run agent, worker and local API in this process. Ends clean on Ctrl-C or SIGTERM.
 
+    `restarted_for`: for `up` itself, the GPU driver for which it replaced the process before it."""
     del no_page
     settings, channels = read_settings(home), alert_channels(environment())
     stop = stop_on_signals()
     embedded = open_up(settings, say=stderr_line)
-    alerts = alert_watch(
-        embedded.query,
-        embedded.views,
-        append=embedded.append_admin,
-        channels=channels,
-        clock=SystemClock(),
-        settings=settings,
-    )
+    driver = embedded.driver_change(restarted_for)
+    is_changed = False
     try:
-        api = ApiServer(settings.api_socket, embedded, drain=embedded.drain, run_cost=embedded.run_cost)
-        try:
-            announce(f"ready: journals {settings.node_folder}, home {settings.home}; Ctrl-C ends")
-            with alerts.watching():
-                while not stop.is_set():
-                    if embedded.step() == 0 and not tidy(embedded):
-                        stop.wait(IDLE_S)
-        finally:
-            api.close()
+        alerts = alert_watch(
+            embedded.query,
+            embedded.views,
+            append=embedded.append_admin,
+            channels=channels,
+            clock=SystemClock(),
+            settings=settings,
+        )
+        with _answering(settings, embedded), alerts.watching():
+            while not (stop.is_set() or is_changed):
+                if embedded.step() == 0 and not tidy(embedded):
+                    stop.wait(IDLE_S)
+                is_changed = driver is not None and driver.is_due()
     finally:
-        embedded.close()
+        embedded.close(leaving=not is_changed)
+    if driver is not None and is_changed and not stop.is_set():
+        stderr_line(f"the GPU driver was changed ({driver.version}); beginning anew")
+        driver.begin_anew()
+
+
+@contextmanager
+def _answering(settings: IngestSettings, embedded: "Embedded") -> Iterator[None]:
+    from ..api import ApiServer
+
+    api = ApiServer(settings.api_socket, embedded, drain=embedded.drain, run_cost=embedded.run_cost)
+    try:
+        announce(f"ready: journals {settings.node_folder}, home {settings.home}; Ctrl-C ends")
+        yield
+    finally:
+        api.close()
 
 
 def sync(
