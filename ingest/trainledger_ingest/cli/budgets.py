@@ -47,7 +47,9 @@ def set_budget(
     team: Team = None,
     project: Project = None,
     experiment: Experiment = None,
-    hard: Annotated[bool, typer.Option("--hard", help="More must not be spent: the alerts say so.")] = False,
+    hard: Annotated[
+        bool, typer.Option("--hard", help="More must not be spent: alerts and `budget check` say so.")
+    ] = False,
     start: FromMonth = None,
     note: Note = None,
 ) -> None:
@@ -116,7 +118,57 @@ def list_budgets(
     print_table(
         columns, (_cells(state) for state in states), right=("budget", "spent", "share", "a day", "forecast")
     )
+    _print_unpriced(states)
     _print_later(later)
+
+
+@app.command("check")
+def check_budgets(
+    team: Team = None, project: Project = None, experiment: Experiment = None, as_json: Json = False
+) -> None:
+    """Whether more may be spent: exit status 1 where a hard budget of this month is used up; for scripts."""
+    asked = {scope: name for scope, name in zip(SCOPES, (team, project, experiment), strict=True) if name}
+    if not asked:
+        raise UsageError("name whom it is about with --team, --project or --experiment")
+    now = utc_now()
+    first, behind = parse_month(f"{now:%Y-%m}")
+    with session() as opened:
+        states = [
+            state
+            for state in read_budget_states(opened.query, opened.views, first=first, behind=behind, now=now)
+            if asked.get(state.budget.scope) == state.budget.name
+        ]
+    if as_json:
+        print_json([state.as_row() for state in states])
+    for state in states:
+        is_refused = state.budget.is_hard and state.is_used_up
+        if is_refused or not as_json:
+            (stderr_line if is_refused else typer.echo)(_sentence(state))
+    if not states and not as_json:
+        typer.echo("no budget counts for it in this month")
+    _print_unpriced(states)
+    if any(state.budget.is_hard and state.is_used_up for state in states):
+        raise typer.Exit(1)
+
+
+def _sentence(state: BudgetState) -> str:
+    budget = state.budget
+    spent = minor_text(nano_of(state.spent), budget.currency)
+    limit = exact_text(nano_of(budget.a_month), budget.currency)
+    kind = "hard budget" if budget.is_hard else "budget"
+    return (
+        f"{budget.scope} {cell_text(budget.name)}: {state.share * 100:.1f} % of its {kind} of {state.month} is used, "
+        f"{spent} of {limit} {budget.currency}"
+    )
+
+
+def _print_unpriced(states: Iterable[BudgetState]) -> None:
+    hours = {(s.budget.scope, s.budget.name): s.unpriced_hours for s in states if s.unpriced_hours}
+    for (scope, name), without in hours.items():
+        stderr_line(
+            f"{scope} {cell_text(name)}: {without:.2f} hours of nodes without a price are in none of this; "
+            "`trainledger price set` gives them one"
+        )
 
 
 def _print_later(later: Iterable[Budget]) -> None:

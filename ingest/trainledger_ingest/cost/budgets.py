@@ -4,7 +4,8 @@
     forecast    spent + burn rate x hours left of the month
 
 Amounts are exact; the rate and the forecast are rounded to 10^-9. A budget counts from its first month until another
-one of the same scope, name and currency takes its place; only money in its own currency counts towards it.
+one of the same scope, name and currency takes its place; only money in its own currency counts towards it. Hours
+without a price are in none of it, and told beside it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -41,7 +42,7 @@ Query = Callable[[str, Mapping[str, object] | None], pa.Table]
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A limit of a month. `is_hard`: more must not be spent; it is told, nothing is stopped."""
+    """A limit of a month. `is_hard`: more must not be spent; it is told and can be asked for, nothing is stopped."""
 
     scope: str
     name: str
@@ -53,13 +54,21 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """Where a budget stands in a month. `burn_per_day` and `forecast` None before anything was measured."""
+    """Where a budget stands in a month. `burn_per_day` and `forecast` None before anything was measured.
+
+    `unpriced_hours`: hours of nodes that its holder held and that have no price."""
 
     budget: Budget
     month: str
     spent: Decimal
     burn_per_day: Decimal | None
     forecast: Decimal | None
+    unpriced_hours: float = 0.0
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether nothing is left of it."""
+        return self.share >= 1
 
     @property
     def share(self) -> Decimal:
@@ -83,6 +92,7 @@ class BudgetState:
             "burn_per_day": self.burn_per_day,
             "forecast": self.forecast,
             "state": self.state,
+            "unpriced_hours": self.unpriced_hours,
         }
 
     @property
@@ -128,6 +138,7 @@ def judge_budget(
     first: datetime,
     behind: datetime,
     now: datetime,
+    unpriced_hours: float = 0.0,
 ) -> BudgetState:
     """The state of a budget in the month [first, behind) at `now`, from what each hour cost it."""
     month = f"{first:%Y-%m}"
@@ -137,13 +148,13 @@ def judge_budget(
     since = max(first, upto - BURN_WINDOW)
     passed_s, left_s = _seconds(upto - since), _seconds(behind - upto)
     if passed_s <= 0:
-        return BudgetState(budget, month, spent, None, None)
+        return BudgetState(budget, month, spent, None, None, unpriced_hours)
     # An hour that began before the window counts whole: what began in it is what is known of its end.
     burnt = sum((cost for hour, cost in costs if hour + _HOUR > since), Decimal(0))
     rate = _EXACT.divide(burnt, Decimal(passed_s))
     per_day = _EXACT.multiply(rate, Decimal(86_400)).quantize(_NANO, ROUND_HALF_UP, _EXACT)
     more = _EXACT.multiply(rate, Decimal(left_s)).quantize(_NANO, ROUND_HALF_UP, _EXACT)
-    return BudgetState(budget, month, spent, per_day, spent + more)
+    return BudgetState(budget, month, spent, per_day, spent + more, unpriced_hours)
 
 
 def budget_nano(text: str) -> int:
@@ -177,18 +188,27 @@ def read_budget_states(
         if not budgets:
             continue
         hours: dict[tuple[str, str], list[tuple[datetime, Decimal]]] = {}
+        unpriced: dict[str, float] = {}
         for row in query(
-            f"""SELECT {scope} AS holder, currency AS money, usage_hour AS hour, sum(cost) AS total
+            f"""SELECT {scope} AS holder, currency AS money, usage_hour AS hour, sum(cost) AS total,
+              sumIf(held_hours, cost IS NULL) AS unpriced
             FROM {views}.cost_lines
             WHERE usage_hour >= toDateTime({{start:String}}, 'UTC') AND usage_hour < toDateTime({{end:String}}, 'UTC')
-              AND cost IS NOT NULL AND {scope} IS NOT NULL
+              AND {scope} IS NOT NULL
             GROUP BY holder, money, hour""",
             {"start": f"{first:%Y-%m-%d %H:%M:%S}", "end": f"{behind:%Y-%m-%d %H:%M:%S}"},
         ).to_pylist():
-            hours.setdefault((row["holder"], row["money"]), []).append((row["hour"], row["total"]))
+            unpriced[row["holder"]] = unpriced.get(row["holder"], 0.0) + row["unpriced"]
+            if row["total"] is not None:
+                hours.setdefault((row["holder"], row["money"]), []).append((row["hour"], row["total"]))
         states += [
             judge_budget(
-                budget, hours.get((budget.name, budget.currency), ()), first=first, behind=behind, now=now
+                budget,
+                hours.get((budget.name, budget.currency), ()),
+                first=first,
+                behind=behind,
+                now=now,
+                unpriced_hours=unpriced.get(budget.name, 0.0),
             )
             for budget in budgets
         ]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 from typing import Any
@@ -72,6 +72,7 @@ def facts(case: Case, prices: Prices) -> list[dict[str, Any]]:
                     "currency": currency,
                     "nano": cost,
                     "hours": Fraction(shares[key], HOUR_US * 10**6),
+                    "hour_us": hour_us,
                 }
             )
     return found
@@ -182,29 +183,39 @@ def test_two_books_are_two_reports_of_the_slow_calculation(case: Case, by: str) 
         assert shown == expected
 
 
-def test_budgets_have_spent_what_their_holders_cost(case: Case) -> None:
+@pytest.mark.parametrize("later_h", [5, 7 * 24 + 1], ids=["the same day", "a week and the first hour later"])
+def test_budgets_have_spent_what_their_holders_cost_and_the_forecast_goes_on_with_it(
+    case: Case, later_h: int
+) -> None:
     cluster, _ = case
     begin = datetime.fromtimestamp(cluster.begin_us // 10**6, UTC)
-    for scope, name in (("team", "red"), ("project", "p")):
+    for scope, name, currency in (("team", "red", "USD"), ("project", "p", "USD"), ("project", "p", "EUR")):
         cluster.tables.event(
             "budget_set", cluster.begin_us, at_us=cluster.begin_us, scope=scope, name=name, nano_a_month="1000000000000",
-            currency="USD", hard=False, from_month=f"{begin:%Y-%m}", set_by="test", note=None,
+            currency=currency, hard=False, from_month=f"{begin:%Y-%m}", set_by="test", note=None,
         )  # fmt: skip
     cluster.tables.take_in()
     session = cluster.tables.session
     first = datetime(begin.year, begin.month, 1, tzinfo=UTC)
     behind = datetime(begin.year, begin.month + 1, 1, tzinfo=UTC)
-    states = read_budget_states(session.query, session.views, first=first, behind=behind, now=behind)
-    spent = {(state.budget.scope, state.budget.name): state.spent for state in states}
+    now = min(begin + timedelta(hours=later_h), behind - timedelta(seconds=1))
+    states = read_budget_states(session.query, session.views, first=first, behind=behind, now=now)
     lines = facts(case, prices_of(cluster))
-    for (scope, name), amount in spent.items():
-        nano = sum(
-            line["nano"]
-            for line in lines
-            if line[scope] == name and line["nano"] and line["currency"] == "USD"
+    window_s = min(int((now - first).total_seconds()), 7 * 86_400)
+    for state in states:
+        mine = [line for line in lines if line[state.budget.scope] == state.budget.name]
+        paid = [line for line in mine if line["nano"] and line["currency"] == state.budget.currency]
+        spent = sum(line["nano"] for line in paid)
+        since_us = (int(now.timestamp()) - window_s) * 10**6
+        burnt = sum(line["nano"] for line in paid if line["hour_us"] + HOUR_US > since_us)
+        assert state.spent == Decimal(spent).scaleb(-9)
+        forecast = spent + Fraction(burnt * int((behind - now).total_seconds()), window_s)
+        assert state.forecast is not None and abs(Fraction(state.forecast) * NANO - forecast) <= Fraction(
+            1, 2
         )
-        assert amount == Decimal(nano).scaleb(-9)
-    assert len(spent) == 2
+        without = float(sum(line["hours"] for line in mine if line["nano"] is None))
+        assert state.unpriced_hours == pytest.approx(without, rel=1e-9)
+    assert len(states) == 3
 
 
 def test_a_closed_month_is_the_slow_calculation_then_and_explained_it_is_that_of_now(
