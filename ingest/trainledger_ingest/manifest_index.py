@@ -3,7 +3,8 @@
 Events name a manifest by its digest and never hold its names, which may be personal; whoever can read the blobs (the
 machine of the run, or every worker where blobs are in S3) brings the entries into the tables. Guarantees: a folder
 that is marked has its entries, and those of all folders below, in the table; a crash leaves unmarked rows that are
-facts all the same. A manifest that cannot be read here is tried again after RETRY_S, and left to other workers.
+facts all the same. A manifest that cannot be read here is tried again, first soon, since its event comes before its
+bytes are in S3, then each RETRY_S, and left to other workers meanwhile.
 Limits: one call takes about `entries_max` entries, and one folder more.
 """
 
@@ -26,6 +27,7 @@ __all__ = ["ManifestIndex"]
 ENTRIES_AT_ONCE = 100_000
 FILL_ENTRIES_AT_ONCE = 1_000_000
 KNOWN_AT_ONCE = 2_000
+FIRST_RETRY_S = 10.0
 RETRY_S = 600.0
 _ENTRIES = pa.schema(
     [("child", pa.binary(32)), ("is_folder", pa.bool_()), ("folder", pa.binary(32)), ("name", pa.binary())]
@@ -54,9 +56,9 @@ class ManifestIndex:
         self._generation = generation
         self._blobs = blobs
         self._clock = clock
-        self._unreadable: set[str] = set()
+        # When each is tried again, and how long it waited for that.
+        self._unreadable: dict[str, tuple[int, float]] = {}
         self._is_due = True
-        self._retry_ns = 0
 
     def note(self, dirty: Dirty) -> None:
         """Look for new manifests at the next `step` if a batch had events of runs."""
@@ -65,23 +67,22 @@ class ManifestIndex:
     def step(self, *, entries_max: int = ENTRIES_AT_ONCE) -> bool:
         """Take in some manifests; whether there may be more. Raises what the store raises; a repeat goes on."""
         now_ns = self._clock.monotonic_ns()
-        if self._unreadable and now_ns >= self._retry_ns:
-            self._unreadable.clear()
-            self._is_due = True
-        if not self._is_due:
+        if not self._is_due and not any(again_ns <= now_ns for again_ns, _ in self._unreadable.values()):
             return False
         left, blobs = entries_max, self._blobs()
         for top in self._pending():
-            if top in self._unreadable:
+            again_ns, waited_s = self._unreadable.get(top, (now_ns, 0.0))
+            if again_ns > now_ns:
                 continue
             if left <= 0:
                 return True
             try:
                 taken, is_whole = self._take_in(top, left, blobs)
             except (NotFoundError, CorruptDataError):
-                self._unreadable.add(top)
-                self._retry_ns = now_ns + round(RETRY_S * 1e9)
+                wait_s = min(2 * waited_s or FIRST_RETRY_S, RETRY_S)
+                self._unreadable[top] = (now_ns + round(wait_s * 1e9), wait_s)
                 continue
+            self._unreadable.pop(top, None)
             left -= taken
             if not is_whole:
                 return True
