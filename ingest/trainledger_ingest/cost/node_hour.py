@@ -8,10 +8,9 @@ The same set of events gives the same lines in whatever order and however often 
 not ended is dealt up to the last node event and dealt again as events arrive.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from trainledger_ingest.cost.device_pool import DevicePool
 from trainledger_ingest.cost.frames import Frame, cut_frames
@@ -24,12 +23,11 @@ from trainledger_ingest.cost.node_events import (
     DeviceUse,
     Gap,
     Kind,
-    NodeEvent,
     NodePresent,
     ProcessUsage,
     Reservation,
 )
-from trainledger_ingest.cost.node_stream import IN_ORDER, NodeStream, normalise
+from trainledger_ingest.cost.node_stream import IN_ORDER, NodeStream, Told, by_type
 from trainledger_ingest.cost.policy import WHOLE_PPM, CostPolicy
 from trainledger_ingest.cost.presence import Interval, covered_us, find_presence
 from trainledger_ingest.cost.reservations import current_reservations, give_reserved
@@ -93,7 +91,7 @@ def deal_node_hour(stream: NodeStream, hour_us: int, policy: CostPolicy) -> Node
     """
     if hour_us % HOUR_US:
         raise InvariantError(f"{hour_us} us is not the start of a UTC hour")
-    events = _by_type([*stream.carry, *stream.events])
+    events = by_type([*stream.carry, *stream.events], ordered=(Allocation, Devices))
     reservations = current_reservations(events[Reservation])
     presence = find_presence(
         events[NodePresent],
@@ -121,7 +119,7 @@ def deal_node_hour(stream: NodeStream, hour_us: int, policy: CostPolicy) -> Node
     )
 
 
-def _deal_frames(frames: Sequence[Frame], events: Mapping[type, list[Any]], policy: CostPolicy) -> Tally:
+def _deal_frames(frames: Sequence[Frame], events: Told, policy: CostPolicy) -> Tally:
     tally = Tally()
     host = HostPool(trim_windows(events[ProcessUsage]), tally)
     devices = DevicePool(events[DeviceUse], tally)
@@ -151,9 +149,7 @@ def _cores_at(wall_us: int, present: Sequence[NodePresent]) -> int | None:
     return (nearest.cores if nearest else 0) or None
 
 
-def _device_lists(
-    events: Mapping[type, list[Any]], reservations: Sequence[Reservation], hour_us: int
-) -> Sequence[Devices]:
+def _device_lists(events: Told, reservations: Sequence[Reservation], hour_us: int) -> Sequence[Devices]:
     """The lists of the agent; where there never was an agent, as many nameless devices as the scheduler says."""
     # What it says of another time divides no job of this hour.
     inside = [item for item in reservations if item.start_us < hour_us + HOUR_US and item.end_us > hour_us]
@@ -197,17 +193,4 @@ def _weighted(lists: Sequence[Devices], policy: CostPolicy) -> Sequence[Devices]
             for device in item.devices
         )
         found.append(replace(item, devices=tuple(devices)))
-    return found
-
-
-def _by_type(events: Iterable[NodeEvent]) -> Mapping[type, list[Any]]:
-    """Events of each type, those that replace each other in order; an empty list where there are none.
-
-    Windows and node events, of which there are many, are put in order by those who deal them, who lose nothing by
-    an event that comes twice."""
-    found: defaultdict[type, list[Any]] = defaultdict(list)
-    for event in events:
-        found[type(event)].append(event)
-    for kind in (Allocation, Devices):
-        found[kind] = normalise(found[kind])
     return found

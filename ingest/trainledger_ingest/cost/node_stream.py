@@ -6,10 +6,12 @@ supplier that selects by SQL must select at least these. `hours_touched` is the 
 to deal again when events arrive, however late and in whatever order.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from operator import attrgetter
+from typing import Any
 
 from trainledger_ingest.cost.node_events import (
     HOUR_US,
@@ -28,12 +30,27 @@ from trainledger_ingest.cost.presence import CLOCK_STEP_US, Interval, PresenceMo
 from trainledger_ingest.cost.reservations import current_reservations
 from trainledger_schemas.errors import InvariantError
 
-__all__ = ["HOURS_TOUCHED_MAX", "IN_ORDER", "NodeStream", "cut_stream", "hours_touched", "normalise"]
+__all__ = [
+    "HOURS_TOUCHED_MAX",
+    "IN_ORDER",
+    "NodeStream",
+    "Told",
+    "by_type",
+    "cut_stream",
+    "hours_touched",
+    "normalise",
+]
 
 _IDENTITY = attrgetter("producer_id", "seq")
 IN_ORDER = attrgetter("wall_us", "producer_id", "seq")
+_BOOT_ORDER = attrgetter("boot_us", "wall_us", "producer_id", "seq")
+_WINDOWS = (Gap, ProcessUsage, DeviceUse)
+_FEW = (NodePresent, Allocation, Devices, Reservation)
 # Ten years. More from one batch is a clock gone wild, and dealing it would never end.
 HOURS_TOUCHED_MAX = 87_660
+
+
+Told = Mapping[type, list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,31 +79,33 @@ def normalise(events: Iterable[NodeEvent]) -> list[NodeEvent]:
     return sorted(unique.values(), key=IN_ORDER)
 
 
+def by_type(events: Iterable[NodeEvent], *, ordered: Iterable[type]) -> Told:
+    """Events of each type, an empty list where there are none; those of the types `ordered` once each and in order.
+
+    Windows, of which there are many, are put in order by those who deal them, and say no more by coming twice."""
+    found: defaultdict[type, list[Any]] = defaultdict(list)
+    for event in events:
+        found[type(event)].append(event)
+    for kind in ordered:
+        found[kind] = normalise(found[kind])
+    return found
+
+
 def cut_stream(node_id: str, events: Iterable[NodeEvent], hour_us: int, *, policy: CostPolicy) -> NodeStream:
     """The part of a node's history that decides one hour."""
-    ordered = normalise(events)
+    told = by_type(events, ordered=_FEW)
     hour = Interval(hour_us, hour_us + HOUR_US)
-    kept = _deciding_presence(ordered, hour, policy)
-    kept += [
-        item for item in ordered if isinstance(item, Gap | ProcessUsage | DeviceUse) and _meets(item, hour)
-    ]
+    kept: list[NodeEvent] = list(_deciding_presence(told[NodePresent], hour, policy))
+    for kind in _WINDOWS:
+        kept += [item for item in told[kind] if item.start_us < hour.end_us and item.end_us > hour.start_us]
     age_us = policy.allocation_age_us_max
-    kept += [
-        item
-        for item in ordered
-        if isinstance(item, Allocation) and hour.start_us - age_us < item.wall_us < hour.end_us
-    ]
-    kept += _deciding_reservations(ordered, hour, policy)
+    kept += [item for item in told[Allocation] if hour.start_us - age_us < item.wall_us < hour.end_us]
+    kept += _deciding_reservations(told[Reservation], hour, policy)
     # Lists of devices are few (at start and on change) and the first of a boot counts backwards: keep all.
-    kept += [item for item in ordered if isinstance(item, Devices)]
-    inside = tuple(item for item in kept if hour.start_us <= item.wall_us < hour.end_us)
-    carry = tuple(item for item in kept if not hour.start_us <= item.wall_us < hour.end_us)
-    return NodeStream(node_id, normalise_tuple(inside), normalise_tuple(carry))
-
-
-def normalise_tuple(events: Iterable[NodeEvent]) -> tuple[NodeEvent, ...]:
-    """`normalise` as a tuple."""
-    return tuple(normalise(events))
+    kept += told[Devices]
+    inside = tuple([item for item in kept if hour.start_us <= item.wall_us < hour.end_us])
+    carry = tuple([item for item in kept if not hour.start_us <= item.wall_us < hour.end_us])
+    return NodeStream(node_id, inside, carry)
 
 
 def hours_touched(
@@ -99,23 +118,25 @@ def hours_touched(
     without any event are the caller's to add, as are those before its first event when it has no first date.
     Raises InvariantError beyond HOURS_TOUCHED_MAX hours.
     """
-    new = normalise(events)
-    everything = normalise([*new, *known])
-    identities = {(event.producer_id, event.seq) for event in new}
-    ranges = _presence_ranges(everything, identities, policy)
-    bounds = _bounds(everything, policy)
+    given = list(events)
+    new, told = by_type(given, ordered=_FEW), by_type([*given, *known], ordered=_FEW)
+    ranges = _presence_ranges(told[NodePresent], set(map(_IDENTITY, new[NodePresent])), policy)
+    bounds = _bounds(told, policy)
     if bounds is not None:
-        for event in new:
-            if isinstance(event, Reservation):
-                ranges += _reserved_ranges(event, everything, policy)
-            elif isinstance(event, Devices):
-                # A list of devices counts until the next, and the first of a boot from the boot's start; lists are
-                # rare, so all hours around are dealt again rather than told apart. Between boots there are none.
-                is_owned = policy.presence.mode is PresenceMode.OWNED
-                ranges += [bounds] if is_owned else _boot_bounds(everything, policy)
-            elif not isinstance(event, NodePresent):
-                item = _range_of(event, bounds, policy)
-                ranges.append(Interval(max(item.start_us, bounds.start_us), min(item.end_us, bounds.end_us)))
+        for event in new[Reservation]:
+            ranges += _reserved_ranges(event, told, policy)
+        if new[Devices] and not _are_repeats(new[Devices], told[Devices]):
+            # A list of devices counts until the next, and the first of a boot from the boot's start; lists that differ
+            # are rare, so all hours around are dealt again rather than told apart. Between boots there are none.
+            is_owned = policy.presence.mode is PresenceMode.OWNED
+            ranges += [bounds] if is_owned else _boot_bounds(told[NodePresent], policy)
+        counting = [(item.start_us, item.end_us) for kind in _WINDOWS for item in new[kind]]
+        age_us = policy.allocation_age_us_max
+        counting += [(item.wall_us, item.wall_us + age_us) for item in new[Allocation]]
+        ranges += [
+            Interval(max(start_us, bounds.start_us), min(end_us, bounds.end_us))
+            for start_us, end_us in counting
+        ]
     hours: set[int] = set()
     for start_us, end_us in ranges:
         if end_us < start_us:
@@ -129,20 +150,28 @@ def hours_touched(
     return frozenset(hours)
 
 
-def _reserved_ranges(event: Reservation, known: Sequence[NodeEvent], policy: CostPolicy) -> list[Interval]:
+def _are_repeats(new: Sequence[Devices], told: Sequence[Devices]) -> bool:
+    """Whether new lists say no more than was known: all are one list, and each boot had it already.
+
+    As when an agent starts again: its list alone does not change the hours of the whole boot."""
+    identities = set(map(_IDENTITY, new))
+    known_boots = {item.boot_id for item in told if _IDENTITY(item) not in identities}
+    has_one = all(item.devices == told[0].devices for item in told)
+    return has_one and all(item.boot_id in known_boots for item in new)
+
+
+def _reserved_ranges(event: Reservation, told: Told, policy: CostPolicy) -> list[Interval]:
     """The time of a job, by all that was said of it; of an owned node also the time since it was last heard of."""
     ranges = [
         Interval(item.start_us, item.end_us)
-        for item in known
-        if isinstance(item, Reservation) and item.reservation_id == event.reservation_id
+        for item in told[Reservation]
+        if item.reservation_id == event.reservation_id
     ]
     if policy.presence.mode is PresenceMode.OWNED:
         others = [
             other.wall_us
-            for other in known
-            if isinstance(other, NodePresent | Reservation)
-            and other.wall_us < event.end_us
-            and other is not event
+            for other in (*told[NodePresent], *told[Reservation])
+            if other.wall_us < event.end_us and other is not event
         ]
         begun_us = policy.presence.owned_from_us
         heard_us = max(others, default=event.start_us if begun_us is None else begun_us)
@@ -150,24 +179,21 @@ def _reserved_ranges(event: Reservation, known: Sequence[NodeEvent], policy: Cos
     return ranges
 
 
-def _meets(event: Gap | ProcessUsage | DeviceUse, hour: Interval) -> bool:
-    return event.start_us < hour.end_us and event.end_us > hour.start_us
-
-
-def _boots(events: Sequence[NodeEvent]) -> list[list[NodePresent]]:
+def _boots(present: Iterable[NodePresent]) -> list[list[NodePresent]]:
     boots: dict[str, list[NodePresent]] = {}
-    for event in events:
-        if isinstance(event, NodePresent):
-            boots.setdefault(event.boot_id, []).append(event)
+    for event in present:
+        boots.setdefault(event.boot_id, []).append(event)
     for group in boots.values():
-        group.sort(key=lambda event: (event.boot_us, event.wall_us, event.producer_id, event.seq))
+        group.sort(key=_BOOT_ORDER)
     return list(boots.values())
 
 
-def _deciding_presence(events: Sequence[NodeEvent], hour: Interval, policy: CostPolicy) -> list[NodeEvent]:
+def _deciding_presence(
+    present: Sequence[NodePresent], hour: Interval, policy: CostPolicy
+) -> Iterable[NodePresent]:
     """Node events whose span to a neighbour meets the hour, and the node's last one."""
-    kept: list[NodeEvent] = []
-    for group in _boots(events):
+    kept: list[NodePresent] = []
+    for group in _boots(present):
         if any(_is_stepped(before, after) for before, after in pairwise(group)):
             # Neighbours of a stepped clock may lie anywhere on the wall clock: what is left out would join
             # events that are no neighbours. Steps are rare, so such a boot is kept whole.
@@ -180,19 +206,17 @@ def _deciding_presence(events: Sequence[NodeEvent], hour: Interval, policy: Cost
             kept.append(group[0])
         kept += [item for item in group if hour.start_us <= item.wall_us < hour.end_us]
     # How many cores it had is known from the nearest ones, of whatever boot.
-    present = [event for event in events if isinstance(event, NodePresent)]
     kept += [event for event in present if event.wall_us <= hour.start_us][-1:]
     kept += [event for event in present if event.wall_us >= hour.end_us][:1]
     if policy.presence.mode is PresenceMode.OWNED:
         kept += present[-1:]
-    return kept
+    return {id(event): event for event in kept}.values()
 
 
 def _deciding_reservations(
-    events: Sequence[NodeEvent], hour: Interval, policy: CostPolicy
-) -> list[NodeEvent]:
+    jobs: Sequence[Reservation], hour: Interval, policy: CostPolicy
+) -> list[Reservation]:
     """All that was said of the jobs that meet the hour, and of the last job of an owned node: it is there till then."""
-    jobs = [event for event in events if isinstance(event, Reservation)]
     wanted = {
         item.reservation_id for item in jobs if item.start_us < hour.end_us and item.end_us > hour.start_us
     }
@@ -203,16 +227,16 @@ def _deciding_reservations(
 
 
 def _presence_ranges(
-    events: Sequence[NodeEvent], new: set[tuple[str, int]], policy: CostPolicy
+    present: Sequence[NodePresent], new: set[tuple[str, int]], policy: CostPolicy
 ) -> list[Interval]:
     """The time between each new node event and its neighbours."""
     ranges: list[Interval] = []
-    chains = _boots(events)
+    chains = _boots(present)
     for group in chains:
         ranges += _covered_before(group, new)
     is_owned = policy.presence.mode is PresenceMode.OWNED
     if is_owned:
-        chains.append([event for event in events if isinstance(event, NodePresent)])
+        chains.append(list(present))
     for group in chains:
         # An owned node begins once, with the last chain, however often it boots.
         if not is_owned or group is chains[-1]:
@@ -276,22 +300,23 @@ def _begin(event: NodePresent, policy: CostPolicy) -> int:
     return event.wall_us
 
 
-def _bounds(events: Sequence[NodeEvent], policy: CostPolicy) -> Interval | None:
+def _bounds(told: Told, policy: CostPolicy) -> Interval | None:
     """From where to where the node can have been present at all."""
-    if policy.presence.mode is PresenceMode.OWNED and events:
+    walls_us = [event.wall_us for events in told.values() for event in events]
+    if policy.presence.mode is PresenceMode.OWNED and walls_us:
         begun_us = policy.presence.owned_from_us
-        first_us = events[0].wall_us if begun_us is None else min(begun_us, events[0].wall_us)
-        return Interval(first_us, events[-1].wall_us)
-    boots = _boot_bounds(events, policy)
+        first_us = min(walls_us)
+        return Interval(first_us if begun_us is None else min(begun_us, first_us), max(walls_us))
+    boots = _boot_bounds(told[NodePresent], policy)
     if not boots:
         return None
     return Interval(min(item.start_us for item in boots), max(item.end_us for item in boots))
 
 
-def _boot_bounds(events: Sequence[NodeEvent], policy: CostPolicy) -> list[Interval]:
+def _boot_bounds(present: Sequence[NodePresent], policy: CostPolicy) -> list[Interval]:
     """From where to where the node can have been present in each of its boots."""
     found = []
-    for group in _boots(events):
+    for group in _boots(present):
         ends = [event.wall_us for event in group]
         ends += [
             before.wall_us + after.boot_us - before.boot_us
@@ -300,11 +325,3 @@ def _boot_bounds(events: Sequence[NodeEvent], policy: CostPolicy) -> list[Interv
         ]
         found.append(Interval(min(_begin(event, policy) for event in group), max(ends)))
     return found
-
-
-def _range_of(event: NodeEvent, bounds: Interval, policy: CostPolicy) -> Interval:
-    if isinstance(event, Gap | ProcessUsage | DeviceUse):
-        return Interval(event.start_us, event.end_us)
-    if isinstance(event, Allocation):
-        return Interval(event.wall_us, event.wall_us + policy.allocation_age_us_max)
-    return bounds

@@ -74,6 +74,17 @@ def test_a_late_list_of_devices_touches_every_hour_of_the_boot() -> None:
     assert touched(script.events[-1:], script.events[:-1]) == [0, 1, 2]
 
 
+def test_a_list_of_devices_that_was_known_touches_nothing_and_another_one_the_boot() -> None:
+    script = Script().alive(0, 7300).devices(10, Device("g0")).devices(3700, Device("g0"))
+    same, other = script.events[-1], Script().devices(3700, Device("g1")).events[0]
+    assert touched([same], script.events[:-1]) == []
+    assert touched([replace(other, seq=1000)], script.events) == [0, 1, 2]
+    # The first of a boot counts from its start, and what replaced it goes on to count.
+    assert touched([same], script.events[:-2]) == [0, 1, 2]
+    assert touched([replace(same, boot_id="b2")], script.events[:-1]) == [0, 1, 2]
+    assert touched(script.events[:1], [*script.events[1:], replace(other, seq=1000)]) == [0]
+
+
 def test_presence_from_boot_touches_the_hours_since_boot() -> None:
     events = Script().present(7300, boot_wall_s=100).events
     assert touched(events, [], CostPolicy(presence=PresenceRule(PresenceMode.BOOT))) == [0, 1, 2]
