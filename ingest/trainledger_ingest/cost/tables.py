@@ -221,6 +221,12 @@ class CostTables:
     ) -> NodeFacts:
         near = "hour >= toDateTime({start:Int64}, 'UTC') AND hour <= toDateTime({end:Int64}, 'UTC')"
         node = "node_id = {node:String}"
+        # Before the events: what comes in between is then newer than the version says, and is dealt again.
+        newest = self._store.rows(
+            f"SELECT max(offset) + 1 AS version, countIf(type = 'reservation') > 0 AS has_jobs "
+            f"FROM {self._generation}.node_events WHERE {node}",
+            {"node": node_id},
+        )[0]
         present = f"{node} AND type = 'node_present'"
         edge = "SELECT * FROM {g}.node_events WHERE {present} AND hour {sign} toDateTime({{{name}:Int64}}, 'UTC') "
         edge += "ORDER BY at {direction} LIMIT 1"
@@ -236,13 +242,11 @@ class CostTables:
                 "end": (end_us + MARGIN_US) // 1_000_000,
             },
         )
-        rows = table.to_pylist() + self._reservations(node_id, start_us, end_us, last_job)
+        rows = table.to_pylist()
+        if newest["has_jobs"]:
+            rows += self._reservations(node_id, start_us, end_us, last_job)
         facts = read_node_events(rows, writers=writers)
-        newest = self._store.rows(
-            f"SELECT max(offset) + 1 AS version FROM {self._generation}.node_events WHERE {node}",
-            {"node": node_id},
-        )
-        return NodeFacts(facts.events, int(str(newest[0]["version"])), facts.senseless)
+        return NodeFacts(facts.events, int(str(newest["version"])), facts.senseless)
 
     def _last_job(self, node_id: str, books: Iterable[PriceBook]) -> str | None:
         """The job that ends last by the words that count: an owned node is there till then, however far off."""

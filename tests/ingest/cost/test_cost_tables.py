@@ -1,6 +1,6 @@
 """Node-hours in the tables: whatever comes late, dies or is priced anew, they are those of the whole history."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
@@ -534,3 +534,36 @@ def test_an_owned_node_that_is_watched_outside_of_its_dates_shows_as_unpriced(ta
         [],
     )
     assert report.unpriced_hours > 0 and report.totals == {"USD": "20.00"}
+
+
+def test_jobs_are_asked_for_where_a_node_has_any_and_then_also_those_that_end_long_after(
+    tables: FilledTables,
+) -> None:
+    class Heard(FaultyStore):
+        asked: list[str]
+
+        def rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, object]]:
+            self.asked.append(sql)
+            return super().rows(sql, parameters)
+
+    store = Heard(tables.store)
+    hour = [("node-1", HOUR + HOUR_US)]
+    tables.alive(HOUR, HOUR + 3 * HOUR_US)
+    tables.take_in()
+    store.asked = []
+    CostTables(store, tables.schema.generation).refresh(hour, prices_changed=False)
+    assert store.asked and not [sql for sql in store.asked if "reservation_id" in sql]
+    tables.event(
+        "reservation", HOUR, node="node-1", reservation_id="r1", source="sacct", cluster="c", job="7", owner="eve",
+        account=None, start_us=HOUR, end_us=HOUR + 9 * HOUR_US, is_over=True, read_us=HOUR, state="COMPLETED",
+        restarts=0, partition=None, qos=None, cpu_milli=4000, device_milli=0, memory_bytes=None, node_cores=4,
+        node_devices=None, set_by="t",
+    )  # fmt: skip
+    tables.take_in()
+    store.asked = []
+    CostTables(store, tables.schema.generation).refresh(hour, prices_changed=False)
+    assert len([sql for sql in store.asked if "reservation_id" in sql]) == 1
+    lines = tables.rows(
+        "cost_lines", columns="owner, held_hours", rest=f"WHERE usage_hour = {hour[0][1] // S}"
+    )
+    assert lines == [{"owner": "eve", "held_hours": 1.0}]
