@@ -162,7 +162,7 @@ def run_identity(settings: Settings, told: Mapping[str, Any], tags: Any = None) 
         "experiment": _text(told.get("experiment")) or _text(settings.experiment),
         "team": _text(told.get("team")) or _text(settings.team),
         "name": _text(told.get("name")) or _text(settings.name),
-        "group": _text(told.get("group")),
+        "group": _text(told.get("group")) or _text(settings.group),
         "tags": _tags(tags) or _tags(settings.tags),
     }
 

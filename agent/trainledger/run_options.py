@@ -14,13 +14,14 @@ from .spelling import nearest_name
 __all__ = ["USAGE", "RunOptions", "parse_run_options"]
 
 USAGE = """\
-usage: trainledger run [--project P] [--team T] [--experiment E] [--name N] [--tags A,B] -- CMD [ARGUMENTS]
+usage: trainledger run [--project P] [--team T] [--experiment E] [--name N] [--group G] [--tags A,B]
+                       -- CMD [ARGUMENTS]
 
 Run any command as a run of the ledger: its output is kept, its exit code is passed on (127: not found,
 126: not executable, 128 + n: ended by signal n), signals are passed to it.
 """
 
-_NAMES = ("project", "team", "experiment", "name", "tags")
+_NAMES = ("project", "team", "experiment", "name", "group", "tags")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@
 | TRAINLEDGER_DIR | folder | none: see placement | where journals go |
 | TRAINLEDGER_HOME | folder | $XDG_STATE_HOME/trainledger | spool, tables and the local API's socket |
 | TRAINLEDGER_PROJECT | text | name of the repository or folder | project of runs that name none |
-| TRAINLEDGER_EXPERIMENT, _TEAM, _NAME | text | none | the same for these |
+| TRAINLEDGER_EXPERIMENT, _TEAM, _NAME, _GROUP | text | none | the same for these |
 | TRAINLEDGER_TAGS | texts with commas | none | tags of runs that name none |
 | TRAINLEDGER_RUN_ID | UUID, or any text | none: a new run | the run to join; set by `trainledger run` and `init` |
 | TRAINLEDGER_PARENT | pid:journal[:marks] | none | who set the run id; set with it, not by hand |
@@ -68,8 +68,8 @@ WRAPPED = "TRAINLEDGER_WRAPPED"
 VARIABLES = frozenset(
     PREFIX + name
     for name in (
-        "DIR HOME PROJECT EXPERIMENT TEAM NAME TAGS RUN_ID PARENT WRAPPED RANK LOCAL_RANK WORLD_SIZE "
-        "NODE_RANK SCOPE RESTART_COUNT MODE "
+        "DIR HOME PROJECT EXPERIMENT TEAM NAME GROUP TAGS RUN_ID PARENT WRAPPED RANK LOCAL_RANK "
+        "WORLD_SIZE NODE_RANK SCOPE RESTART_COUNT MODE "
         "NODE FINISH_WAIT_S ALLOW_NETWORK_DISK CAPTURE IMAGE BUDGET_MIB KAFKA CLICKHOUSE ENGINE_MEMORY_MB "
         "BLOBS BLOBS_LOCAL_MIB BLOBS_AT_ONCE SCHEDULERS KUBELET NVIDIA_DRIVER EC2 ALERT_WEBHOOK ALERT_SMTP "
         "ALERT_STALL_MINUTES ALERT_IDLE_GPU_MINUTES CURRENCY"
@@ -96,6 +96,7 @@ class Settings(NamedTuple):
     experiment: str | None = None
     team: str | None = None
     name: str | None = None
+    group: str | None = None
     tags: tuple[str, ...] = ()
     run_id: str | None = None
     parent: str | None = None
@@ -132,6 +133,7 @@ class Settings(NamedTuple):
             experiment=reader.text("EXPERIMENT"),
             team=reader.text("TEAM"),
             name=reader.text("NAME"),
+            group=reader.text("GROUP"),
             tags=_listed(reader.text("TAGS")),
             run_id=reader.text("RUN_ID"),
             parent=reader.text("PARENT"),

@@ -243,11 +243,13 @@ def test_wrong_arguments_raise_and_change_nothing(training: Training) -> None:
 
 def test_identity_comes_from_arguments_then_variables_then_the_folder(training: Training) -> None:
     environment = {"TRAINLEDGER_PROJECT": "of env", "TRAINLEDGER_TEAM": "blue", "TRAINLEDGER_TAGS": "a, b"}
+    environment["TRAINLEDGER_GROUP"] = "sweep"
     training.run("trainledger.init(project='p', name=7, group='g', tags={'k': 1})", **environment)
     training.run("trainledger.init()", **environment)
     training.run("trainledger.init()")
     told, from_env, default = (journal.started for journal in training.read())
     assert (told["project"], told["team"], told["name"], told["group"]) == ("p", "blue", "7", "g")
+    assert (from_env["group"], default["group"]) == ("sweep", None)
     assert (told["tags"], from_env["tags"], default["tags"]) == (["k=1"], ["a", "b"], [])
     assert (from_env["project"], default["project"]) == ("of env", training.folder.name)
     assert default["role"] == "sdk" and default["pid"] > 1 and default["launcher"] == "single"

@@ -6,9 +6,12 @@ import typer
 
 from ..reports.description import describe_run
 from ..reports.listing import RunChoice, list_runs, ls_cells, parse_since
+from ..reports.metric_results import group_rows, group_section
 from ..reports.near_names import unknown_name
+from ..reports.section import shortened_parts
 from ..reports.time_left import about_text
 from ..run_lookup import find_run
+from ..session import Session
 from .opening import session, utc_now
 from .options import Csv, Json, Parquet
 from .output import cell_text, check_one_form, print_json, print_rows, print_table, stderr_line, table_rows
@@ -94,10 +97,23 @@ def _print_list(listed: list[dict[str, Any]], sort: str) -> None:
     )
 
 
-def show(run: RunArgument, as_json: Json = False) -> None:
-    """Show one run."""
+def show(
+    run: RunArgument,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="G",
+            help="All metrics of this group alone, eval of eval/acc; --json: rows of metric_summary.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show one run, or all metrics of one group."""
     with session() as opened:
         run_id = find_run(opened, run, say=stderr_line)
+        if group is not None:
+            _show_group(opened, run_id, group, as_json=as_json)
+            return
         picture = describe_run(opened, run_id)
     if as_json:
         print_json([picture.row])
@@ -105,3 +121,11 @@ def show(run: RunArgument, as_json: Json = False) -> None:
     print_table(("", picture.title), picture.facts)
     for section in picture.sections:
         print_table(section.columns, section.rows, title=section.title, optional=section.optional)
+
+
+def _show_group(opened: Session, run_id: str, group: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(group_rows(opened, run_id, group))
+        return
+    section = shortened_parts(group_section(opened, run_id, group))
+    print_table(section.columns, section.rows, title=section.title, optional=section.optional)

@@ -6,13 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..curves import CURVE_BUCKETS, sparkline
 from ..reproduce.run_facts import RunFacts, read_run_facts
 from ..session import Session
-from .best_results import best_moments, models_section
+from .best_results import models_section
 from .inputs_outputs import inputs_outputs
 from .last_lines import last_lines
 from .listing import SELECTED_COLUMNS, money_text
+from .metric_results import results_section
 from .missing_cost import why_no_cost
 from .notebook import notebook_cells
 from .ranks import moved_facts, ranks_facts, summed, writers_section
@@ -22,7 +22,6 @@ from .times import duration_text
 
 __all__ = ["Picture", "Section", "describe_run"]
 
-METRICS_SHOWN_MAX = 60
 SETTINGS_SHOWN_MAX = 100
 
 
@@ -46,7 +45,7 @@ def describe_run(session: Session, run_id: str) -> Picture:
     facts = read_run_facts(session, run_id)
     sections = [
         last_lines(session, run_id, state=row["state"]),
-        _results(session, run_id, row["started_at"], ranks=row["ranks"]),
+        results_section(session, row),
         models_section(session, run_id),
         _settings(session, run_id, view="summary", title="summary"),
         _settings(session, run_id, view="params", title="parameters"),
@@ -109,66 +108,6 @@ def _traceback(text: str) -> Section:
     return Section(
         "failure", ("traceback, most recent call last",), tuple((line,) for line in rest.splitlines()[1:])
     )
-
-
-def _results(session: Session, run_id: str, started_at: datetime | None, *, ranks: int) -> Section:
-    rows = _rows(
-        session,
-        "SELECT key, points, last, last_step, min, max, best, best_step, goal, count() OVER () AS keys "
-        f"FROM {session.views}.metric_summary WHERE run_id = {{id:UUID}} "
-        # With a goal first, if there are too many: somebody said that it matters.
-        f"ORDER BY best IS NULL, key LIMIT {METRICS_SHOWN_MAX}",
-        run_id,
-    )
-    rows.sort(key=lambda row: str(row["key"]))
-    curves = _curves(session, run_id)
-    moments = best_moments(session, run_id) if any(row["best"] is not None for row in rows) else {}
-    cells = tuple(
-        (
-            shortened(row["key"]),
-            curves.get(row["key"], ""),
-            _number(row["last"]),
-            str(row["last_step"]),
-            _number(row["min"]),
-            _number(row["max"]),
-            "-" if row["best"] is None else _best(row, started_at, moments.get(row["key"])),
-            str(row["points"]),
-        )
-        for row in rows
-    )
-    names = ("metric", "course", "last", "step", "min", "max", "best", "points")
-    notes = [f"last, min, max and best over all {ranks} ranks"] if ranks > 1 else []
-    if rows and rows[0]["keys"] > len(rows):
-        notes.append(f"{len(rows)} of {rows[0]['keys']} metrics; view metric_summary has all")
-    title = f"results ({'; '.join(notes)})" if notes else "results"
-    return Section(title, names, cells, optional=("points", "min", "max"))
-
-
-def _best(row: dict[str, Any], started_at: datetime | None, at: datetime | None) -> str:
-    after = ""
-    if started_at is not None and at is not None and at >= started_at:
-        after = f", after {duration_text((at - started_at).total_seconds())}"
-    return f"{_number(row['best'])} at {row['best_step']}{after} ({row['goal']})"
-
-
-def _curves(session: Session, run_id: str) -> dict[str, str]:
-    # For a repeated step the point of the highest attempt, then the latest, as in every curve.
-    rows = _rows(
-        session,
-        f"SELECT key, toInt32(least((step - low) * {CURVE_BUCKETS} / (high - low + 1), {CURVE_BUCKETS - 1})) "
-        f"AS bucket, "
-        f"avgIf(value, isFinite(value)) AS mean FROM (SELECT key, step, argMax(value, tuple(attempt, at)) AS value "
-        f"FROM {session.views}.metrics WHERE run_id = {{id:UUID}} GROUP BY key, step) AS p "
-        f"INNER JOIN (SELECT key, first_step AS low, last_step AS high FROM {session.views}.metric_summary "
-        f"WHERE run_id = {{id:UUID}} ORDER BY best IS NULL, key LIMIT {METRICS_SHOWN_MAX}) AS s USING (key) "
-        "GROUP BY key, bucket",
-        run_id,
-    )
-    buckets: dict[str, list[float | None]] = {}
-    for row in rows:
-        values = buckets.setdefault(row["key"], [None] * CURVE_BUCKETS)
-        values[max(0, min(row["bucket"], CURVE_BUCKETS - 1))] = row["mean"]
-    return {key: sparkline([v for v in values if v is not None]) for key, values in buckets.items()}
 
 
 def _settings(session: Session, run_id: str, *, view: str, title: str) -> Section:
@@ -300,10 +239,6 @@ def _rows(session: Session, sql: str, run_id: str) -> list[dict[str, Any]]:
 
 def _text(value: object) -> str:
     return "-" if value is None else str(value)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.6g}"
 
 
 def _moment(value: datetime | None) -> str:

@@ -61,7 +61,7 @@ def run_again(
         environment.pop(name, None)
         if value is not None:
             environment[name] = value
-    for name in ("PARENT", "WRAPPED", "CAPTURE", "PROJECT", "EXPERIMENT", "TEAM", "NAME", "TAGS"):
+    for name in ("PARENT", "WRAPPED", "CAPTURE", "PROJECT", "EXPERIMENT", "TEAM", "NAME", "GROUP", "TAGS"):
         environment.pop(f"TRAINLEDGER_{name}", None)
     environment |= repetition_variables(facts, run_id)
     Path(command.cwd).mkdir(parents=True, exist_ok=True)

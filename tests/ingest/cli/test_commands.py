@@ -39,7 +39,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     script = str(node.write_script(TRAINING))
     with node.up():
         for name, team, rate in (("one", "red", "0.5"), ("two", "blue", "0.1")):
-            done = node.command("run", "--", "python", script, name, team, rate)
+            done = node.command("run", "--group", "rates", "--", "python", script, name, team, rate)
             assert done.returncode == 0, done.stderr
         priced = node.command("price", "set", "--node", "*", "--usd-per-hour", "3600.000001")
         assert priced.returncode == 0 and "*: 3600.000001 USD an hour from " in priced.stdout
@@ -62,6 +62,7 @@ def test_ls_show_logs_and_compare_say_what_ran(installation: Installation) -> No
         "cost",
     ]
     assert [row.split()[1] for row in rows] == ["two", "one"] and all(row == row.rstrip() for row in rows)
+    assert {row["run_group"] for row in installation.json("ls", "--group", "rates")} == {"rates"}
     (shown,) = installation.json("show", "one")
     assert tuple(shown) == RUN_COLUMNS and shown["state"] == "finished" and Decimal(shown["cost"]) > 0
     text = installation.command("show", "one").stdout

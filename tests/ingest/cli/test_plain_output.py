@@ -114,15 +114,25 @@ def test_show_says_how_many_metrics_it_leaves_out_and_keeps_those_with_a_goal(
         "import trainledger\n"
         "run = trainledger.init(name='wide', group='sweep-1', config={f'p{i:03}': i for i in range(101)})\n"
         "run.define_metric('zz/accuracy', goal='max')\n"
-        "run.log({f'm{i:03}': i for i in range(70)} | {'zz/accuracy': 0.5}, step=0)\n"
+        "run.log({'layers': {f'm{i:03}': i for i in range(70)}, 'zz': {'accuracy': 0.5}}, step=0)\n"
         "run.finish()\n"
     )
     assert done.returncode == 0, done.stderr
     lines = failed.command("show", "wide").stdout.splitlines()
-    assert "results (60 of 71 metrics; view metric_summary has all)" in lines
+    hint = "`show RUN --group G` has all of layers (70), zz (1)"
+    assert f"results (60 of 71 metrics; {hint}; view metric_summary has all)" in lines
     assert "parameters (100 of 101; view params has all)" in lines
     assert any(line.startswith("zz/accuracy") for line in lines)
     assert any(line.split() == ["group", "sweep-1"] for line in lines)
+    title, head, *rows = failed.command("show", "wide", "--group", "layers").stdout.splitlines()
+    assert (title, head.split()[:2]) == ("results of layers", ["metric", "course"])
+    assert [row.split()[0] for row in rows] == [f"layers/m{i:03}" for i in range(70)]
+    assert [(row["key"], row["best"]) for row in failed.json("show", "wide", "--group", "zz/")] == [
+        ("zz/accuracy", 0.5)
+    ]
+    nothing = failed.command("show", "wide", "--group", "lay")
+    told = "the run has no metric lay or lay/...; its groups: layers (70), zz (1)"
+    assert nothing.returncode == 1 and told in nothing.stderr
 
 
 def test_doctor_prints_its_second_table_under_a_title(failed: Installation) -> None:
