@@ -19,6 +19,7 @@ from .ranks import moved_facts, ranks_facts, summed, writers_section
 from .section import CELL_CHARACTERS_MAX, Section, shortened, shortened_parts
 from .time_left import time_left
 from .times import duration_text
+from .weak_joins import join_facts
 
 __all__ = ["Picture", "Section", "describe_run"]
 
@@ -78,6 +79,7 @@ def _facts(session: Session, row: dict[str, Any]) -> tuple[tuple[str, str], ...]
         *([("time left", time_left(session, row["run_id"]))] if row["state"] == "running" else []),
         ("attempts, ranks, nodes", f"{row['attempts']}, {row['ranks']}, {row['nodes']}"),
         *ranks_facts(session, row),
+        *join_facts(session, row["run_id"]),
         *moved_facts(session, row["run_id"]),
         (
             "cost",

@@ -1,4 +1,4 @@
-"""Many ranks on one screen: processes that are alike as one row, the rank that is behind the others, guessed joins."""
+"""Many ranks on one screen: processes that are alike as one row, the rank that is behind the others."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -8,7 +8,6 @@ from typing import Any
 from ..run_moves import decisions_on
 from ..session import Session
 from .section import Section
-from .times import duration_text
 
 __all__ = ["grouped", "moved_facts", "ranks_facts", "ranks_text", "straggler", "summed", "writers_section"]
 
@@ -19,8 +18,6 @@ NODES_NAMED_MAX = 3
 SLOWER_PCT_MIN = 5.0
 LAST_SHARE_MIN = 0.5
 LATE_PCT_MAX = 100.0
-# Ranks of one launch start together; after this long a guessed one is worth a question.
-WEAK_APART_S_MIN = 600
 _ALIKE = ("attempt", "state", "exit_code", "signal")
 
 
@@ -120,7 +117,7 @@ def _sum(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def ranks_facts(session: Session, row: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is to be said of a run of several ranks: who is behind, and whether it is known that they are one run."""
+    """What is to be said of a run of several ranks: who is behind, and what differs between nodes."""
     if row["ranks"] < 2:
         return []
     parameters = {"id": row["run_id"], "attempt": row["attempts"]}
@@ -140,24 +137,7 @@ def ranks_facts(session: Session, row: Mapping[str, Any]) -> list[tuple[str, str
         parameters,
     )["reason"].to_pylist()
     facts += [("nodes differ", difference) for difference in differences]
-    weak = session.query(
-        "SELECT count() AS n, ifNull(dateDiff('second', min(started_at), max(started_at)), 0) AS apart_s "
-        f"FROM {session.views}.run_writers WHERE run_id = {{id:UUID}} "
-        "AND attempt = {attempt:UInt16} AND joined = 'weak'",
-        parameters,
-    ).to_pylist()[0]
-    if weak["n"]:
-        facts.append(("joined by", _guess(int(weak["apart_s"]))))
     return facts
-
-
-def _guess(apart_s: int) -> str:
-    if apart_s >= WEAK_APART_S_MIN:
-        return (
-            f"a guess, and they started {duration_text(apart_s)} apart: if they are two launches, "
-            "`trainledger admin run split` takes them apart"
-        )
-    return "a guess: the ranks share only an address or a shell; set TRAINLEDGER_RUN_ID"
 
 
 def moved_facts(session: Session, run_id: str) -> list[tuple[str, str]]:

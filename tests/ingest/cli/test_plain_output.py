@@ -124,7 +124,7 @@ def test_show_says_how_many_metrics_it_leaves_out_and_keeps_those_with_a_goal(
     assert "parameters (100 of 101; view params has all)" in lines
     assert any(line.startswith("zz/accuracy") for line in lines)
     assert any(line.split() == ["group", "sweep-1"] for line in lines)
-    title, head, *rows = failed.command("show", "wide", "--group", "layers").stdout.splitlines()
+    _, title, head, *rows = failed.command("show", "wide", "--group", "layers").stdout.splitlines()
     assert (title, head.split()[:2]) == ("results of layers", ["metric", "course"])
     assert [row.split()[0] for row in rows] == [f"layers/m{i:03}" for i in range(70)]
     assert [(row["key"], row["best"]) for row in failed.json("show", "wide", "--group", "zz/")] == [

@@ -16,7 +16,7 @@ from trainledger_ingest.reports.ranks import ranks_text, straggler
 from trainledger_schemas.point_codec import PointBlock
 
 S = 1_000_000
-MANY, SLOW, LATE, WEAK, NODES = 1, 2, 3, 4, 5
+MANY, SLOW, LATE, WEAK, NODES, TWICE = 1, 2, 3, 4, 5, 6
 STEP_S = 0.1
 
 
@@ -34,6 +34,13 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FilledTables]:
     launch(filled, LATE, 4)
     launch(filled, WEAK, 2, join="weak")
     launch(filled, NODES, 40, ranks_a_node=1)
+    launch(filled, TWICE, 2, join="weak")
+    for rank in range(2):
+        filled.exited(TWICE, TWICE * 1000 + rank, START_US + 10 * S)
+        filled.started(
+            TWICE, TWICE * 1000 + 10 + rank, START_US + 20 * S, node="node-0", rank=rank, world_size=2,
+            joined="environment", join="weak",
+        )  # fmt: skip
     for rank in range(8):
         log_steps(filled, SLOW, rank, step_s=STEP_S * (1.12 if rank == 5 else 1 + rank / 1000))
     for rank in range(4):
@@ -145,6 +152,9 @@ def test_equal_ranks_have_no_straggler_and_a_guessed_join_is_said(tables: Filled
     assert "slowest rank" not in dict(shown(tables, MANY).facts)
     assert "TRAINLEDGER_RUN_ID" in dict(shown(tables, WEAK).facts)["joined by"]
     assert "joined by" not in dict(shown(tables, SLOW).facts)
+    facts = dict(shown(tables, TWICE).facts)
+    assert "attempt 1 had finished when attempt 2 began" in facts["joined by"]
+    assert facts["to take them apart"] == f"trainledger admin run split {id_of(TWICE)[:8]} --attempt 2"
 
 
 def test_the_output_of_one_rank(tables: FilledTables) -> None:
