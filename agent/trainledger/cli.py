@@ -27,7 +27,7 @@ _FALLBACK = "commands"
 
 # Command -> (what it does, the extra that it needs).
 COMMANDS = {
-    "run": ("wrap any command: run [--project P --team T --experiment E --name N] -- CMD ...", ""),
+    "run": ("wrap any command: run [--project P --team T --experiment E --name N --group G] -- CMD ...", ""),
     "up": ("agent, worker and local API in one process, on this machine", "embedded"),
     "sync": ("read pending journals once", "agent"),
     "ls": ("list runs", "embedded"),
@@ -41,7 +41,7 @@ COMMANDS = {
     "gpus": ("who holds which GPU now, and whether it is used; --by for hours over time", "embedded"),
     "waste": ("how much of the bill was wasted, and why", "embedded"),
     "energy": ("energy of GPUs and CO2e by team, run and more; set and list the factors", "embedded"),
-    "doctor": ("check this installation and print the settings in effect", "embedded"),
+    "doctor": ("check this installation and print the settings in effect", "agent"),
     "agent": ("the node's daemon: journals to spool and Kafka", "agent"),
     "ingest": ("the worker's daemon: Kafka to ClickHouse", "server"),
     "admin": (

@@ -22,13 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from trainledger.node import diagnosis
 from trainledger.node.daemon import NodeAgent, spool_folder
 from trainledger.node.driver_change import DriverChange
 from trainledger.node.foreign_spool import durable_ends, is_given_away
 from trainledger.node.identity import load_identity
 from trainledger.node.journal_sync import SyncReport, sync_journals
-from trainledger.node.node_settings import AgentSettings, kubelet_places, parse_kafka
+from trainledger.node.node_settings import AgentSettings, parse_kafka
 from trainledger.node.reader_lock import STAYING_KINDS, ReaderKind
 from trainledger.node.spool import Spool
 from trainledger_schemas.clock import Clock, SystemClock
@@ -42,7 +41,6 @@ from .dirty import Dirty
 from .home_lock import HomeLock
 from .idle_work import IdleWork
 from .ingest_settings import WorkerSettings
-from .installation import NodeSide
 from .log_state import LogState, state_of_spool
 from .rebuild import rebuild_generation, verify_generation
 from .reports.run_cost import cost_so_far
@@ -60,7 +58,7 @@ from .worker import Worker
 if TYPE_CHECKING:
     from trainledger.node.admin_log import AdminLog
 
-__all__ = ["AdminSender", "Embedded", "make_topics", "node_side", "sync_node"]
+__all__ = ["AdminSender", "Embedded", "make_topics", "sync_node"]
 
 PUBLISH_S = 60.0
 ADMIN_PUBLISH_S = 15.0
@@ -304,20 +302,6 @@ def sync_node(settings: IngestSettings) -> SyncReport:
     """Journals to spool, and to Kafka if it is set; the tables are somebody else's."""
     agent_settings = replace(AgentSettings.from_env(), node_folder=settings.node_folder)
     return sync_journals(agent_settings, home=settings.home, clock=SystemClock())
-
-
-def node_side(environ: Mapping[str, str]) -> NodeSide:
-    """What `doctor` asks of the node's side."""
-    return NodeSide(
-        settings=lambda: diagnosis.node_settings(environ),
-        warnings=lambda: diagnosis.settings_warnings(environ),
-        reader=diagnosis.journal_reader,
-        stalling_disk=diagnosis.stalling_disk,
-        gpus=lambda: diagnosis.gpus_seen(SystemClock()),
-        broker=diagnosis.broker_seen,
-        kubelet=lambda: diagnosis.kubelet_seen(kubelet_places(environ)),
-        unsent=lambda home: diagnosis.unsent_blobs(home, SystemClock()),
-    )
 
 
 def make_topics(kafka: str) -> list[dict[str, Any]]:

@@ -23,17 +23,16 @@ from .alert_channels import SMTP, WEBHOOK, alert_channels
 from .home_lock import HomeLock
 from .ingest_settings import KafkaSourceSettings, WorkerSettings
 from .settings import IngestSettings
-from .storage.migrate import migration_state
-from .storage.opening import open_server
 from .storage.store import UserLimits
 from .tables_place import are_fed_by_kafka
 
-__all__ = ["BrokerLook", "Check", "NodeSide", "check_installation", "ingest_settings"]
+__all__ = ["BrokerLook", "Check", "NodeSide", "check_installation", "ingest_settings", "needed_extras"]
 
 FREE_BYTES_MIN = 1 << 30
 CLOCK_SKEW_S_MAX = 5.0
 # 2025 and 2100: before and after any time at which this runs.
 WALL_S_MIN, WALL_S_MAX = 1_735_689_600, 4_102_444_800
+_COMES_WITH_TYPER = "rich"
 _EXTRAS = {
     "agent": ("fastavro", "kafka-python", "psutil", "numpy"),
     "server": ("clickhouse-connect", "pyarrow", "rich"),
@@ -68,7 +67,7 @@ class BrokerLook(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NodeSide:
-    """What the node's side tells, asked through the composition root: see `embedded.node_side`."""
+    """What the node's side tells, asked through the composition root: see `node_side`."""
 
     settings: Callable[[], list[EffectiveSetting]]
     warnings: Callable[[], tuple[str, ...]]
@@ -123,22 +122,39 @@ def ingest_settings(settings: IngestSettings, environ: Mapping[str, str]) -> lis
 
 
 def _packages(settings: IngestSettings) -> Iterator[Check]:
-    yield _package_check("trainledger", ("trainledger",), "", is_needed=True)
-    # Without a server the tables are embedded and need the engine.
-    needed = {"agent": settings.kafka is not None, "server": True, "embedded": settings.clickhouse is None}
-    for extra, packages in _EXTRAS.items():
-        yield _package_check(f"extra {extra}", packages, f"[{extra}]", is_needed=needed[extra])
+    yield _package_check("trainledger", {"trainledger": _version("trainledger")}, "", is_needed=True)
+    found = {extra: {name: _version(name) for name in names} for extra, names in _EXTRAS.items()}
+    needed = needed_extras(found, settings)
+    for extra, packages in found.items():
+        yield _package_check(f"extra {extra}", packages, f"[{extra}]", is_needed=extra in needed)
 
 
-def _package_check(part: str, packages: tuple[str, ...], extra: str, *, is_needed: bool) -> Check:
-    found, missing = [], []
-    for package in packages:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            missing.append(package)
+def needed_extras(found: Mapping[str, dict[str, str | None]], settings: IngestSettings) -> frozenset[str]:
+    """The extras that this machine cannot do without; `found`: their packages with the versions installed. Pure.
+
+    A machine with no package of the tables is a node's: its agent is all that it runs.
+    """
+    needed = {"agent"} if settings.kafka is not None else set()
+    of_tables = found["server"] | found["embedded"]
+    if any(installed for name, installed in of_tables.items() if name != _COMES_WITH_TYPER):
+        # Without a server the tables are embedded and need the engine.
+        needed |= {"server"} | ({"embedded"} if settings.clickhouse is None else set())
+    elif settings.clickhouse is not None:
+        needed.add("server")
+    return frozenset(needed or {"agent"})
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _package_check(part: str, packages: Mapping[str, str | None], extra: str, *, is_needed: bool) -> Check:
+    missing = [package for package, installed in packages.items() if installed is None]
     if not missing:
-        return Check(part, "ok", ", ".join(found))
+        return Check(part, "ok", ", ".join(f"{package} {found}" for package, found in packages.items()))
     state = "broken" if is_needed else "notice"
     return Check(part, state, f"not installed: {', '.join(missing)}", f'pip install "trainledger{extra}"')
 
@@ -303,12 +319,21 @@ def _clickhouse(settings: IngestSettings, clock: Clock) -> Iterator[Check]:
         yield Check("clickhouse", "ok", "TRAINLEDGER_CLICKHOUSE is not set: tables are embedded")
         return
     try:
+        # Loaded here: `doctor` must work where only the agent is installed.
+        from .storage.migrate import migration_state
+        from .storage.opening import open_server
+
         store = open_server(settings.clickhouse)
         try:
             (row,) = store.rows("SELECT version() AS version, toUnixTimestamp64Micro(now64(6)) AS at_us")
             applied, missing = migration_state(store)
         finally:
             store.close()
+    except ModuleNotFoundError as error:
+        yield Check(
+            "clickhouse", "broken", f"{error.name} is not installed", 'pip install "trainledger[server]"'
+        )
+        return
     except TrainledgerError as error:
         mend = "start the server, or correct TRAINLEDGER_CLICKHOUSE (http(s)://user:password@host:port)"
         yield Check("clickhouse", "broken", str(error), mend)

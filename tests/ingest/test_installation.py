@@ -21,9 +21,13 @@ from support.polling import poll_until
 from trainledger.node.nvml import LIBRARY
 from trainledger.node.reader_lock import acquire
 from trainledger_ingest.home_lock import HomeLock
+from trainledger_ingest.installation import needed_extras
+from trainledger_ingest.settings import IngestSettings
 from trainledger_schemas.clock import SystemClock
 from trainledger_schemas.errors import SettingsError
 from trainledger_schemas.kafka_address import parse_kafka_address
+
+EXTRAS = ("agent", "server", "embedded")
 
 
 @pytest.fixture
@@ -50,6 +54,38 @@ def test_a_fresh_installation_is_whole_and_says_what_is_not_there_yet(node: Inst
     window = rows["agent.sampling.window_s"]
     assert (window["value"], window["unit"], window["source"]) == ("10.0", "s", "default")
     assert rows["ingest.worker.batch_bytes"]["unit"] == "bytes"
+
+
+def test_it_works_where_only_the_agent_is_installed(node: Installation) -> None:
+    none = without(node.folder / "none", {"pyarrow", "rich", "clickhouse_connect", "chdb", "pandas"})
+    status, rows = doctor(node, **none)
+    assert (status, rows["gpus"]["part"], rows["ingest.home"]["value"]) == (0, "gpus", str(node.home))
+    done = node.command("doctor", TRAINLEDGER_CLICKHOUSE="http://127.0.0.1:1", **none)
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("clickhouse  "))
+    assert done.returncode == 1 and 'is not installed; to mend it: pip install "trainledger[server]"' in line
+
+
+@pytest.mark.parametrize(
+    ("installed", "servers", "needed"),
+    [
+        pytest.param("agent", {}, "agent", id="a node"),
+        pytest.param("", {}, "agent", id="nothing"),
+        pytest.param("agent", {"TRAINLEDGER_KAFKA": "k:9092"}, "agent", id="a node of a cluster"),
+        pytest.param("agent server embedded", {}, "server embedded", id="embedded"),
+        pytest.param("agent server", {}, "server embedded", id="without its engine"),
+        pytest.param("agent server", {"TRAINLEDGER_CLICKHOUSE": "http://c"}, "server", id="with a server"),
+        pytest.param(
+            "agent", {"TRAINLEDGER_CLICKHOUSE": "http://c"}, "server", id="without what asks the server"
+        ),
+    ],
+)
+def test_what_a_machine_cannot_do_without(
+    tmp_path: Path, installed: str, servers: dict[str, str], needed: str
+) -> None:
+    found = {extra: {extra: "1" if extra in installed.split() else None} for extra in EXTRAS}
+    found["server"]["rich"] = "1"  # typer, of the agent, brings it
+    settings = IngestSettings.from_env({"TRAINLEDGER_HOME": str(tmp_path), **servers})
+    assert needed_extras(found, settings) == set(needed.split())
 
 
 def test_findings_name_what_to_do_and_the_exit_status_tells(node: Installation) -> None:

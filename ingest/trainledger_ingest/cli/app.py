@@ -35,7 +35,7 @@ COMMAND_MODULES = {
     "up": "daemons",
     "sync": "daemons",
     "ingest": "daemons",
-    "doctor": "daemons",
+    "doctor": "doctor",
     "admin": "admin",
 }
 

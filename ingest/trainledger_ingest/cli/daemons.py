@@ -1,4 +1,4 @@
-"""`up`, `sync`, `ingest` and `doctor`."""
+"""`up`, `sync` and `ingest`."""
 
 import signal
 import sys
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainledger_schemas.clock import SystemClock
-from trainledger_schemas.errors import RetryableError, RetryableSourceError, SettingsError
+from trainledger_schemas.errors import RetryableError, RetryableSourceError
 from trainledger_schemas.structured_log import set_up_log
 
 from ..alert_channels import alert_channels
@@ -21,12 +21,11 @@ from ..session_choice import open_sync, open_up
 from ..settings import IngestSettings
 from .opening import environment, read_settings
 from .options import Json
-from .output import print_json, print_table, stderr_line
+from .output import print_json, stderr_line
 from .progress import progress_bar
 
 if TYPE_CHECKING:
     from ..embedded import Embedded
-    from ..installation import Check
 
 __all__ = ["register"]
 
@@ -42,7 +41,6 @@ def register(app: typer.Typer) -> None:
     app.command("up", help="Run agent, tables and local API until Ctrl-C.")(up)
     app.command("sync", help="Read pending journals once, and exit.")(sync)
     app.command("ingest", help="Run a worker from Kafka into the tables until Ctrl-C.")(ingest)
-    app.command("doctor", help="Show effective settings and check that each part works.")(doctor)
 
 
 def up(
@@ -147,47 +145,13 @@ def ingest(
     ] = None,
 ) -> None:
     """Consume Kafka into ClickHouse (TRAINLEDGER_CLICKHOUSE) or into embedded tables (--home)."""
-    # Loaded here: the Kafka client costs every other command 0.3 s, and `doctor` must work without it.
+    # Loaded here: the Kafka client costs every other command 0.3 s.
     from ..ingest_daemon import IngestOptions, run_ingest
 
     stop = stop_on_signals()
     set_up_log(sys.stderr)
     options = IngestOptions(group, once, metrics, tuple(alert_channels(environment())))
     run_ingest(read_settings(home), options, stop=stop, announce=announce)
-
-
-def doctor(as_json: Json = False) -> None:
-    """Check the installation and show the settings in effect; exit status 1 if a part does not work."""
-    from ..embedded import node_side
-    from ..installation import Check, check_installation, ingest_settings
-
-    settings, environ = read_settings(), environment()
-    node = node_side(environ)
-    checks = check_installation(settings, node, clock=SystemClock())
-    try:
-        shown = node.settings() + ingest_settings(settings, environ)
-    except SettingsError as error:
-        shown = ingest_settings(settings, environ)
-        checks.append(Check("settings", "broken", str(error), "correct the variable"))
-    if as_json:
-        print_json(
-            [check.as_row() | {"value": None, "unit": None, "source": None} for check in checks]
-            + [
-                {"part": row.name, "state": "setting", "detail": "", "mend": ""}
-                | {"value": row.value, "unit": row.unit, "source": row.source}
-                for row in shown
-            ]
-        )
-    else:
-        print_table(("part", "state", "detail"), ((c.part, c.state, _finding(c)) for c in checks))
-        rows = ((row.name, row.value, row.unit, row.source) for row in shown)
-        print_table(("setting", "value", "unit", "from"), rows, title="settings in effect")
-    if any(check.state == "broken" for check in checks):
-        raise typer.Exit(1)
-
-
-def _finding(check: "Check") -> str:
-    return check.detail + (f"; to mend it: {check.mend}" if check.mend else "")
 
 
 def announce(line: str) -> None:

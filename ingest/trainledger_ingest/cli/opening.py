@@ -1,7 +1,6 @@
 """How a command gets its session."""
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,21 +9,11 @@ from trainledger_schemas.clock import SystemClock
 
 from ..session import Session
 from ..session_choice import open_session, peek_session
-from ..settings import IngestSettings
+from .call_settings import environment, read_settings
 from .output import stderr_line
 from .progress import progress_bar
 
 __all__ = ["environment", "glance", "read_settings", "session", "utc_now"]
-
-
-def read_settings(home: Path | None = None) -> IngestSettings:
-    """The settings of this call."""
-    return IngestSettings.from_env(os.environ, home=home)
-
-
-def environment() -> Mapping[str, str]:
-    """The environment of this call."""
-    return os.environ
 
 
 @contextmanager

@@ -8,11 +8,12 @@ Not guaranteed: that an insert which raised `RetryableStoreError` stored nothing
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Protocol
 
 from trainledger_schemas.errors import FatalStoreError, RetryableStoreError, UsageError, UserQueryError
+
+if TYPE_CHECKING:  # `doctor` reads the limits where the tables' packages are not installed
+    import pyarrow as pa
 
 __all__ = [
     "INSERT_SETTINGS",
@@ -117,13 +118,13 @@ class Store(Protocol):
     def command(self, sql: str, parameters: Mapping[str, object] | None = None) -> None:
         """Run one statement that returns nothing. Raises RetryableStoreError or FatalStoreError."""
 
-    def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
+    def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
         """Run one SELECT; `{name:Type}` in `sql` is bound by the server. DateTime comes as UTC timestamps."""
 
     def rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, object]]:
         """Run one SELECT into Python values (UUID, Decimal, aware UTC datetime, None, list, dict)."""
 
-    def insert(self, table: str, data: pa.Table, *, token: str | None = None) -> None:
+    def insert(self, table: str, data: "pa.Table", *, token: str | None = None) -> None:
         """Store `data` as one block (columns by name; it must lie in one partition). Blocks until durable.
 
         Raises RetryableStoreError when the outcome is unknown or the engine refused for now (`code` is the
@@ -140,7 +141,7 @@ def checked_database(name: str) -> str:
     return name
 
 
-def one_block(data: pa.Table) -> pa.Table:
+def one_block(data: "pa.Table") -> "pa.Table":
     """`data` as one record batch: a chunked table would be written as several parts, and differing
     dictionaries between chunks cannot be written at all."""
     return data.unify_dictionaries().combine_chunks()

@@ -71,6 +71,8 @@ def test_ls_show_logs_and_compare_say_what_ran(installation: Installation) -> No
     assert installation.command("logs", "two", "--grep", "%", "-f").stdout == "100% [done]\n"
     nothing = installation.command("logs", "two", "--grep", "nowhere")
     assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, "", "no line contains that text\n")
+    unranked = installation.command("logs", "two", "--rank", "3", "--json")
+    assert (unranked.returncode, unranked.stdout, unranked.stderr) == (0, "[]\n", "the run has no ranks\n")
     keys = {(row["what"], row["key"]): row["values"] for row in installation.json("compare", "one", "two")}
     assert sorted(keys["parameter", "rate"].values()) == [0.1, 0.5]
     assert ("parameter", "model") not in keys and ("result", "loss (last)") in keys
