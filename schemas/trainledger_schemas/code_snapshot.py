@@ -22,6 +22,7 @@ from .blobs import BlobRef
 from .errors import CorruptDataError
 
 __all__ = [
+    "OUTSIDE",
     "CodeSnapshot",
     "LeftOut",
     "LfsObject",
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 FORMAT = 1
+# Folders from outside of the code have paths below this one, in order of their contents.
+OUTSIDE = ".outside"
 _SVN_BASE = ("remotes", "revisions", "switched", "depths", "properties")
 
 
@@ -71,6 +74,8 @@ class RepositorySnapshot:
     Of svn alone: revisions, path to revision where it is another than that of the folder around it; switched, path to
     address where it is another than its place says; depths, folders that are not there as a whole; properties, (path,
     name, value) of those that were changed, None for one that was taken away.
+
+    Of modules from outside of the code: place, the folder of the module path that they lay in, absolute.
     """
 
     path: str
@@ -94,6 +99,7 @@ class RepositorySnapshot:
     switched: tuple[tuple[str, str], ...] = ()
     depths: tuple[tuple[str, str], ...] = ()
     properties: tuple[tuple[str, str, str | None], ...] = ()
+    place: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

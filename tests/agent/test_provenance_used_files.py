@@ -1,9 +1,10 @@
-"""Files that a run uses and its repository does not have: ignored ones are taken, those elsewhere are named."""
+"""Files that a run uses and its repository does not have: ignored ones are taken, and those elsewhere."""
 
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from support.code_workshop import Workshop
 from support.nasty_repository import GitFolder, manifest
 from support.polling import poll_until
+from trainledger.provenance.outside_files import FOLDERS_MAX
 from trainledger.provenance.used_files import UsedFiles, included_files, named_files
 
 
@@ -79,23 +81,73 @@ def test_small_files_that_the_command_line_names_are_taken(workshop: Workshop, w
     assert stored.left_out == ()
 
 
-def test_module_from_outside_is_named_and_missed_only_when_it_has_changed(
+def test_modules_from_outside_are_stored_with_their_packages_and_restored_beside_the_code(
     workshop: Workshop, work: GitFolder
 ) -> None:
-    elsewhere = workshop.folder / "elsewhere" / "lib.py"
-    elsewhere.parent.mkdir()
-    elsewhere.write_text("x = 1\n")
+    path = workshop.folder / "path"
+    for name, text in (
+        ("lib.py", "x = 1\n"), ("unused.py", ""), ("pack/__init__.py", ""), ("pack/sub/later.py", "y = 2\n"),
+        ("pack/data.json", "{}"), ("pack/key.pem", "secret"), ("pack/__pycache__/a.pyc", ""), ("names/one.py", ""),
+        ("names/two.py", ""),
+    ):  # fmt: skip
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(text)
+    (path / "pack" / "big.bin").write_bytes(b"0" * ((10 << 20) + 1))
     (workshop.folder / "link").symlink_to(work.folder)
     inside = workshop.folder / "link" / "gen" / "y.txt"
-    stored = workshop.store(work.folder, used=UsedFiles((elsewhere, inside)))
+    used = UsedFiles(
+        (path / "lib.py", path / "pack" / "__init__.py", path / "names" / "one.py", inside), search=(path,)
+    )
+    stored = workshop.store(work.folder, used=used)
+    assert {item.path: item.why.split(" ")[0] for item in stored.left_out} == {
+        str(path / "pack" / "big.bin"): "larger", str(path / "pack" / "key.pem"): "its"
+    }  # fmt: skip
+    restored = workshop.restore(stored)
+    outside = Path(f"{restored.folder}.outside") / "0"
+    assert (restored.folder / "gen" / "y.txt").exists()
+    found = {str(file.relative_to(outside)) for file in outside.rglob("*") if file.is_file()}
+    assert found == {
+        "lib.py",
+        "names/one.py",
+        "pack/__init__.py",
+        "pack/data.json",
+        "pack/sub/later.py",
+        "pack/big.bin",
+    }, "one that was too large is unchanged where it was, and brought from there"
+    assert [problem.split(":")[0] for problem in restored.problems] == [str(path / "pack" / "key.pem")]
+    # The same code has the same id, wherever it lies.
+    (outside / "pack" / "key.pem").touch()
+    moved = UsedFiles(declared=(outside,))
+    again = workshop.store(restored.folder, used=moved)
+    before = workshop.store(work.folder, used=replace(used, loaded=used.loaded[:3]))
+    assert again.snapshot_id == before.snapshot_id
+    (outside / "pack" / "sub" / "later.py").write_text("y = 3\n")
+    assert workshop.store(restored.folder, used=moved).snapshot_id != again.snapshot_id
+    everything = workshop.store(work.folder, used=UsedFiles(declared=(path, work.folder, workshop.folder)))
+    restored = workshop.restore(everything)
+    assert {file.name for file in Path(f"{restored.folder}.outside").rglob("*.py")} == {
+        "lib.py", "unused.py", "__init__.py", "later.py", "one.py", "two.py"
+    }  # fmt: skip
+
+
+def test_folders_outside_are_limited_and_a_module_that_no_path_leads_to_is_found_by_its_package(
+    workshop: Workshop, work: GitFolder
+) -> None:
+    files = []
+    for number in range(FOLDERS_MAX + 1):
+        file = workshop.folder / f"path{number:02}" / "pack" / "__init__.py"
+        file.parent.mkdir(parents=True)
+        file.write_text(f"x = {number}\n")
+        files.append(file)
+    stored = workshop.store(work.folder, used=UsedFiles(tuple(files)))
     (item,) = stored.left_out
-    assert (item.path, item.why) == (str(elsewhere), "it was loaded from outside of the stored code")
+    assert (item.path, item.why) == (str(files[-1]), "it was loaded from one of more than 20 folders")
     restored = workshop.restore(stored)
     assert restored.problems == [] and any("is there unchanged" in step for step in restored.steps)
-    assert (restored.folder / "gen" / "y.txt").exists()
-    elsewhere.write_text("x = 2\n")
+    assert len(list(Path(f"{restored.folder}.outside").glob("*/pack/__init__.py"))) == FOLDERS_MAX
+    files[-1].write_text("x = 'changed'\n")
     (problem,) = workshop.restore(stored).problems
-    assert problem.startswith(str(elsewhere))
+    assert problem.startswith(str(files[-1]))
 
 
 def test_init_tells_modules_and_patterns_to_the_capture(tmp_path: Path, work: GitFolder) -> None:
@@ -112,7 +164,8 @@ def test_init_tells_modules_and_patterns_to_the_capture(tmp_path: Path, work: Gi
     command = [sys.executable, "train.py", "--config", "conf/b.local"]
     subprocess.run(command, cwd=work.folder, env=environment, check=True, capture_output=True)
     documents = poll_until(lambda: _documents(journals), deadline_s=60)
-    assert [Path(item["path"]).name for item in documents[0]["left_out"]] == ["lib.py"]
+    assert documents[0]["left_out"] == []
+    assert [r["place"] for r in documents[0]["repositories"]] == [None, str(tmp_path / "path")]
     blobs = b"".join(
         path.read_bytes() for path in (journals / str(os.getuid()) / "blobs").rglob("*") if path.is_file()
     )

@@ -23,6 +23,8 @@ from sklearn.metrics import log_loss
 import trainledger
 from settings import ALPHA
 from new_module import RATE
+import scaling
+from generated import OFFSET
 
 options = argparse.ArgumentParser()
 options.add_argument("--data")
@@ -31,7 +33,7 @@ options = options.parse_args()
 run = trainledger.init(project="iris", name="dirty", config={"seed": 3, "alpha": ALPHA})
 extra = np.loadtxt(options.data)
 x, y = load_iris(return_X_y=True)
-x = x * extra
+x = x * extra * scaling.factor() + OFFSET
 model = SGDClassifier(loss="log_loss", alpha=ALPHA, eta0=RATE, random_state=3)
 order = np.random.default_rng(3)
 for epoch in range(options.epochs):
@@ -54,13 +56,22 @@ class Project:
         self.repository = GitFolder(folder / "project", self.installation.environment)
         self.repository.write("settings.py", OLD)
         self.repository.write("train.py", b"print('old')\n")
-        self.repository.write(".gitignore", b"__pycache__\n")
+        self.repository.write(".gitignore", b"__pycache__\ngenerated.py\n")
         self.repository.commit_all()
         self.repository.publish(folder / "remote.git")
         self.repository.write("train.py", TRAIN)
         self.repository.write("settings.py", b"ALPHA = 0.0003\n")
         self.repository.write("new_module.py", b"RATE = 0.05\n")
         self.repository.write("data/scale.txt", b"0.5 1 2 1\n")
+        self.repository.write("generated.py", b"OFFSET = 0.25\n")
+        # A package of another folder, which imports the rest of itself late.
+        outside = folder / "shared" / "scaling"
+        outside.mkdir(parents=True)
+        (outside / "__init__.py").write_text(
+            "def factor():\n    from .late import FACTOR\n    return FACTOR\n"
+        )
+        (outside / "late.py").write_text("FACTOR = 0.7\n")
+        self.installation.environment["PYTHONPATH"] = str(outside.parent)
 
     def train(self, *command: str, **environment: str) -> str:
         """Train, wait until the capture has written, and return the run's id."""
@@ -81,8 +92,10 @@ class Project:
         return str(row["id"])
 
     def lose(self) -> None:
-        """What a later day looks like: the work tree is gone, only the remote is there."""
-        self.repository.folder.rename(self.repository.folder.with_name("away"))
+        """What a later day looks like: the work tree and the modules beside it are gone, only the remote is there."""
+        for folder in (self.repository.folder, self.repository.folder.with_name("shared")):
+            folder.rename(folder.with_name(f"{folder.name}-away"))
+        del self.installation.environment["PYTHONPATH"]
 
 
 @pytest.fixture
@@ -151,6 +164,17 @@ def test_no_yes_other_results_and_lost_code_are_told_in_one_line(project: Projec
     assert done.returncode == 1
     assert "different" in done.stderr.splitlines()[-1] and " at step " in done.stderr.splitlines()[-1]
     assert project.installation.sql("SELECT outcome FROM reproductions") == [{"outcome": "different"}]
+    # What was given another command is no repetition, also when it is compared later, and the run is none of it.
+    tool = project.installation
+    (other,) = tool.sql(f"SELECT toString(run_id) AS id, tags FROM runs WHERE run_id != '{run}'")
+    assert other["tags"] == [f"varies:{run}"]
+    assert tool.command("reproduce", run, "--compare", other["id"], "--rtol", "1e9").returncode == 0
+    swapped = tool.command("reproduce", other["id"], "--compare", run)
+    assert f"{run} was not started by `reproduce {other['id']}`: nothing is recorded" in swapped.stderr
+    assert tool.sql("SELECT outcome, proves FROM reproductions ORDER BY at") == [
+        {"outcome": "different", "proves": False},
+        {"outcome": "within tolerance", "proves": False},
+    ]
     for blobs in project.installation.journals.rglob("blobs"):
         blobs.rename(blobs.with_name("lost"))
     done = project.installation.command("reproduce", run, "--yes")
@@ -169,7 +193,13 @@ def test_wrapped_command_is_repeated_as_well(project: Project) -> None:
         "--data",
         "data/scale.txt",
         "--epochs=3",
+        # Of a wrapped command nobody knows which modules it loads.
+        TRAINLEDGER_INCLUDE="generated.py",
     )
     project.lose()
-    (result,) = project.installation.json("reproduce", run, "--yes")
-    assert (result["outcome"], result["points"], result["deviations"]) == ("identical", 6, [])
+    tool, into = project.installation, project.installation.folder / "twice"
+    refused = tool.command("reproduce", run, "--yes", "--repeats", "2", "--as", run)
+    assert refused.returncode == 2 and "--as gives the id of one repetition" in refused.stderr
+    results = tool.json("reproduce", run, "--yes", "--repeats", "2", "--into", str(into))
+    assert [(r["outcome"], r["points"], r["deviations"]) for r in results] == [("identical", 6, [])] * 2
+    assert sorted(folder.name for folder in into.iterdir()) == ["1", "1.outside", "2", "2.outside"]

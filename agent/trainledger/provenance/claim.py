@@ -158,6 +158,8 @@ class Capture:
                 tuple(Path(path) for path in self._request.loaded),
                 named_files(self._request.argv[1:], self._request.cwd),
                 settings.include,
+                tuple(Path(entry) for entry in self._sys_path),
+                self._python_path(),
             ),
         )
         folder = self._code_folder()
@@ -183,6 +185,10 @@ class Capture:
             "left_out_files": [_left_out(item) for item in stored.left_out[:LEFT_OUT_MAX]],
             "code_root": redact(str(stored.root)),
         }
+
+    def _python_path(self) -> tuple[Path, ...]:
+        told = self._environment.get("PYTHONPATH", "").split(os.pathsep)
+        return tuple(self._request.cwd / entry for entry in told if entry)
 
     def _code_folder(self) -> Path:
         folder = self._request.code_folder

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from trainledger_schemas.blobs import BlobRef, FolderBlobs
 from trainledger_schemas.code_snapshot import (
+    OUTSIDE,
     CodeSnapshot,
     LeftOut,
     LfsObject,
@@ -27,13 +28,14 @@ from .empty_folders import find_empty_folders
 from .git import Git, clean_address, open_git
 from .gitless_snapshot import list_files, write_snapshot
 from .history import History, read_history
+from .outside_files import FOLDERS_MAX, group_outside, name_files
 from .patch import PATCH_BYTES_MAX, readable, readable_patch
 from .private_git import open_private, read_layout
 from .programs import Programs, UnavailableError
 from .raw_snapshot import SNAPSHOT_REF, RawSnapshot, RawTree
 from .selection import FILE_BYTES_MAX, FILES_BYTES_MAX, passed_over
 from .subversion import WorkingCopy, changes_as_text, read_working_copy
-from .used_files import UsedFiles, files_outside, included_files
+from .used_files import UsedFiles, included_files
 from .withholding import is_secret_file
 
 __all__ = ["CodeStore", "StoredCode"]
@@ -120,7 +122,7 @@ class CodeStore:
     def _finish(self) -> None:
         if not self._repositories or self._stored.root is None:
             return
-        self._left_out += files_outside(self._used.loaded, self._stored.root)
+        self._store_outside(self._stored.root)
         left_out = tuple(sorted(self._left_out, key=lambda item: item.path))
         snapshot = CodeSnapshot(str(self._stored.root), tuple(self._repositories), left_out)
         if len(self._patch) >= PATCH_BYTES_MAX:
@@ -130,6 +132,29 @@ class CodeStore:
         self._stored.document = self._blobs.put(encode_snapshot(snapshot))
         self._stored.snapshot_id = snapshot.snapshot_id
         self._stored.left_out = left_out
+
+    def _store_outside(self, root: Path) -> None:
+        """Modules from elsewhere: a snapshot of each folder. Numbered by what is in them, wherever they lay."""
+        stored = []
+        used = self._used
+        groups = sorted(group_outside(used.loaded, root, search=used.search, declared=used.declared).items())
+        for place, files in groups[:FOLDERS_MAX]:
+            chooser = RawSnapshot(
+                None, Git(place, self._programs), object_format="sha1", started_ns=self._started_ns
+            )
+            taken, tree = chooser.choose_new(files, self._never_in(place))
+            with self._blobs.workspace() as workspace:
+                found = write_snapshot(place, sorted(taken), workspace / "snapshot.bundle")
+                bundle = self._blobs.put_file(workspace / "snapshot.bundle")
+            tree.snapshot, tree.tree = found.commit, found.tree
+            self._left_out += [replace(item, path=str(place / item.path)) for item in tree.left_out]
+            if taken:
+                repository = _without_history("", None, tree, (bundle,))
+                stored.append(replace(repository, place=str(place)))
+        for place, files in groups[FOLDERS_MAX:]:
+            self._left_out += name_files(place, files)
+        for number, repository in enumerate(sorted(stored, key=lambda r: (r.snapshot, str(r.place)))):
+            self._repositories.append(replace(repository, path=f"{OUTSIDE}/{number}"))
 
     def _outermost(self, folder: Path, home: Path) -> None:
         try:

@@ -1,8 +1,8 @@
 """Files that a run uses and its repository may be told to ignore, or does not hold at all.
 
 Taken although they are ignored: files of modules that were loaded when the capture was asked for, small files that the
-command line names (a local configuration), and what TRAINLEDGER_INCLUDE matches. A module that was loaded from outside
-of the stored code is named with its digest, so that a repetition can tell whether it is still the same.
+command line names (a local configuration), and what TRAINLEDGER_INCLUDE matches. Modules that were loaded from outside
+of the code: see `outside_files`.
 
 There is no hook on `open`: Python keeps one for the life of the process, and it costs 0.4 us for each file that is
 opened and 0.3 us for each class that is unpickled (a fifth of it), long after the start of the run.
@@ -14,32 +14,31 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from trainledger_schemas.blobs import sha256_of
-from trainledger_schemas.code_snapshot import LeftOut
-
-__all__ = ["UsedFiles", "files_outside", "included_files", "named_files"]
+__all__ = ["UsedFiles", "included_files", "named_files", "real_place"]
 
 # A larger file that is named is data.
 NAMED_BYTES_MAX = 1 << 20
 NAMED_MAX = 200
 INCLUDED_MAX = 5000
 _LOOKED_AT_MAX = 200_000
-OUTSIDE_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
 class UsedFiles:
-    """`loaded`: files of modules; `named`: in the command line; `patterns`: of TRAINLEDGER_INCLUDE."""
+    """`loaded`: files of modules; `named`: in the command line; `patterns`: of TRAINLEDGER_INCLUDE; `search`: the
+    module path; `declared`: what PYTHONPATH says of it."""
 
     loaded: tuple[Path, ...] = ()
     named: tuple[Path, ...] = ()
     patterns: tuple[str, ...] = ()
+    search: tuple[Path, ...] = ()
+    declared: tuple[Path, ...] = ()
 
     def inside(self, top: Path) -> list[bytes]:
         """Those below `top`, relative to it."""
         return [
             os.fsencode(path.relative_to(top))
-            for path in map(_real, (*self.loaded, *self.named))
+            for path in map(real_place, (*self.loaded, *self.named))
             if path.is_relative_to(top)
         ]
 
@@ -78,21 +77,6 @@ def included_files(top: Path, patterns: Iterable[str]) -> tuple[list[bytes], lis
     return found, reasons
 
 
-def files_outside(loaded: Iterable[Path], root: Path) -> list[LeftOut]:
-    """The files of modules that lie elsewhere, of very many the first."""
-    outside: list[LeftOut] = []
-    for path in sorted({_real(path) for path in loaded})[: OUTSIDE_MAX * 10]:
-        # What is called from a folder of programs is the short starter of an installed package.
-        if path.is_relative_to(root) or path.parent.name in ("bin", "sbin") or len(outside) >= OUTSIDE_MAX:
-            continue
-        try:
-            size, digest = path.stat().st_size, sha256_of(path)
-        except OSError:
-            continue
-        outside.append(LeftOut(str(path), size, digest, "it was loaded from outside of the stored code"))
-    return outside
-
-
 def _matches(top: Path, pattern: str) -> Iterator[Path]:
     for path in islice(top.glob(pattern), _LOOKED_AT_MAX):
         if ".." in path.parts:
@@ -103,6 +87,6 @@ def _matches(top: Path, pattern: str) -> Iterator[Path]:
                 yield file
 
 
-def _real(path: Path) -> Path:
+def real_place(path: Path) -> Path:
     """The path without links on the way, as git names its folders; the file itself may be one."""
     return Path(os.path.realpath(path.parent)) / path.name

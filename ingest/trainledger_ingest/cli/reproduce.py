@@ -5,6 +5,7 @@ import shlex
 import sys
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -35,10 +36,11 @@ from ..reproduce.repetition import (
     run_command,
     when_in_tables,
 )
+from ..reproduce.restore import restored_places
 from ..reproduce.results import SAME, read_metrics
 from ..reproduce.run_facts import RunFacts, read_run_facts
 from ..reproduce.subject import STDIN, Subject, open_subject
-from ..reproduce.told_options import check_tolerances
+from ..reproduce.told_options import check_folder, check_tolerances
 from ..run_lookup import find_run
 from . import reproduce_options as options
 from .opening import read_settings, session
@@ -112,17 +114,27 @@ def _check_tolerances(run: str, subject: Subject, choice: Choice) -> None:
 def _repeat(
     subject: Subject, given: list[str], choice: Choice, *, only_plan: bool, yes: bool, repeats: int
 ) -> None:
-    intent = intend(subject, given, choice)
+    if repeats > 1 and choice.repetition is not None:
+        raise UsageError("--as gives the id of one repetition; leave it away, or --repeats")
+    if repeats > 1 and choice.into is not None:
+        check_folder(choice.into)
+    choices = [_numbered(choice, number) if repeats > 1 else choice for number in range(1, repeats + 1)]
+    intent = intend(subject, given, choices[0])
     if only_plan or not choice.as_json:
         _print_plan(intent, as_json=choice.as_json)
     if only_plan:
         return
     _ask(intent.command, yes=yes)
     told = []
-    for number in range(repeats):
+    for number, here in enumerate(choices):
         # Each in a folder of its own: none may find what another left.
-        told += _carry_out(subject, intend(subject, given, choice) if number else intent, given, choice)
+        told += _carry_out(subject, intend(subject, given, here) if number else intent, given, here)
     _conclude(told, choice)
+
+
+def _numbered(choice: Choice, number: int) -> Choice:
+    """Of several repetitions each has a numbered folder in the one that was told."""
+    return choice if choice.into is None else replace(choice, into=choice.into / str(number))
 
 
 def _print_plan(intent: Intent, *, as_json: bool) -> None:
@@ -168,9 +180,8 @@ def _run_here(subject: Subject, intent: Intent, choice: Choice, prepared: Prepar
         status = _run_in_container(subject, intent, choice, prepared)
     else:
         status = run_again(
-            subject.facts,
             intent.command,
-            run_id=intent.repetition,
+            told=_variables(intent, prepared),
             environ=os.environ,
             quiet_stdout=choice.as_json,
             lifeline=subject.lifeline,
@@ -182,12 +193,21 @@ def _run_here(subject: Subject, intent: Intent, choice: Choice, prepared: Prepar
     return status
 
 
+def _variables(intent: Intent, prepared: Prepared) -> dict[str, str]:
+    varies = intent.command.is_given or intent.launching.has_other_ranks or bool(prepared.deviations)
+    return repetition_variables(intent.facts, intent.repetition, is_true=not varies)
+
+
 def _run_in_container(subject: Subject, intent: Intent, choice: Choice, prepared: Prepared) -> int:
     journals = read_settings().node_folder
     journals.mkdir(parents=True, exist_ok=True)
-    told = repetition_variables(subject.facts, intent.repetition) | {"TRAINLEDGER_DIR": str(journals)}
+    told = _variables(intent, prepared) | {"TRAINLEDGER_DIR": str(journals)}
     mounts = Mounts(
-        written=[intent.folder, str(journals)],
+        written=[
+            intent.folder,
+            str(journals),
+            *restored_places(subject.snapshot, Path(intent.folder)).values(),
+        ],
         read=[place for place in prepared.guarded if os.path.isabs(place) and os.path.exists(place)],
     )
     provenance = subject.facts.provenance
@@ -256,14 +276,15 @@ def _compare_only(run: str, other: str, choice: Choice) -> None:
             raise UsageError(f"--compare {other}: that is run {facts.run_id} itself; give its repetition")
         metrics = {*read_metrics(opened, facts.run_id), *read_metrics(opened, again.run_id)}
     check_tolerances([pattern for pattern, _, _ in choice.limits.by_key], metrics)
-    # Of a run that was not started as a repetition nobody knows here whether its command was the same.
-    is_repetition = again.repeats == facts.run_id
-    same_command = again.provenance.get("argv") == facts.provenance.get("argv") or is_repetition
-    proves = same_command and again.ranks == facts.ranks
+    is_made_from = again.repeats == facts.run_id
+    proves = is_made_from and again.is_true_repetition and again.ranks == facts.ranks
     told = _compare_with(
         facts, again, choice, status=int(again.state != "finished"), proves=proves, deviations=[]
     )
-    _conclude([told], choice)
+    if not is_made_from:
+        # Nobody knows here what it was given: it stands for itself.
+        stderr_line(f"{again.run_id} was not started by `reproduce {facts.run_id}`: nothing is recorded")
+    _conclude([told], choice, is_recorded=is_made_from)
 
 
 def _compare_with(
@@ -276,7 +297,7 @@ def _compare_with(
     return Told(facts, again.run_id, verdict, compared, proves and compared.is_same_code, differing, status)
 
 
-def _conclude(told: list[Told], choice: Choice) -> None:
+def _conclude(told: list[Told], choice: Choice, *, is_recorded: bool = True) -> None:
     """Test what scatters, record, print; raises TrainledgerError unless all are the same as far as can be shown."""
     if not told:
         return
@@ -287,7 +308,7 @@ def _conclude(told: list[Told], choice: Choice) -> None:
                 groups, margin=choice.margin, tolerance=choice.limits, ignored=choice.ignored
             )
             told = [one.with_spread(spread) for one in told]
-        for one in told:
+        for one in told if is_recorded else ():
             record_outcome(opened, one, choice.limits)
     print_outcomes(told, as_json=choice.as_json)
     bad = next((one for one in told if one.verdict not in SAME), None)

@@ -7,7 +7,7 @@ from pathlib import Path
 from trainledger_schemas.errors import UsageError
 from trainledger_schemas.ids import id_bytes, id_text, random_id
 
-from ..reproduce.command import Launching, build_command
+from ..reproduce.command import Launching, build_command, search_restored
 from ..reproduce.data_places import check_outputs, map_command
 from ..reproduce.environment import (
     HERE,
@@ -21,8 +21,9 @@ from ..reproduce.inputs import map_path
 from ..reproduce.installed import interpreter_of, read_installed
 from ..reproduce.nodes import choose_place
 from ..reproduce.plan import Intent, environment_steps
+from ..reproduce.restore import restored_places
 from ..reproduce.subject import Subject
-from ..reproduce.told_options import check_data, check_folder
+from ..reproduce.told_options import check_data, check_folder, places_beside
 from .opening import read_settings
 from .reproduce_options import Choice, address_of
 
@@ -60,6 +61,7 @@ def intend(subject: Subject, given: list[str], choice: Choice) -> Intent:
     if cells is not None:
         command.variables |= cells.variables(facts.provenance)
         command.notes.append(f"the {len(cells.rows)} cells run in their order in one IPython session")
+    search_restored(command, restored_places(subject.snapshot, folder))
     if choice.environment in (VENV, UV):
         use_environment(command, environment_folder(folder), environ, has=has_in_environment)
     check_outputs(facts.outputs, command.argv, code=subject.snapshot.root)
@@ -88,7 +90,7 @@ def _repetition_id(choice: Choice) -> str:
 def _new_folder(parent: Path, name: str) -> Path:
     for number in range(1, FOLDERS_MAX):
         folder = parent / (name if number == 1 else f"{name}-{number}")
-        if not folder.exists():
+        if not any(os.path.lexists(place) for place in (folder, *places_beside(folder))):
             return folder
     raise UsageError(
         f"{parent} holds too many repetitions of this run; remove some, or give a folder with --into"

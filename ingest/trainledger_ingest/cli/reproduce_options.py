@@ -62,7 +62,11 @@ def _folder(text: str) -> Path:
 
 Into = Annotated[
     Path | None,
-    typer.Option(parser=_folder, metavar="FOLDER", help="The new folder; default below the home folder."),
+    typer.Option(
+        parser=_folder,
+        metavar="FOLDER",
+        help="The new folder, with --repeats for folders 1, 2 ...; default below the home folder.",
+    ),
 ]
 Link = Annotated[
     list[str] | None,
@@ -115,7 +119,8 @@ Margin = Annotated[
     float, typer.Option(min=0.0, help="How far means may lie apart to be equivalent, of the run's mean.")
 ]
 Compare = Annotated[
-    str | None, typer.Option(metavar="ID", help="Run nothing: compare with this run, and record the outcome.")
+    str | None,
+    typer.Option(metavar="ID", help="Run nothing: compare with this run; recorded if it is a repetition."),
 ]
 
 

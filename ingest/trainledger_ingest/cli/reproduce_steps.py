@@ -1,5 +1,6 @@
 """The steps of `reproduce` before the command is run: code, inputs, environment; each says what it did."""
 
+import glob
 import os
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from .reproduce_options import Choice
 
 __all__ = ["Prepared", "guard_over", "prepare"]
 
+INCLUDE = "TRAINLEDGER_INCLUDE"
+
 
 class Prepared:
     """What was made ready: `deviations` from the run, and a guard over the data of the original."""
@@ -28,7 +31,7 @@ class Prepared:
 def prepare(subject: Subject, intent: Intent, choice: Choice) -> Prepared:
     """Restore, verify, build. Raises TrainledgerError for what differs, unless differences are accepted."""
     prepared, folder = Prepared(), Path(intent.folder)
-    _restore(subject, folder, choice, prepared)
+    _restore(subject, intent, choice, prepared)
     _place(subject, folder, choice, prepared)
     _verify(subject, folder, choice, prepared)
     for written in subject.facts.outputs:
@@ -54,13 +57,19 @@ def guard_over(prepared: Prepared) -> Guard:
     return Guard.over(prepared.guarded)
 
 
-def _restore(subject: Subject, folder: Path, choice: Choice, prepared: Prepared) -> None:
-    restored = restore_code(subject.snapshot, folder, blobs=subject.blobs, environment=os.environ)
+def _restore(subject: Subject, intent: Intent, choice: Choice, prepared: Prepared) -> None:
+    restored = restore_code(
+        subject.snapshot, Path(intent.folder), blobs=subject.blobs, environment=os.environ
+    )
     for step in restored.steps:
         stderr_line(f"restored {step}")
     stderr_line(f"{restored.folder}: {restored.files} restored files, each compared with the snapshot")
     for problem in restored.problems:
         stderr_line(f"not as it was: {problem}")
+    if restored.ignored:
+        # The capture of the repetition sees the command and not what it loads.
+        include = [intent.command.variables.get(INCLUDE) or "", *map(glob.escape, restored.ignored)]
+        intent.command.variables[INCLUDE] = ",".join(pattern for pattern in include if pattern)
     prepared.deviations += [f"code: {problem}" for problem in restored.problems]
     if restored.problems and not choice.accepts_differences:
         raise TrainledgerError(

@@ -23,7 +23,7 @@ from .launch_shape import (
 )
 from .start_ranks import starting_command
 
-__all__ = ["Command", "Launching", "build_command"]
+__all__ = ["Command", "Launching", "build_command", "search_restored"]
 
 _REDACTED = "[redacted"
 _SRUN_OPTIONS = (
@@ -71,7 +71,9 @@ def build_command(
     environ: Mapping[str, str],
     exists: Callable[[str], bool] = os.path.exists,
 ) -> Command:
-    """The command for the code restored in `root`; `given` replaces the recorded one. Raises UsageError."""
+    """The command for the code restored in `root`; `given` replaces the recorded one. Raises UsageError.
+
+    For modules from outside of the code: `search_restored`."""
     recorded = list(provenance.get("launcher") or provenance.get("argv") or ())
     argv = list(given) or recorded
     _check_whole(argv)
@@ -89,9 +91,23 @@ def build_command(
     command.is_given = bool(given) and not _is_same(given, recorded)
     if not given and not provenance.get("launcher"):
         _set_program(command, provenance.get("program"), exists)
-    _set_variables(command, dict(provenance.get("variables") or {}), environ)
+    recorded_variables = dict(provenance.get("variables") or {})
+    if old_root is not None:
+        recorded_variables = {n: _moved_list(v, old_root, root) for n, v in recorded_variables.items()}
+    _set_variables(command, recorded_variables, environ)
     _launch(command, launching, provenance, is_given=bool(given))
     return command
+
+
+def search_restored(command: Command, places: Mapping[str, str]) -> None:
+    """Let modules be found where they are restored; `places`: old folder to new.
+
+    A folder that was not in PYTHONPATH (the program, or a .pth file, named it) comes behind those that were."""
+    path = [entry for entry in (command.variables.get("PYTHONPATH") or "").split(os.pathsep) if entry]
+    moved = [places.get(os.path.normpath(entry), entry) for entry in path]
+    moved += [new for new in places.values() if new not in moved]
+    if places:
+        command.variables["PYTHONPATH"] = os.pathsep.join(moved)
 
 
 def _check_whole(argv: Sequence[str]) -> None:
@@ -191,6 +207,14 @@ def _map_path(path: str, cwd: str, old: str, new: str, *, is_inside: bool) -> st
     if not is_inside and "/" in path and _is_inside(whole, old):
         return _moved(whole, old, new)
     return path
+
+
+def _moved_list(value: str, old: str, new: str) -> str:
+    """Folders with colons between them, as of PYTHONPATH: those of the code are those of the new one."""
+    parts = value.split(os.pathsep)
+    return os.pathsep.join(
+        _moved(part, old, new) if os.path.isabs(part) and _is_inside(part, old) else part for part in parts
+    )
 
 
 def _is_inside(path: str, folder: str) -> bool:

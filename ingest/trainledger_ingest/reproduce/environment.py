@@ -104,11 +104,11 @@ def build_environment(
         _refuse(kind, [f"{line}: {said}" for line, said in lost.items()])
     built.steps += [f"{line} is left out: {said}" for line, said in lost.items()]
     _lend_sdk(built.folder)
-    built.deviations += wanted.missing
+    built.deviations += [*wanted.missing, *wanted.beside]
     installed = read_installed(str(built.python))
     if installed is not None:
         # Of what cannot be had that is said already.
-        told = {line.partition(":")[0] for line in wanted.missing}
+        told = {line.partition(":")[0] for line in built.deviations}
         differing = compare_installed(provenance, installed)
         built.deviations += [line for line in differing if line.partition(":")[0] not in told]
     return built

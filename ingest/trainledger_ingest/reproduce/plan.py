@@ -164,7 +164,7 @@ def _new_environment(kind: str, provenance: Mapping[str, Any], python: str, *, h
         f"a new virtual environment of Python {python.split()[0]}, from {what}{by}",
         is_exact=kind == VENV or has_uv,
     )
-    return [first, *(Step("  cannot be had", line, is_exact=False) for line in wanted.missing)]
+    return [first, *(Step("  differs", line, is_exact=False) for line in (*wanted.missing, *wanted.beside))]
 
 
 def _estimate(intent: Intent) -> str:
@@ -208,7 +208,7 @@ def _restoring(snapshot: CodeSnapshot) -> Iterator[Step]:
         if repository.base or repository.vcs == "svn":
             places = " or ".join(url for _, url in repository.remotes)
             parts.append(f"{(repository.base or (str(repository.head),))[0][:12]} from {places}")
-        name = repository.path or "the outermost"
+        name = repository.place or repository.path or "the outermost"
         yield Step("restore", f"{name} ({repository.vcs or 'folder'}): {'; '.join(parts)}")
     for item in snapshot.left_out:
         yield Step("left out", f"{item.path}: {item.why}", is_exact=False)

@@ -17,7 +17,7 @@ from ..session import Session
 from .command import Command
 from .installed import NOT_COMPARED
 from .results import Outcome, Tolerance, compare_outputs, compare_results, read_series
-from .run_facts import REPEATS_TAG, RunFacts, read_run_facts
+from .run_facts import REPEATS_TAG, VARIES_TAG, RunFacts, read_run_facts
 
 __all__ = [
     "Comparison",
@@ -45,17 +45,17 @@ class Comparison:
 
 
 def run_again(
-    facts: RunFacts,
     command: Command,
     *,
-    run_id: str,
+    told: Mapping[str, str],
     environ: Mapping[str, str],
     quiet_stdout: bool,
     lifeline: IO[bytes] | None = None,
 ) -> int:
-    """Run the command as run `run_id` and return its exit status; blocks. `quiet_stdout`: its output to stderr.
+    """Run the command as a run of its own and return its exit status; blocks. `told`: see `repetition_variables`.
 
-    `lifeline`: when it ends, whoever started this is gone, and the command is ended with SIGTERM."""
+    `quiet_stdout`: its output to stderr. `lifeline`: when it ends, whoever started this is gone, and the command is
+    ended with SIGTERM."""
     environment = {name: value for name, value in environ.items() if not name.startswith("TRAINLEDGER_RUN")}
     for name, value in command.variables.items():
         environment.pop(name, None)
@@ -63,7 +63,7 @@ def run_again(
             environment[name] = value
     for name in ("PARENT", "WRAPPED", "CAPTURE", "PROJECT", "EXPERIMENT", "TEAM", "NAME", "GROUP", "TAGS"):
         environment.pop(f"TRAINLEDGER_{name}", None)
-    environment |= repetition_variables(facts, run_id)
+    environment |= told
     Path(command.cwd).mkdir(parents=True, exist_ok=True)
     # -P: a file of the restored code must not stand in for a module of ours.
     wrapped = [sys.executable, "-P", "-c", _WRAPPER, "run", "--", *command.argv]
@@ -99,15 +99,15 @@ def run_command(
         raise
 
 
-def repetition_variables(facts: RunFacts, run_id: str) -> dict[str, str]:
-    """What makes a training the run `run_id`, which repeats another."""
+def repetition_variables(facts: RunFacts, run_id: str, *, is_true: bool) -> dict[str, str]:
+    """What makes a training the run `run_id`, which repeats another; `is_true`: with all that was the run's."""
     told = {
         "RUN_ID": run_id,
         "PROJECT": facts.project,
         "EXPERIMENT": facts.experiment,
         "TEAM": facts.team,
-        "NAME": f"repeats {facts.name or facts.run_id[:8]}",
-        "TAGS": f"{REPEATS_TAG}{facts.run_id}",
+        "NAME": f"{'repeats' if is_true else 'varies'} {facts.name or facts.run_id[:8]}",
+        "TAGS": f"{REPEATS_TAG if is_true else VARIES_TAG}{facts.run_id}",
     }
     return {f"TRAINLEDGER_{name}": value for name, value in told.items() if value}
 

@@ -33,11 +33,12 @@ _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 @dataclass(slots=True)
 class Requirements:
     """`pinned`: one line a package. `editable`, `folders`: folders to install from, editable or by a copy.
-    `missing`: what cannot be had, and why."""
+    `beside`: editable ones whose modules are restored beside the code. `missing`: what cannot be had, and why."""
 
     pinned: dict[str, str] = field(default_factory=dict)
     editable: dict[str, str] = field(default_factory=dict)
     folders: dict[str, str] = field(default_factory=dict)
+    beside: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
 
@@ -55,6 +56,7 @@ def is_here(path: str, sha256: str | None) -> bool:
 def read_requirements(provenance: Mapping[str, Any], root: str, exists: IsHere = is_here) -> Requirements:
     """From the recorded packages; `root`: the folder of the restored code."""
     found = Requirements()
+    places = provenance.get("outside_places") or ()
     sources, old_root = provenance.get("package_sources") or {}, provenance.get("code_root")
     for name, version in sorted((provenance.get("packages") or {}).items()):
         if name in _NOT_INSTALLED:
@@ -66,8 +68,12 @@ def read_requirements(provenance: Mapping[str, Any], root: str, exists: IsHere =
         source = str(sources.get(name, ""))
         if source.startswith(_EDITABLE):
             folder = _moved(source.removeprefix(_EDITABLE).split(" ")[0], old_root, root)
-            if folder is None:
-                where = unquote(source.removeprefix(_EDITABLE).split(" ")[0])
+            where = unquote(source.removeprefix(_EDITABLE).split(" ")[0])
+            if folder is None and any(PurePath(place).is_relative_to(where) for place in places):
+                found.beside.append(
+                    f"package {name}: of {where} the modules alone are restored, without what is installed with them"
+                )
+            elif folder is None:
                 found.missing.append(
                     f"package {name}: editable, from {where}, which is not in the stored code"
                 )

@@ -3,8 +3,10 @@
     history from a remote, where the bundles build on one  ->  bundles  ->  checkout of the parent with the recorded
     settings  ->  changed files written as their raw bytes  ->  every file compared with the snapshot
 
+Modules from outside of the code come to folders beside it.
+
 Guarantees: a file that returns from here has the bytes that it had when the run began, or its difference is in
-`Restored.problems`; nothing is written outside the folder; no program that the restored code names is run.
+`Restored.problems`; nothing is written outside of these folders; no program that the restored code names is run.
 Limits: bytes that were not stored (`left_out`, and large files under Git LFS) come from where they are or not at all.
 """
 
@@ -30,7 +32,7 @@ from .git_command import GitCommand, GitFailedError
 from .snapshot_check import check_snapshot
 from .svn_checkout import check_out
 
-__all__ = ["Restored", "read_snapshot", "restore_code"]
+__all__ = ["Restored", "outside_folder", "read_snapshot", "restore_code", "restored_places"]
 
 _GITLINK = "160000"
 
@@ -38,12 +40,13 @@ _GITLINK = "160000"
 @dataclass(slots=True)
 class Restored:
     """What was done: `files` were compared, `problems` name those that are not as they were, `steps` say from where
-    each repository came."""
+    each repository came. `ignored`: files of the outermost repository that git is told to ignore: the run used them."""
 
     folder: Path
     files: int = 0
     problems: list[str] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +71,43 @@ def restore_code(
     restored = Restored(folder)
     for repository in sorted(snapshot.repositories, key=lambda r: r.path):
         top = folder
-        if repository.path:
+        if repository.place is not None:
+            top = outside_folder(folder, repository)
+            top.mkdir(mode=0o700, parents=True)
+        elif repository.path:
             FileTree(folder).make_folder(os.fsencode(repository.path))
             top = folder / repository.path
         _Repository(repository, top, blobs=blobs, environment=environment, restored=restored).restore()
     for item in snapshot.left_out:
         if _is_still_here(item):
+            _bring(item, snapshot, folder)
             restored.steps.append(f"nothing to {item.path}: {item.why}, and is there unchanged")
         else:
             restored.problems.append(f"{item.path or 'some files'}: was not stored: {item.why}")
     return restored
+
+
+def outside_folder(folder: Path, repository: RepositorySnapshot) -> Path:
+    """Where modules from outside of the code are restored: beside the folder of the code, since in it they would be
+    code."""
+    return Path(f"{folder}{repository.path}")
+
+
+def restored_places(snapshot: CodeSnapshot, folder: Path) -> dict[str, str]:
+    """Folders of the module path that are restored, to where."""
+    return {
+        repository.place: str(outside_folder(folder, repository))
+        for repository in snapshot.repositories
+        if repository.place is not None
+    }
+
+
+def _bring(item: LeftOut, snapshot: CodeSnapshot, folder: Path) -> None:
+    """A file of a folder that is restored elsewhere is looked for there."""
+    for place, new in restored_places(snapshot, folder).items():
+        if Path(item.path).is_relative_to(place):
+            path = os.fsencode(Path(item.path).relative_to(place))
+            FileTree(Path(new)).write(path, Path(item.path).read_bytes(), "100644")
 
 
 def _is_still_here(item: LeftOut) -> bool:
@@ -105,7 +135,7 @@ class _Repository:
         self._tree = FileTree(top)
         self._top = top
         self._restored = restored
-        self._name = wanted.path or "the repository"
+        self._name = wanted.place or wanted.path or "the repository"
 
     def restore(self) -> None:
         wanted = self._wanted
@@ -136,6 +166,9 @@ class _Repository:
             self._tree.make_folder(os.fsencode(path))
         self._fill_lfs(after)
         self._verify(after)
+        if wanted.vcs == "git" and not wanted.path:
+            told = self._git.run("ls-files", "--others", "--ignored", "--exclude-standard", "-z")
+            self._restored.ignored = [os.fsdecode(path) for path in told.split(b"\0") if path]
         if wanted.vcs != "git":
             self._forget_git()
 

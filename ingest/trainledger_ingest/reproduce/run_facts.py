@@ -12,9 +12,11 @@ from ..session import Session
 from .grade import Facts, Judgement, facts_of, judge
 from .launch_shape import LaunchShape, read_shape
 
-__all__ = ["REPEATS_TAG", "RunFacts", "read_run_facts"]
+__all__ = ["REPEATS_TAG", "VARIES_TAG", "RunFacts", "read_run_facts"]
 
 REPEATS_TAG = "reproduces:"
+# Made from a run with another command, other ranks, files or inputs: no repetition of it.
+VARIES_TAG = "varies:"
 _PROVENANCE = (
     "vcs, repository, commit, branch, dirty, snapshot_id, snapshot_sha256, left_out, left_out_files, code_root, cwd, "
     "entry_point, argv, program, launcher, variables, python, packages, os, reasons, package_ids, package_sources, "
@@ -48,9 +50,13 @@ class RunFacts:
 
     @property
     def repeats(self) -> str | None:
-        """The run that this one repeats, if it does."""
-        found = (tag.removeprefix(REPEATS_TAG) for tag in self.tags if tag.startswith(REPEATS_TAG))
-        return next(found, None)
+        """The run that this one was made from by `reproduce`, if it was."""
+        return next((t.partition(":")[2] for t in self.tags if t.startswith((REPEATS_TAG, VARIES_TAG))), None)
+
+    @property
+    def is_true_repetition(self) -> bool:
+        """Whether it was started with the run's own command, ranks, code and inputs."""
+        return any(tag.startswith(REPEATS_TAG) for tag in self.tags)
 
     @property
     def output_bytes(self) -> int:

@@ -7,7 +7,7 @@ relative places and three known settings: `filter.x.smudge` among the settings w
 import re
 from collections.abc import Iterable, Iterator
 
-from trainledger_schemas.code_snapshot import CodeSnapshot, RepositorySnapshot
+from trainledger_schemas.code_snapshot import OUTSIDE, CodeSnapshot, RepositorySnapshot
 from trainledger_schemas.errors import CorruptDataError
 
 __all__ = ["SETTINGS", "check_snapshot"]
@@ -16,6 +16,7 @@ __all__ = ["SETTINGS", "check_snapshot"]
 SETTINGS = frozenset({"core.autocrlf", "core.eol", "core.symlinks"})
 _VALUES = re.compile(r"[a-z]{0,10}")
 _ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+_OUTSIDE = re.compile(re.escape(OUTSIDE) + "/[0-9]{1,4}")
 _REVISION = re.compile(r"[0-9]{1,10}")
 
 
@@ -47,6 +48,10 @@ def _problems(wanted: RepositorySnapshot) -> Iterator[str]:
             f"{revision!r} is no revision" for revision in revisions if not _REVISION.fullmatch(revision)
         )
     yield from (f"path {path!r}" for path in _paths(wanted) if _leads_out(path))
+    if wanted.place is not None and not (
+        wanted.vcs is None and wanted.place.startswith("/") and _OUTSIDE.fullmatch(wanted.path)
+    ):
+        yield f"place {wanted.place!r}"
 
 
 def _paths(wanted: RepositorySnapshot) -> Iterable[str]:

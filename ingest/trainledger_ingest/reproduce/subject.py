@@ -4,7 +4,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -51,7 +51,8 @@ def open_subject(
         facts, cells = _find(run, opened=opened, say=say)
         check_repeatable(facts)
         blobs: BlobSource = known_blobs(settings)
-        return Subject(facts, blobs, read_snapshot(blobs, str(facts.provenance["snapshot_sha256"])), cells)
+        snapshot = read_snapshot(blobs, str(facts.provenance["snapshot_sha256"]))
+        return Subject(_with_places(facts, snapshot), blobs, snapshot, cells)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trainledger-recipe-")))
     if lifeline is not None:
         facts, cells, blobs = read_recipe(lifeline, folder)
@@ -60,7 +61,13 @@ def open_subject(
             facts, cells, blobs = read_recipe(file, folder)
     check_repeatable(facts)
     snapshot = read_snapshot(blobs, str(facts.provenance["snapshot_sha256"]))
-    return Subject(facts, blobs, snapshot, cells, lifeline)
+    return Subject(_with_places(facts, snapshot), blobs, snapshot, cells, lifeline)
+
+
+def _with_places(facts: RunFacts, snapshot: CodeSnapshot) -> RunFacts:
+    """The same, with the folders outside of the code whose modules are stored."""
+    places = [repository.place for repository in snapshot.repositories if repository.place is not None]
+    return replace(facts, provenance={**facts.provenance, "outside_places": places})
 
 
 def _find(run: str, *, opened: Opened, say: Say) -> tuple[RunFacts, NotebookCells | None]:

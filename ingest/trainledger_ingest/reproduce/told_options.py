@@ -6,24 +6,33 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainledger_schemas.code_snapshot import OUTSIDE
 from trainledger_schemas.errors import UsageError
 
 from .data_places import map_command
 from .inputs import PathMapping, map_path
 
-__all__ = ["check_data", "check_folder", "check_tolerances"]
+__all__ = ["check_data", "check_folder", "check_tolerances", "places_beside"]
 
 NAMES_TOLD_MAX = 10
 
 
 def check_folder(folder: Path) -> None:
     """Raise UsageError where code cannot be restored into `folder`: only a new or an empty one will do."""
+    for beside in places_beside(folder):
+        if os.path.lexists(beside):
+            raise UsageError(f"--into {folder}: there is {beside}, of another repetition; give another name")
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
         raise UsageError(f"--into {folder}: that is not a folder; give the name of a new one")
     if any(folder.iterdir()):
         raise UsageError(f"--into {folder}: it is not empty; give the name of a new folder")
+
+
+def places_beside(folder: Path) -> list[Path]:
+    """What a repetition may put beside the folder of its code: in it, it would be code that the run did not have."""
+    return [folder.with_name(f"{folder.name}{end}") for end in (".environment", OUTSIDE, "-cells.py")]
 
 
 def check_data(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from trainledger_ingest.reproduce.command import build_command
+from trainledger_ingest.reproduce.command import build_command, search_restored
 from trainledger_schemas.errors import UsageError
 
 RUN: dict[str, Any] = {
@@ -82,3 +82,16 @@ def test_missing_programs_and_seeds_are_notes() -> None:
 def test_a_command_that_is_not_known_whole_must_be_given(argv: list[str]) -> None:
     with pytest.raises(UsageError, match="-- CMD"):
         build_command(RUN | {"argv": argv}, "/new", environ={})
+
+
+def test_modules_are_looked_for_where_they_are_restored_and_folders_of_the_code_in_the_new_one() -> None:
+    variables = {"PYTHONPATH": "/libs:/old/project/src:rel:/usr/share/other", "TORCH_HOME": "/older/x"}
+    command = build_command(RUN | {"variables": variables}, "/new", environ={}, exists=lambda _: True)
+    assert command.variables == {
+        "PYTHONPATH": "/libs:/new/src:rel:/usr/share/other", "TORCH_HOME": "/older/x"
+    }  # fmt: skip
+    search_restored(command, {"/libs": "/new.outside/0", "/put/on/the/path": "/new.outside/1"})
+    assert command.variables["PYTHONPATH"] == "/new.outside/0:/new/src:rel:/usr/share/other:/new.outside/1"
+    bare = build_command(RUN, "/new", environ={}, exists=lambda _: True)
+    search_restored(bare, {})
+    assert "PYTHONPATH" not in bare.variables
