@@ -177,9 +177,12 @@ class DeclaredData:
             self._notices.once(f"no {where}", f"{_call_of(event, told)}: there is no {claim['uri']}")
         elif is_path and where is not None:
             # Not at the top: most trainings name no data.
-            from .readable_files import why_not_read
+            from .readable_files import why_not_kept, why_not_read
 
-            if (why := why_not_read(where)) is not None:
+            why = why_not_read(where)
+            if why is None and event == "artifact_logged":
+                why = why_not_kept(where, journal.folder.parent)
+            if why is not None:
                 claim |= {"status": "unmeasured", "reasons": [why]}
                 self._notices.once(f"not read {where}", f"{_call_of(event, told)}: {why}")
             elif where.startswith(("/dev/", "/proc/")):

@@ -6,7 +6,7 @@ A pipe loses what is read of it, a device may never end, and files of the kernel
 import os
 import stat
 
-__all__ = ["why_not_read"]
+__all__ = ["why_not_kept", "why_not_read"]
 
 _KERNEL_FOLDERS = ("/proc", "/sys")
 _KINDS = {
@@ -15,6 +15,14 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+
+def why_not_kept(path: str, own: str | os.PathLike[str]) -> str | None:
+    """Why a path that could be read is not stored whole, or None; `own`: where this program keeps what it stores."""
+    top = os.path.realpath(path)
+    if top == os.sep or os.path.realpath(own).startswith(top + os.sep):
+        return f"it holds {os.fspath(own)}, where artifacts are kept: name the folder that the run wrote"
+    return None
 
 
 def why_not_read(path: str) -> str | None:

@@ -37,6 +37,7 @@ __all__ = [
 BLOBS_FOLDER = "blobs"
 WRITING_LOCK = "writing.lock"
 BLOCK_BYTES = 1 << 20
+_ZEROS = bytes(BLOCK_BYTES)
 ABANDONED_NS = 2 * 86_400 * 10**9
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -138,10 +139,7 @@ class FolderBlobs:
         digest = hashlib.sha256()
         with self._opened(sha256) as source, target.open("xb") as sink:
             try:
-                for block in _blocks(source):
-                    digest.update(block)
-                    sink.write(block)
-                sink.flush()
+                _write(_blocks(source), sink, digest.update)
                 self._check(sha256, digest.hexdigest())
             except BaseException:
                 # Also for KeyboardInterrupt: half a file must not look like a whole one.
@@ -170,15 +168,11 @@ class FolderBlobs:
     def _store(self, blocks: Iterable[bytes], known: str | None) -> BlobRef:
         if known is not None and self.has(known):
             return BlobRef(known, self._path(known).stat().st_size)
-        digest, size = hashlib.sha256(), 0
+        digest = hashlib.sha256()
         fd, name = tempfile.mkstemp(dir=self._make(self.folder / "tmp"))
         try:
             with open(fd, "wb") as sink:
-                for block in blocks:
-                    digest.update(block)
-                    size += len(block)
-                    sink.write(block)
-                sink.flush()
+                size = _write(blocks, sink, digest.update)
                 os.fchmod(fd, 0o444)
                 os.fsync(fd)
             target = self._path(digest.hexdigest())
@@ -269,6 +263,20 @@ def sha256_of(path: Path) -> str:
 def _blocks(source: BinaryIO) -> Iterator[bytes]:
     while block := source.read(BLOCK_BYTES):
         yield block
+
+
+def _write(blocks: Iterable[bytes], sink: BinaryIO, note: Callable[[bytes], object]) -> int:
+    """Write blocks to a new file; its size. What is zero all over takes no room, as in a file with holes."""
+    for block in blocks:
+        note(block)
+        if block == _ZEROS:
+            sink.seek(len(block), os.SEEK_CUR)
+        else:
+            sink.write(block)
+    size = sink.tell()
+    sink.truncate(size)
+    sink.flush()
+    return size
 
 
 def _sweep(folder: Path) -> None:

@@ -194,6 +194,19 @@ def test_a_folder_is_kept_with_its_manifest(training: Training, tmp_path: Path) 
     assert content[b"newest"].target == b"shards/1"
 
 
+def test_a_folder_that_holds_what_is_kept_is_not_kept(training: Training, tmp_path: Path) -> None:
+    done = training.run(
+        f"run.log_artifact({str(tmp_path)!r}, name='all'); run.log_artifact('/', name='disk')"
+    )
+    claims = told(training, "artifact_logged", 0)
+    assert [claim["status"] for claim in claims] == ["unmeasured", "unmeasured"]
+    assert "where artifacts are kept: name the folder that the run wrote" in claims[0]["reasons"][0]
+    assert (
+        "log_artifact of all: it holds" in done.stderr
+        and not (user_folder(training.journals) / "blobs").exists()
+    )
+
+
 def test_nothing_that_is_passed_reaches_the_training(training: Training, tmp_path: Path) -> None:
     done = training.run(
         """

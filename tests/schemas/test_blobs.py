@@ -42,6 +42,19 @@ def test_damage_is_never_handed_out(blobs: FolderBlobs, tmp_path: Path) -> None:
     assert not (tmp_path / "copy").exists()
 
 
+def test_holes_take_no_room_and_come_back_as_zeros(blobs: FolderBlobs, tmp_path: Path) -> None:
+    with (tmp_path / "sparse").open("wb") as file:
+        file.write(b"head")
+        file.truncate((40 << 20) + 5)
+    ref = blobs.put_file(tmp_path / "sparse")
+    kept = blobs.path_of(ref.sha256)
+    assert kept is not None and ref == (sha256_of(tmp_path / "sparse"), (40 << 20) + 5)
+    assert kept.stat().st_blocks * 512 < 4 << 20
+    blobs.copy_to(ref.sha256, tmp_path / "copy")
+    assert sha256_of(tmp_path / "copy") == ref.sha256
+    assert (tmp_path / "copy").stat().st_size == ref.size_bytes
+
+
 @pytest.mark.parametrize("name", ["../../etc/passwd", "", "A" * 64, NAME[:-1]])
 def test_names_that_are_no_digest_are_refused(blobs: FolderBlobs, name: str) -> None:
     with pytest.raises(CorruptDataError):
