@@ -15,7 +15,7 @@ from .alert_rules import Finding
 from .cost.budgets import Query
 from .silent_ranks import awaited_ranks, patience_s, rank_findings
 
-__all__ = ["StalledRuns", "rank_alert", "stall_alert", "stall_findings"]
+__all__ = ["StalledRuns", "rank_alert", "ranks_sentence", "stall_alert", "stall_findings", "stall_sentence"]
 
 RANKS_SHOWN = 4
 _PACE = """
@@ -80,12 +80,7 @@ def stall_alert(finding: Finding, run: Mapping[str, Any]) -> Alert:
     """Which run, for how long, at which step, for whom it waits; `run`: project, name, team and user, where known."""
     row = finding.facts
     awaited = awaited_ranks(row["ranks"])
-    text = (
-        f"run {_named(row, run)} lives and has made no step for {row['silent_s'] / 60:.0f} min: "
-        f"step {row['step']} at {_time(finding.since)}{_usual(row)}"
-    )
-    if awaited:
-        text += f"; the others wait for {_list(awaited, ', which ')}"
+    text = f"run {_named(row, run)} {stall_sentence(finding)}"
     facts = {
         "rule": "stalled run",
         "run_id": str(row["run_id"]),
@@ -104,11 +99,7 @@ def rank_alert(findings: Sequence[Finding], run: Mapping[str, Any]) -> Alert:
     """Which ranks of a run stand still, where, since when, and how far those are that go on."""
     ranks = sorted((finding.facts for finding in findings), key=lambda row: row["rank"])
     last = ranks[-1]
-    they = "rank goes on" if last["going"] == 1 else "ranks go on"
-    text = (
-        f"run {_named(last, run)}: {_list(ranks, ' ')}{_usual(last)}; "
-        f"{last['going']} other {they}, up to step {last['furthest']}"
-    )
+    text = f"run {_named(last, run)}: {ranks_sentence(findings)}"
     facts = {
         "rule": "stalled rank",
         "run_id": str(last["run_id"]),
@@ -118,6 +109,25 @@ def rank_alert(findings: Sequence[Finding], run: Mapping[str, Any]) -> Alert:
         "furthest_step": last["furthest"],
     }
     return Alert(findings[-1].key, text, facts)
+
+
+def stall_sentence(finding: Finding) -> str:
+    """For how long a run stands still, and for which ranks the others wait, where that is known."""
+    row = finding.facts
+    awaited = awaited_ranks(row["ranks"])
+    waiting = f"; the others wait for {_list(awaited, ', which ')}" if awaited else ""
+    return (
+        f"lives and has made no step for {row['silent_s'] / 60:.0f} min: "
+        f"step {row['step']} at {_time(finding.since)}{_usual(row)}{waiting}"
+    )
+
+
+def ranks_sentence(findings: Sequence[Finding]) -> str:
+    """Which ranks of one run stand still, and how many others go on."""
+    ranks = sorted((finding.facts for finding in findings), key=lambda row: row["rank"])
+    last = ranks[-1]
+    they = "rank goes on" if last["going"] == 1 else "ranks go on"
+    return f"{_list(ranks, ' ')}{_usual(last)}; {last['going']} other {they}, up to step {last['furthest']}"
 
 
 def _named(row: Mapping[str, Any], run: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from support.webhook import Webhook
 from trainledger_ingest.alert_channels import alert_channels
 from trainledger_ingest.alert_rules import Delivered, due_findings
 from trainledger_ingest.alert_watch import RuleAlerts
+from trainledger_ingest.reports.description import describe_run
 from trainledger_ingest.stall_alerts import StalledRuns, stall_findings
 from trainledger_schemas.clock import SystemClock
 
@@ -165,3 +166,9 @@ def test_of_a_run_of_eight_ranks_those_are_named_that_the_others_wait_for_or_tha
     assert "rank 3 on node node-1 lives and has made no step for 60 min, none since" in texts[id_of(5)]
     assert "wait" not in texts[id_of(6)]
     assert "wait for rank 1 on node node-1, which was killed at" in texts[id_of(7)]
+    shown = {run: dict(describe_run(tables.session, id_of(run)).facts) for run in (2, 3, 4)}
+    assert (
+        texts[id_of(3)].endswith(shown[3]["stands still"]) and "wait for rank 5" in shown[3]["stands still"]
+    )
+    assert texts[id_of(2)].endswith(shown[2]["ranks stand still"]) and "stands still" not in shown[2]
+    assert not {"stands still", "ranks stand still"} & set(shown[4])

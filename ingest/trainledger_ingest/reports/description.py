@@ -17,6 +17,7 @@ from .missing_cost import why_no_cost
 from .notebook import notebook_cells
 from .ranks import moved_facts, ranks_facts, summed, writers_section
 from .section import CELL_CHARACTERS_MAX, Section, shortened, shortened_parts
+from .silence import silence_facts
 from .time_left import time_left
 from .times import duration_text
 from .weak_joins import join_facts
@@ -24,6 +25,8 @@ from .weak_joins import join_facts
 __all__ = ["Picture", "Section", "describe_run"]
 
 SETTINGS_SHOWN_MAX = 100
+# Facts that are never cut: sentences whose end matters.
+_WHOLE = ("state", "stands still", "ranks stand still")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ def _facts(session: Session, row: dict[str, Any]) -> tuple[tuple[str, str], ...]
         ("attempts, ranks, nodes", f"{row['attempts']}, {row['ranks']}, {row['nodes']}"),
         *ranks_facts(session, row),
         *join_facts(session, row["run_id"]),
+        *silence_facts(session, row),
         *moved_facts(session, row["run_id"]),
         (
             "cost",
@@ -91,7 +95,7 @@ def _facts(session: Session, row: dict[str, Any]) -> tuple[tuple[str, str], ...]
         ("tags", ", ".join(row["tags"]) or "-"),
     ]
     return tuple(
-        (what, value if what == "state" else shortened(value, CELL_CHARACTERS_MAX)) for what, value in facts
+        (what, value if what in _WHOLE else shortened(value, CELL_CHARACTERS_MAX)) for what, value in facts
     )
 
 
