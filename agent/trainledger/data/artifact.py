@@ -85,6 +85,7 @@ class _Keeper:
         self._linked = {item.path: item for item in held.linked} if held else {}
         self._is_held = held is not None
         self._new_bytes = 0
+        self._is_full = False
         self._reasons: list[str] = []
 
     def file(self, source: Path) -> dict[str, Any]:
@@ -145,7 +146,8 @@ class _Keeper:
             self._progress(size_bytes)
 
     def _rest(self, *, is_kept: bool) -> dict[str, Any]:
-        status = "complete" if is_kept else "unstable" if self._reasons else "failed"
+        is_changed = bool(self._reasons) and not self._is_full
+        status = "complete" if is_kept else "unstable" if is_changed else "failed"
         return {"new_bytes": self._new_bytes, "status": status, "reasons": self._reasons[:20]}
 
     def _keep(self, source: Path, inner: bytes, sha256: str, size_bytes: int) -> bool:
@@ -155,7 +157,9 @@ class _Keeper:
             self._count(size_bytes)
             return True
         if shutil.disk_usage(self._blobs.folder).free < size_bytes + ROOM_BYTES_MIN:
-            self._reasons.append("not stored: the disk of the blobs is almost full")
+            if not self._is_full:  # once, not for each file of a folder
+                self._is_full = True
+                self._reasons.append("not stored: the disk of the blobs is almost full")
             return False
         if self._is_held and inner not in self._linked:
             self._blobs.adopt(source, sha256)
