@@ -46,7 +46,11 @@ Note = Annotated[str | None, typer.Option(help="Why.")]
 @app.command("set")
 def price_set(
     node: Annotated[str, typer.Option(help="Node name; * and ? stand for any.")],
-    usd_per_hour: Annotated[str, typer.Option(help="Price of the whole node for one hour.")],
+    usd_per_hour: Annotated[
+        str | None, typer.Option(help="Price of the whole node for one hour, in US dollars.")
+    ] = None,
+    per_hour: Annotated[str | None, typer.Option(help="The same in --currency.")] = None,
+    currency: Annotated[str | None, typer.Option(help="Of --per-hour, as EUR.")] = None,
     start: From = None,
     plain: Annotated[
         bool,
@@ -58,12 +62,13 @@ def price_set(
     as_json: Json = False,
 ) -> None:
     """Set a price from a whole UTC hour on; presence, host share and weights of the pattern's price before stay."""
+    rate, money = _rate(usd_per_hour, per_hour, currency)
     from_us = start_hour(start)
     fields = price_fields(
         id_text(random_id()),
         pattern=node,
-        nano_per_hour=nano_rate(usd_per_hour),
-        currency="USD",
+        nano_per_hour=nano_rate(rate),
+        currency=money,
         from_hour_us=from_us,
         extra={"note": note},
     )
@@ -202,6 +207,15 @@ def micros(moment: datetime) -> int:
 def hour_text(hour_us: int) -> str:
     """The start of an hour, UTC."""
     return f"{datetime.fromtimestamp(hour_us / 1e6, tz=UTC):%Y-%m-%d %H:%M}"
+
+
+def _rate(usd_per_hour: str | None, per_hour: str | None, currency: str | None) -> tuple[str, str]:
+    """The rate as text and its currency, from one of the two forms."""
+    if usd_per_hour is not None and per_hour is None and currency is None:
+        return usd_per_hour, "USD"
+    if usd_per_hour is None and per_hour is not None and currency is not None:
+        return per_hour, currency
+    raise UsageError("give --usd-per-hour X, or --per-hour X with --currency EUR")
 
 
 _LISTED = (

@@ -126,6 +126,9 @@ def test_cost_in_another_currency_has_the_rate_that_was_set(installation: Instal
     ended = installation.command("price", "rate", "rm", "USD", "EUR", "--from", "2026-01-01")
     assert ended.stdout == "USD and EUR: no rate from 2026-01-01 on (UTC)\n"
     assert installation.json("price", "rate", "ls") == []
+    euros = ("price", "set", "--node", "nowhere-eu", "--per-hour", "4.5", "--currency", "EUR")
+    later = installation.command(*euros, "--from", "2100-01-01")
+    assert later.stdout == "nowhere-eu: 4.50 EUR an hour from 2100-01-01 00:00 UTC\n"
     again = installation.command("price", "rate", "rm", "USD", "EUR")
     assert again.returncode == 2 and "USD and EUR have no rate on " in again.stderr
 
@@ -367,6 +370,14 @@ WRONG: dict[str, tuple[list[str], str]] = {
         "--explain has no --currency",
     ),
     "no currency": (["cost", "--currency", "euro"], "'euro' is not a code"),
+    "price in no currency": (
+        ["price", "set", "--node", "*", "--per-hour", "5"],
+        "give --usd-per-hour X, or --per-hour X with --currency EUR",
+    ),
+    "price in two": (
+        ["price", "set", "--node", "*", "--usd-per-hour", "5", "--currency", "EUR"],
+        "give --usd-per-hour X, or --per-hour X with --currency EUR",
+    ),
     "rate of nothing": (["price", "rate", "set", "EUR", "USD", "0"], "rate 0 is not above 0"),
     "rate of an hour": (
         ["price", "rate", "set", "EUR", "USD", "1", "--from", "2026-11-01T10:00"],
