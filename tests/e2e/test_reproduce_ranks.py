@@ -15,6 +15,9 @@ from support.polling import poll_until
 from trainledger_schemas.ids import id_text
 from trainledger_schemas.journal import HEADER_BYTES, SegmentHeader
 
+# The real one. It needs an interpreter for the ranks, which has the SDK.
+TORCHRUN = "/usr/bin/torchrun -r 1 -t 1 --monitor_interval 0.1 --no_python"
+
 # Ranks that meet at MASTER_ADDR: each gives a number and gets the sum, so none ends without the others. The address is
 # 0.0.0.0, this machine again, because a loopback address tells the SDK that all ranks are on one node.
 TRAIN = b"""
@@ -25,7 +28,8 @@ rank = int(os.environ.get("RANK") or os.environ.get("OMPI_COMM_WORLD_RANK") or 0
 size = int(os.environ.get("WORLD_SIZE") or os.environ.get("OMPI_COMM_WORLD_SIZE") or 1)
 
 def all_reduce(value):
-    address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    # The port itself is that of torchrun's store.
+    address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]) + 1
     if rank == 0:
         with socket.create_server(address) as server:
             server.settimeout(60)
@@ -83,9 +87,6 @@ class Ranks:
         }
         programs = folder / "bin"
         programs.mkdir()
-        torchrun = programs / "torchrun"
-        torchrun.write_text(f"#!{sys.executable}\n{_source('torchrun_like')}")
-        torchrun.chmod(0o755)
         # A remote shell whose machines are all this one: it drops the name and runs the rest.
         remote = programs / "rsh"
         remote.write_text('#!/bin/sh\nshift\nexec sh -c "$*"\n')
@@ -127,10 +128,6 @@ class Ranks:
         return [row["rank"] for row in self.tool.sql(sql)]
 
 
-def _source(name: str) -> str:
-    return (Path(__file__).parents[1] / "support" / f"{name}.py").read_text(encoding="utf-8")
-
-
 @pytest.fixture
 def ranks(tmp_path: Path) -> Iterator[Ranks]:
     yield Ranks(tmp_path)
@@ -138,8 +135,15 @@ def ranks(tmp_path: Path) -> Iterator[Ranks]:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """One whose successor is free as well: torchrun's store has the port, the ranks meet at the next one."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = int(server.getsockname()[1])
+            try:
+                with socket.create_server(("127.0.0.1", port + 1)):
+                    return port
+            except OSError:
+                continue
 
 
 def test_mpirun_is_repeated_with_four_ranks_and_with_two_on_request(ranks: Ranks) -> None:
@@ -159,12 +163,13 @@ def test_mpirun_is_repeated_with_four_ranks_and_with_two_on_request(ranks: Ranks
 
 def test_two_nodes_are_repeated_from_one_with_a_recipe_over_a_remote_shell(ranks: Ranks) -> None:
     port = free_port()
-    node = f"torchrun --nnodes=2 --nproc-per-node=2 --master-addr=0.0.0.0 --master-port={port} --node-rank="
-    run = ranks.launch(4, f"{node}0 train.py", f"{node}1 train.py")
+    # That of Debian works with Python 3.11 only if it redirects a stream.
+    node = f"{TORCHRUN} --nnodes=2 --nproc_per_node=2 --master_addr=0.0.0.0 --master_port={port} --node_rank="
+    run = ranks.launch(4, f"{node}0 python train.py", f"{node}1 python train.py")
     plan = ranks.tool.json("reproduce", run, "--plan")
     lines = [row["what"] for row in plan if row["step"].startswith(("on node", "runs"))]
     assert [line.split(" --as")[0] for line in lines[::2]] == [f"trainledger reproduce {run}"] * 2
-    assert "--node-rank=1 --master-addr=FIRST_NODE" in lines[3] and "--nnodes=2" in lines[3]
+    assert "--node_rank=1 --master_addr=FIRST_NODE" in lines[3] and "--nnodes=2" in lines[3]
     done = ranks.tool.command("reproduce", run, "--yes")
     assert done.returncode == 2 and "--hosts" in done.stderr and "--node-rank 1" in done.stderr
     shutil.rmtree(ranks.repository.folder)

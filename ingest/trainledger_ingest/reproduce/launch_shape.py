@@ -38,7 +38,8 @@ class NodePlace:
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """The names of a launcher's options; the first of each is the one that is written."""
+    """The names of a launcher's options; the first of each is the one that is written: torchrun has known the one with
+    _ for longer than the one with -."""
 
     name: str
     programs: tuple[str, ...]
@@ -56,11 +57,11 @@ _FAMILIES = (
     _Family(
         "torchrun",
         ("torchrun", "torch.distributed.run", "torch.distributed.launch"),
-        ranks_per_node=("--nproc-per-node", "--nproc_per_node"),
+        ranks_per_node=("--nproc_per_node", "--nproc-per-node"),
         nodes=("--nnodes",),
-        node_rank=("--node-rank", "--node_rank"),
-        address=("--master-addr", "--master_addr"),
-        port=("--master-port", "--master_port"),
+        node_rank=("--node_rank", "--node-rank"),
+        address=("--master_addr", "--master-addr"),
+        port=("--master_port", "--master-port"),
         unwanted=("--rdzv-endpoint", "--rdzv_endpoint", "--rdzv-backend", "--rdzv_backend", "--rdzv-id", "--rdzv_id",
                   "--rdzv-conf", "--rdzv_conf", "--standalone"),
         is_one_a_node=True,

@@ -54,8 +54,8 @@ def test_shape(shape: LaunchShape, wanted: tuple[Any, ...]) -> None:
     [
         ("mpirun --oversubscribe -np 4 python t.py -np 4", "mpirun -n 2 --oversubscribe python t.py -np 4"),
         ("torchrun --nnodes=2 --nproc-per-node=4 --node-rank=1 --master-addr=x --rdzv-id 7 t.py --nnodes=3",
-         "torchrun --nproc-per-node=2 --nnodes=1 t.py --nnodes=3"),
-        ("/venv/bin/python /venv/bin/torchrun t.py", "/venv/bin/python /venv/bin/torchrun --nproc-per-node=2 --nnodes=1 t.py"),
+         "torchrun --nproc_per_node=2 --nnodes=1 t.py --nnodes=3"),
+        ("/venv/bin/python /venv/bin/torchrun t.py", "/venv/bin/python /venv/bin/torchrun --nproc_per_node=2 --nnodes=1 t.py"),
         ("accelerate launch --num_processes 4 t.py", "accelerate launch --num_processes=2 --num_machines=1 t.py"),
         ("srun -N2 --ntasks=8 python t.py", "srun --ntasks=2 --nodes=1 -N2 python t.py"),
     ],
@@ -68,9 +68,9 @@ def test_another_number_of_ranks(command: str, changed: str) -> None:
     ("command", "changed"),
     [
         ("torchrun --nnodes=2 --node-rank=0 --master-addr=old --nproc-per-node=4 --standalone --rdzv-id 7 t.py --lr 1",
-         "torchrun --nnodes=2 --node-rank=1 --master-addr=gpu-a --master-port=4000 --nproc-per-node=4 t.py --lr 1"),
+         "torchrun --nnodes=2 --node_rank=1 --master_addr=gpu-a --master_port=4000 --nproc-per-node=4 t.py --lr 1"),
         ("torchrun t.py",
-         "torchrun --nnodes=2 --node-rank=1 --master-addr=gpu-a --master-port=4000 --nproc-per-node=8 t.py"),
+         "torchrun --nnodes=2 --node_rank=1 --master_addr=gpu-a --master_port=4000 --nproc_per_node=8 t.py"),
         ("accelerate launch --num_machines 2 --machine_rank 0 t.py",
          "accelerate launch --num_machines=2 --machine_rank=1 --main_process_ip=gpu-a --main_process_port=4000 t.py"),
     ],
