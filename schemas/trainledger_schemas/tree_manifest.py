@@ -122,7 +122,8 @@ def compare_trees(old: str, new: str, read: ReadNode) -> list[Change]:
         else:
             changes.append(Change("added", path))
     changes += [Change("removed", path) for path in gone]
-    return sorted(changes, key=lambda change: change.path)
+    # A file that became an empty folder, or the other way round, is removed before it is added.
+    return sorted(changes, key=lambda change: (change.path, change.what != "removed"))
 
 
 _Found = tuple[dict[bytes, Child], dict[bytes, Child], list[bytes]]

@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trainledger_schemas.errors import CorruptDataError
@@ -72,20 +72,24 @@ def test_digest_is_a_function_of_names_and_bytes_whatever_their_order(tree: Tree
 
 
 @given(TREES, TREES)
+@example({b"a": b""}, {b"a": {}})
+@example({b"a": {}, b"b": b"data"}, {b"a": b"data"})
 def test_differences_turn_one_tree_into_the_other(old: Tree, new: Tree) -> None:
     nodes = Nodes()
     before, after = files(old), files(new)
     changes = compare_trees(nodes.add(old), nodes.add(new), nodes.read)
     for change in changes:
+        if change.what == "removed":
+            del before[change.path]
+    for change in changes:
         if change.what == "renamed":
             assert before.pop(change.old_path) == after[change.path]
             before[change.path] = after[change.path]
     for change in changes:
-        if change.what == "removed":
-            del before[change.path]
-        elif change.what in ("added", "changed"):
+        if change.what in ("added", "changed"):
             before[change.path] = after[change.path]
     assert before == after
+    assert changes == sorted(changes, key=lambda change: (change.path, change.what != "removed"))
     assert (changes == []) == (files(old) == files(new))
 
 
