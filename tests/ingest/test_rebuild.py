@@ -203,7 +203,7 @@ def test_a_rebuild_that_differs_is_refused_and_changes_nothing(tables: FilledTab
 def test_a_bill_that_a_rebuild_changes_is_told_and_mended(tables: FilledTables) -> None:
     schema, before = migrate(tables.store), answers(tables)
     # As if an hour had been lost.
-    for table in ("node_hours", "node_hour_prices"):
+    for table in ("node_hours", "node_hour_money"):
         name = schema.tables.name(table)
         tables.store.command(f"DELETE FROM {name} WHERE node_id = 'node-1'")
     outcome = rebuild(tables)

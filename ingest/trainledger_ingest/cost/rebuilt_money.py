@@ -15,7 +15,7 @@ _BILLS = (
     "sum(ifNull(bill, toDecimal128(0, 9))) AS total "
     # The tables themselves: the new generation has no views yet.
     "FROM (SELECT * FROM {generation}.node_hours FINAL) AS h "
-    "LEFT JOIN (SELECT node_id, hour, lines_version, bill, currency FROM {generation}.node_hour_prices FINAL) AS p "
+    "LEFT JOIN (SELECT node_id, hour, lines_version, bill, currency FROM {generation}.node_hour_money FINAL) AS p "
     "ON p.node_id = h.node_id AND p.hour = h.hour AND p.lines_version = h.version WHERE presence_us > 0 "
     "GROUP BY node, month, money"
 )

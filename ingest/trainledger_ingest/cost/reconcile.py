@@ -18,7 +18,7 @@ from trainledger_schemas.errors import UsageError
 from ..session import Session
 from .money import cents, currency_code, format_minor, minor_digits, nano_of
 from .month import ClosedMonth
-from .report import period_condition
+from .periods import period_condition
 
 __all__ = [
     "COLUMNS",

@@ -3,7 +3,8 @@
 Exact amounts are summed first and rounded once: each currency's total half up, its rows by largest remainder,
 so that the printed rows sum to the printed total. One row a group and currency; the hours of a group that have
 no price stand beside its money, never as 0. Holders without the group (idle time has no team) are rows with
-the group null, one a kind. Currencies are never added up, unless a conversion brings them to one.
+the group null, one a kind. Currencies are never added up, unless a conversion brings them to one. Whole days are read
+from `cost_days`, where the lines are summed before it is asked who pays.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,14 +18,15 @@ from trainledger_schemas.errors import UsageError
 from ..session import Session
 from .conversion import Conversion, Converted
 from .money import cents, format_minor, minor_digits, minor_text, nano_of
+from .periods import period_condition, period_parts
 
 __all__ = [
     "GROUPS",
     "CostReport",
     "converted_report",
+    "group_of",
     "lines_view",
     "make_report",
-    "period_condition",
     "read_bills",
     "read_report",
     "sums_sql",
@@ -82,23 +84,28 @@ def read_report(
     """Sum the lines of [start, end) (UTC hours as text, None: open) by one group."""
     if by not in GROUPS:
         raise UsageError(f"cannot report by {by!r}; the groups are {', '.join(GROUPS)}")
-    where, parameters = period_condition(start, end)
     by_day = conversion is not None
-    lines = session.query(
-        sums_sql(by, f"{lines_view(session, by)} WHERE {where}", by_day=by_day), parameters
-    ).to_pylist()
+    lines: list[dict[str, Any]] = []
+    for part in period_parts(start, end):
+        where, parameters = part.condition()
+        view = f"{session.views}.cost_days" if part.is_days else lines_view(session, by)
+        sql = sums_sql(by, f"{view} WHERE {where}", by_day=by_day, is_of_days=part.is_days)
+        lines += session.query(sql, parameters).to_pylist()
     bills = _bills(session, start, end, by_day=by_day)
     newest = max((row["newest"] for row in bills), default=None)
     priced = [row for row in bills if row["money"] is not None]
     return replace(converted_report(by, lines, priced, conversion), newest_hour=newest)
 
 
-def sums_sql(by: str, source: str, *, by_day: bool) -> str:
-    """The sums of lines that `make_report` takes, of a view and a condition; or of each day apart."""
+def sums_sql(by: str, source: str, *, by_day: bool, is_of_days: bool = False) -> str:
+    """The sums of lines that `make_report` takes, of a view and a condition; or of each day apart.
+
+    `is_of_days`: a row of the view is of a day."""
+    day = "" if not by_day else ", day" if is_of_days else _DAY
     return (
-        f"SELECT {GROUPS[by]} AS holder, kind AS line_kind, currency AS money, sum(ifNull(cost, toDecimal128(0, 9))) "
-        f"AS total, sumIf(held_hours, cost IS NULL) AS unpriced{_DAY if by_day else ''} FROM {source} "
-        f"GROUP BY holder, line_kind, money{', day' if by_day else ''}"
+        f"SELECT {group_of(by, is_of_days=is_of_days)} AS holder, kind AS line_kind, currency AS money, "
+        f"sum(ifNull(cost, toDecimal128(0, 9))) AS total, sumIf(held_hours, cost IS NULL) AS unpriced{day} "
+        f"FROM {source} GROUP BY holder, line_kind, money{', day' if by_day else ''}"
     )
 
 
@@ -121,6 +128,11 @@ def _added_up(bills: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for bill in bills:
         sums[bill["money"]] = sums.get(bill["money"], 0) + bill["total"]
     return [{"money": money, "total": total} for money, total in sorted(sums.items())]
+
+
+def group_of(by: str, *, is_of_days: bool) -> str:
+    """A group, in the lines or in a view of days."""
+    return "toString(day)" if is_of_days and by == "day" else GROUPS[by]
 
 
 def lines_view(session: Session, by: str) -> str:
@@ -202,15 +214,3 @@ def _rows(by: str, holder: str | None, group: _Group, amounts: Mapping[str, str]
         row: dict[str, Any] = {by: holder, "kind": next(iter(group.kinds)) if len(group.kinds) == 1 else None}
         yield row | {"cost": cost, "currency": currency, "unpriced_hours": unpriced}
         unpriced = 0.0
-
-
-def period_condition(start: str | None, end: str | None) -> tuple[str, dict[str, object]]:
-    """The condition on `usage_hour` of [start, end), UTC hours as text, None: open; and its parameters."""
-    conditions, parameters = ["1"], dict[str, object]()
-    if start is not None:
-        conditions.append("usage_hour >= toDateTime({start:String}, 'UTC')")
-        parameters["start"] = start
-    if end is not None:
-        conditions.append("usage_hour < toDateTime({end:String}, 'UTC')")
-        parameters["end"] = end
-    return " AND ".join(conditions), parameters

@@ -16,10 +16,12 @@ from trainledger_schemas.ids import id_text, random_id
 from ..session import Session
 from .bill_sql import bill_sql, costs_sql, node_chunks, price_parameters, sections_sql
 from .conversion import Conversion, missing_text
+from .holder_sums import sums_by_place
 from .money import cents, format_minor, minor_digits
+from .periods import days_condition, period_condition
 from .price_book import read_price_book
 from .prices import Price, PriceBook
-from .report import GROUPS, period_condition
+from .report import GROUPS
 
 __all__ = ["Repricing", "book_of", "make_repricing", "read_repricing"]
 
@@ -64,7 +66,7 @@ def read_repricing(
         f"SELECT DISTINCT node_id FROM {session.views}.node_hour_bills WHERE {where} AND present_s > 0",
         period,
     ).to_pylist()
-    sql = _repricing_sql(session.views, GROUPS[by], where)
+    sql = _repricing_sql(session.views, by, where, days_condition(start, end))
     rows: list[dict[str, Any]] = []
     for chunk in node_chunks([row["node_id"] for row in nodes], books):
         parameters = period | {"chunk": chunk}
@@ -74,32 +76,61 @@ def read_repricing(
     return make_repricing(by, rows, conversion)
 
 
-def _repricing_sql(views: str, group: str, where: str) -> str:
+def _repricing_sql(views: str, by: str, where: str, days: str) -> str:
     """A row {holder, line_kind, day, money_old, money_new, old, new (10^-9), held}; empty money: no price.
 
-    Each node-hour is gathered from its lines, its bill is made and dealt over them, and the lines are summed by group.
+    The bill of each node-hour is made and dealt over its lines, those of a holder are summed, and so are all hours of
+    a holder; who it is that pays is asked of that sum.
     """
-    columns = ", ".join(
-        f"arraySort((x, n) -> n, groupArray({name}), groupArray(line)) AS {name}s"
-        for name in ("holder", "line_kind", "share")
+    names = {
+        "kind": "kinds", "run_id": "run_ids", "attempt": "attempts", "owner": "owners", "account": "accounts",
+        "share": "held_shares", "cost_old": "costs_old", "cost_new": "costs_new",
+    }  # fmt: skip
+    sums = f"""SELECT {"node_id" if by == "node" else "''"} AS node, toDate(usage_hour, 'UTC') AS day, kind, run_id,
+        if(kind = 'run', toNullable(attempt), NULL) AS attempt_no, owner, account,
+        owners_from, money_old, money_new, sum(toInt128(cost_old)) AS old,
+        sum(toInt128(cost_new)) AS new, sum(toInt128(share)) AS held
+      FROM ({_hours_sql(views, where)})
+      ARRAY JOIN {", ".join(f"{column} AS {name}" for name, column in names.items())}
+      GROUP BY node, day, kind, run_id, attempt_no, owner, account, owners_from, money_old, money_new"""
+    own = {
+        "node": "s.node", "day": "toString(s.day)", "run": "toString(s.run_id)", "kind": "s.kind",
+        "account": "s.account",
+    }  # fmt: skip
+    payers = (
+        ""
+        if by in own
+        else f"LEFT ANY JOIN ({_payers_sql(views, by, days)}) AS p ON p.who = {_WHO.format('attempt_no', 'owner')}"
     )
-    hours = f"""SELECT node_id, usage_hour, {columns}, intDiv(arraySum(shares), 1000000) AS presence_us
-        FROM (SELECT node_id, usage_hour, line, ifNull({group}, '') AS holder, kind AS line_kind, held_share AS share
-          FROM {views}.cost_lines WHERE {where} AND node_id IN {{chunk:Array(String)}})
-        GROUP BY node_id, usage_hour"""
+    return f"""SELECT ifNull({own.get(by, "p.payer")}, '') AS holder, s.kind AS line_kind, s.day AS day, money_old,
+        money_new, sum(s.old) AS old, sum(s.new) AS new, sum(s.held) AS held
+      FROM ({sums}) AS s {payers} GROUP BY holder, line_kind, day, money_old, money_new"""
+
+
+# A holder under one set of the rules of who pays, as one text.
+_WHO = "toJSONString(tuple(kind, run_id, {}, {}, account, owners_from))"
+
+
+def _hours_sql(views: str, where: str) -> str:
+    """Node-hours with their holders, and in 10^-9 what these cost under both books."""
+    hours = f"""SELECT *, line_places AS places,
+          arrayLast(since -> since <= usage_hour, (SELECT arraySort(groupUniqArray(from_hour)) FROM {views}.owners))
+          AS owners_from FROM {views}.node_hour_holders WHERE {where} AND node_id IN {{chunk:Array(String)}}"""
     for side in _SIDES:
         bill = bill_sql("h.presence_us", f"({{nanos_{side}:Array(UInt64)}})[p.place]")
         hours = f"""SELECT h.*, ({{currencies_{side}:Array(String)}})[p.place] AS money_{side},
-            {costs_sql(bill, "h.shares")} AS costs_{side}
+            {sums_by_place(costs_sql(bill, "h.line_shares"))} AS costs_{side}
           FROM ({hours}) AS h
           ASOF INNER JOIN ({sections_sql(f"_{side}")}) AS p ON p.node = h.node_id AND p.since <= h.usage_hour"""
-    return f"""SELECT holder, line_kind, toDate(usage_hour, 'UTC') AS day, money_old, money_new,
-        sum(toDecimal128(cost_old, 0)) AS old, sum(toDecimal128(cost_new, 0)) AS new,
-        sum(toDecimal128(share, 0)) AS held
-      FROM ({hours})
-      ARRAY JOIN holders AS holder, line_kinds AS line_kind, shares AS share,
-        costs_old AS cost_old, costs_new AS cost_new
-      GROUP BY holder, line_kind, day, money_old, money_new"""
+    return hours
+
+
+def _payers_sql(views: str, by: str, days: str) -> str:
+    """Which group each holder is of."""
+    holder = "kind, run_id, attempt, told_owner, account, owners_from"
+    return f"""SELECT {_WHO.format("attempt", "told_owner")} AS who, payer FROM (
+        SELECT {holder}, any({GROUPS[by]}) AS payer FROM {views}.cost_days
+        WHERE {days} AND node_id IN {{chunk:Array(String)}} GROUP BY {holder})"""
 
 
 def make_repricing(

@@ -312,7 +312,7 @@ def _insert_rows(store: Store, schema: Schema, parameters: Mapping[str, object])
         f"""INSERT INTO {generation}.statement_hours SELECT {{id:UUID}}, {{period:String}}, h.hour AS usage_hour,
           h.node_id, h.version, h.presence_us, p.bill, CAST(p.currency AS Nullable(String))
         FROM (SELECT * FROM {generation}.node_hours FINAL) AS h
-        LEFT JOIN (SELECT * FROM {generation}.node_hour_prices FINAL) AS p
+        LEFT JOIN (SELECT * FROM {generation}.node_hour_money FINAL) AS p
           ON p.node_id = h.node_id AND p.hour = h.hour AND p.lines_version = h.version
         WHERE {of_month}""",
         parameters,

@@ -13,6 +13,7 @@ from typing import Any
 from ..storage.store import Store
 from .bill_sql import bill_sql, costs_sql, money_sql, node_chunks, price_parameters, sections_sql
 from .closed_hours import Closing
+from .holder_sums import UNPRICED_COLUMNS, UNSEENS_SQL, costs_of_holders
 from .prices import DEFAULT_POLICY, Entry, Price, PriceBook, matches
 
 __all__ = ["PRICES_A_VERSION", "StoredPrices"]
@@ -92,20 +93,24 @@ class StoredPrices:
 
     def _rewriting(self, version: int) -> str:
         bill = bill_sql("presence_us", "nano_per_hour")
-        costs = f"arrayMap(cost -> toNullable({money_sql('cost')}), {costs_sql('bill_nano', 'held')})"
+        costs = f"arrayMap(cost -> toNullable({money_sql('cost')}), dealt)"
         unpriced = "arrayResize([], length(held), CAST(NULL AS Nullable(Decimal(38, 9))))"
         newer = f"intDiv(version, {PRICES_A_VERSION}) * {PRICES_A_VERSION} + {version}"
-        return f"""INSERT INTO {self._generation}.node_hour_prices
-            SELECT node_id, hour, {newer}, version, new_id, new_currency,
-              if(place = 0, NULL, {money_sql("bill_nano")}), if(place = 0, {unpriced}, {costs})
-            FROM (SELECT *, {bill} AS bill_nano FROM ({self._hours()})
-              WHERE is_changed AND NOT is_torn AND NOT is_ruled_anew AND NOT is_closed)"""
+        stay, sums = ", ".join(("presence_us", "observed_us", *UNPRICED_COLUMNS)), costs_of_holders("dealt")
+        # Without a price the rate is 0, and so are the sums. Hours of many months may get one price.
+        return f"""INSERT INTO {self._generation}.node_hour_money (node_id, hour, version, lines_version, price_id,
+              currency, bill, costs, {stay}, {", ".join(sums)})
+            SELECT node_id, hour, {newer}, version, new_id, new_currency, if(place = 0, NULL, {money_sql("bill_nano")}),
+              if(place = 0, {unpriced}, {costs}), {stay}, {", ".join(sums.values())}
+            FROM (SELECT *, {bill} AS bill_nano, {costs_sql("bill_nano", "held")} AS dealt FROM ({self._hours()})
+              WHERE is_changed AND NOT is_torn AND NOT is_ruled_anew AND NOT is_closed)
+            SETTINGS max_partitions_per_insert_block = 0"""
 
     def _hours(self) -> str:
         """Every node-hour of a chunk with the price that it should have, and what is to be done with it."""
         months = ", ".join(f"'{period}'" for period in self._closing.statements) or "''"
-        return f"""SELECT h.node_id AS node_id, h.hour AS hour, h.version AS version, h.presence_us AS presence_us,
-            h.held AS held, p.place AS place, toUInt64(({{nanos:Array(UInt64)}})[place]) AS nano_per_hour,
+        return f"""SELECT h.* EXCEPT (price_id, has_price), p.place AS place,
+            toUInt64(({{nanos:Array(UInt64)}})[place]) AS nano_per_hour,
             if(place = 0, NULL, toUUID(({{ids:Array(String)}})[place])) AS new_id,
             if(place = 0, NULL, ({{currencies:Array(String)}})[place]) AS new_currency,
             NOT h.has_price AS is_torn, NOT (h.price_id <=> new_id) AS is_changed,
@@ -117,13 +122,17 @@ class StoredPrices:
 
     def _priced(self) -> str:
         """As view priced_node_hours, from the tables: a generation that a rebuild makes has no views yet."""
-        return f"""SELECT l.*, m.node_id = l.node_id AND m.hour = l.hour AND m.lines_version = l.version AS has_price,
+        holders = ", ".join(UNPRICED_COLUMNS)
+        return f"""SELECT l.* EXCEPT (join_key), {holders},
+            m.node_id = l.node_id AND m.hour = l.hour AND m.lines_version = l.version AS has_price,
             if(has_price, m.price_id, NULL) AS price_id
-          FROM (SELECT node_id, hour, version, presence_us, held, cityHash64(node_id, hour, version) AS join_key
+          FROM (SELECT node_id, hour, version, presence_us, observed_us, held, used, {UNSEENS_SQL} AS unseens,
+              cityHash64(node_id, hour, version) AS join_key
             FROM {self._generation}.node_hours FINAL WHERE node_id IN {{chunk:Array(String)}}) AS l
           LEFT ANY JOIN (
-            SELECT node_id, hour, lines_version, price_id, cityHash64(node_id, hour, lines_version) AS join_key
-            FROM {self._generation}.node_hour_prices FINAL WHERE node_id IN {{chunk:Array(String)}}) AS m
+            SELECT node_id, hour, lines_version, price_id, {holders},
+              cityHash64(node_id, hour, lines_version) AS join_key
+            FROM {self._generation}.node_hour_money FINAL WHERE node_id IN {{chunk:Array(String)}}) AS m
           ON m.join_key = l.join_key"""
 
     def _parameters(self, chunk: list[str]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from ..run_homes import EVENTS_A_DECISION
 from ..storage.store import Store
 from .closed_hours import ClosedHours, Closing, DealtNode
+from .holder_sums import HOLDER_FIELDS, holder_columns
 from .node_events import HOUR_US, NodeEvent, hour_of
 from .node_facts import NodeFacts, WriterPlaces, read_node_events
 from .node_hour import NodeHour, deal_node_hour
@@ -71,6 +72,9 @@ _PRICES = pa.schema(
         ("currency", pa.string()),
         ("bill", _MONEY),
         ("costs", pa.list_(_MONEY)),
+        ("presence_us", pa.uint64()),
+        ("observed_us", pa.uint64()),
+        *HOLDER_FIELDS,
     ]
 )
 
@@ -211,7 +215,7 @@ class CostTables:
         # `prices_are_stale`.
         self._closed.write(node, closing)
         self._store.insert(
-            f"{self._generation}.node_hour_prices", pa.Table.from_pylist(prices, schema=_PRICES)
+            f"{self._generation}.node_hour_money", pa.Table.from_pylist(prices, schema=_PRICES)
         )
         self._store.insert(f"{self._generation}.node_hour_revisions", hours)
         self._store.insert(f"{self._generation}.node_hours", hours)
@@ -373,12 +377,15 @@ def _price_row(hour: NodeHour, price: Price | None, version: int) -> dict[str, A
         "currency": None,
         "bill": None,
         "costs": [None] * len(hour.lines),
+        "presence_us": hour.presence_us,
+        "observed_us": hour.observed_us,
     }
+    costs = [0] * len(hour.lines)
     if price is not None:
         bill, costs = priced_lines(hour, price)
         row |= {"price_id": UUID(price.price_id).bytes, "currency": price.currency}
         row |= {"bill": _money(bill), "costs": list(_moneys(costs))}
-    return row
+    return row | holder_columns(hour, costs)
 
 
 def _money(nano: int) -> Decimal:

@@ -16,7 +16,8 @@ from trainledger_schemas.errors import UsageError
 
 from ..session import Session
 from .money import format_minor, largest_remainder, minor_digits, nano_of, round_half_up
-from .report import GROUPS, CostReport, lines_view, make_report, period_condition, read_bills
+from .periods import PeriodPart, period_parts
+from .report import GROUPS, CostReport, group_of, lines_view, make_report, read_bills
 
 __all__ = ["WASTED", "WHYS", "WasteChoice", "WasteReport", "make_waste", "read_waste"]
 
@@ -56,26 +57,39 @@ def read_waste(session: Session, choice: WasteChoice, *, by: str) -> WasteReport
     """Split the bill of a period by one group."""
     if by not in GROUPS:
         raise UsageError(f"cannot report by {by!r}; the groups are {', '.join(GROUPS)}")
-    where, parameters = period_condition(choice.start, choice.end)
+    lines = [
+        row
+        for part in period_parts(choice.start, choice.end)
+        for row in _read_part(session, choice, part, by)
+    ]
+    bills = read_bills(session, choice.start, choice.end) if choice.is_all else []
+    return make_waste(by, lines, bills)
+
+
+def _read_part(session: Session, choice: WasteChoice, part: PeriodPart, by: str) -> list[dict[str, Any]]:
+    where, parameters = part.condition()
     for name, wanted in (("team", choice.team), ("project", choice.project)):
         if wanted is not None:
             where += f" AND {name} = {{{name}:String}}"
             parameters[name] = wanted
-    lines = session.query(
-        f"SELECT {GROUPS[by]} AS holder, kind AS line_kind, why, currency AS money, "
+    group = group_of(by, is_of_days=part.is_days)
+    parts = "cost_waste_days" if part.is_days else "cost_waste"
+    whole = f"{session.views}.cost_days" if part.is_days else lines_view(session, by)
+    is_empty = "empty_lines > 0" if part.is_days else "held_hours = 0"
+    lines: list[dict[str, Any]] = session.query(
+        f"SELECT {group} AS holder, kind AS line_kind, why, currency AS money, "
         "sum(ifNull(cost, toDecimal128(0, 9))) AS total, sumIf(held_hours, cost IS NULL) AS unpriced "
-        f"FROM {session.views}.cost_waste WHERE {where} GROUP BY holder, line_kind, why, money",
+        f"FROM {session.views}.{parts} WHERE {where} GROUP BY holder, line_kind, why, money",
         parameters,
     ).to_pylist()
     # A line without a share has no part that a reason could be told of; its row is one of 0.00 all the same.
     lines += session.query(
-        f"SELECT {GROUPS[by]} AS holder, kind AS line_kind, if(kind IN ('idle', 'system', 'unknown'), kind, 'used') "
+        f"SELECT {group} AS holder, kind AS line_kind, if(kind IN ('idle', 'system', 'unknown'), kind, 'used') "
         "AS why, currency AS money, toDecimal128(0, 9) AS total, 0. AS unpriced "
-        f"FROM {lines_view(session, by)} WHERE {where} AND held_hours = 0 GROUP BY holder, line_kind, why, money",
+        f"FROM {whole} WHERE {where} AND {is_empty} GROUP BY holder, line_kind, why, money",
         parameters,
     ).to_pylist()
-    bills = read_bills(session, choice.start, choice.end) if choice.is_all else []
-    return make_waste(by, lines, bills)
+    return lines
 
 
 def make_waste(

@@ -13,7 +13,7 @@ from typing import Any
 
 from trainledger_schemas.errors import UsageError
 
-from ..cost.report import period_condition
+from ..cost.periods import period_condition
 from ..session import Session
 
 __all__ = ["ENERGY_GROUPS", "EnergyReport", "factor_fields", "make_energy", "read_energy"]

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from trainledger_schemas.errors import UsageError
 
-from ..cost.report import period_condition
+from ..cost.periods import period_condition, period_parts
 from ..session import Session
 from .times import duration_text
 
@@ -22,6 +22,16 @@ TIME_GROUPS: Mapping[str, str] = {
     "node": "node_id",
     "gpu": "device_id",
 }
+_DAY_GROUPS: Mapping[str, str] = {"day": "day", "team": "team", "project": "project", "node": "node_id"}
+# Hours of devices of each line, and of each holder and day: what view gpu_hours sums by hour and device.
+_OF_LINES = """SELECT usage_hour, node_id, substring(resource, 8) AS device_id, kind, team, project,
+    assumeNotNull(device_hours) AS hours, hours * ifNull(used_hours, 0) / held_hours AS used,
+    hours * unused_hours / held_hours AS unused, hours * unknown_hours / held_hours AS unknown
+  FROM {views}.cost_lines
+  WHERE {where} AND startsWith(resource, 'device:') AND held_hours > 0 AND device_hours IS NOT NULL"""
+_OF_DAYS = """SELECT day, node_id, kind, team, project, assumeNotNull(device_hours) AS hours, device_used_hours AS used,
+    round(hours - device_used_hours - device_unknown_hours, 9) AS unused, device_unknown_hours AS unknown
+  FROM {views}.cost_days WHERE {where} AND device_hours > 0"""
 _ID_CHARACTERS = 8
 _LOOKBACK = timedelta(days=7)
 
@@ -41,15 +51,20 @@ def gpus_over_time(session: Session, *, by: str, start: str | None, end: str | N
     A number is NULL where nothing of it was measured. Raises UsageError for a group that there is not."""
     if by not in TIME_GROUPS:
         raise UsageError(f"cannot report by {by!r}; the groups are {', '.join(TIME_GROUPS)}")
-    where, parameters = period_condition(start, end)
+    parts = list(period_parts(start, end))
+    if len(parts) == 1 and parts[0].is_days and by in _DAY_GROUPS:
+        where, parameters = parts[0].condition()
+        group, source = _DAY_GROUPS[by], _OF_DAYS.format(views=session.views, where=where)
+    else:
+        where, parameters = period_condition(start, end)
+        group, source = TIME_GROUPS[by], _OF_LINES.format(views=session.views, where=where)
     held = "h.kind NOT IN ('idle', 'unknown')"
     return session.query(
-        f"SELECT {TIME_GROUPS[by]} AS {by}, sumIf(h.held_hours, {held}) AS held_hours, "
-        f"sumOrNullIf(h.used_hours, {held} AND h.used_hours IS NOT NULL) AS used_hours, "
-        f"sumOrNullIf(h.unused_hours, {held} AND h.unused_hours IS NOT NULL) AS unused_hours, "
-        f"sumIf(h.unknown_hours, {held}) AS unknown_hours, sumIf(h.held_hours, h.kind = 'idle') AS idle_hours, "
-        f"sumIf(h.held_hours, h.kind = 'unknown') AS unseen_hours FROM {session.views}.gpu_hours AS h WHERE {where} "
-        f"GROUP BY {by} ORDER BY {by}",
+        f"SELECT {group} AS {by}, sumIf(h.hours, {held}) AS held_hours, "
+        f"sumOrNullIf(h.used, {held} AND h.unknown < h.hours) AS used_hours, "
+        f"sumOrNullIf(h.unused, {held} AND h.unknown < h.hours) AS unused_hours, "
+        f"sumIf(h.unknown, {held}) AS unknown_hours, sumIf(h.hours, h.kind = 'idle') AS idle_hours, "
+        f"sumIf(h.hours, h.kind = 'unknown') AS unseen_hours FROM ({source}) AS h GROUP BY {by} ORDER BY {by}",
         parameters,
     )
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from ..cost.money import minor_text, nano_of
-from ..cost.report import period_condition
+from ..cost.periods import period_condition
 from ..session import Session
 
 __all__ = ["COLUMNS", "make_headroom", "read_headroom", "saving_totals"]

@@ -320,6 +320,7 @@ def test_a_million_node_hours_are_summed_by_the_engine_as_by_integers(tables: Fi
     held = HOUR_US * 10**6 // 4
     bill = f"toDecimal128({rate} - number, 9) / 1000000000"
     columns = "node_id, hour, version, presence_us, observed_us, kinds, run_ids, attempts, owners, resources, held, used, evidence"
+    money = "node_id, hour, version, lines_version, price_id, currency, bill, costs"
     rest = f"FROM numbers({count}) SETTINGS max_insert_block_size = {count}"
     tables.store.command(
         f"INSERT INTO {generation}.node_hours ({columns}) {place}, {HOUR_US}, {HOUR_US}, ['run', 'run', 'idle'], "
@@ -327,7 +328,7 @@ def test_a_million_node_hours_are_summed_by_the_engine_as_by_integers(tables: Fi
         f"[{held}, {2 * held}, {held}], [NULL, NULL, NULL], ['', '', ''] {rest}"
     )
     tables.store.command(
-        f"INSERT INTO {generation}.node_hour_prices {place}, 1, {runs[0]}, 'USD', {bill} AS b, "
+        f"INSERT INTO {generation}.node_hour_money ({money}) {place}, 1, {runs[0]}, 'USD', {bill} AS b, "
         f"[toDecimal128('123456.789012345', 9), toDecimal128('0.000000001', 9), b - toDecimal128('123456.789012346', 9)] "
         f"{rest}"
     )
@@ -408,7 +409,7 @@ def test_each_hour_is_dealt_under_the_rule_of_that_hour_whatever_comes_first(
     assert sum(row["bill"] for row in found) == 6 * 24 * 10 + 13
     if is_live:
         # As a rebuild does it: every hour with an event, in one refresh after all prices.
-        for table in ("node_hours", "node_hour_prices"):
+        for table in ("node_hours", "node_hour_money"):
             tables.store.command(f"TRUNCATE TABLE {tables.schema.tables.name(table)}")
         tables.derivation.catch_up()
         assert bills_by_hour(tables) == found
@@ -435,7 +436,7 @@ def test_hours_are_dealt_in_parts_as_all_at_once(
     tables.take_in()
     expected = expected_shares(stored_events(tables))
     assert stored_shares(tables) == expected and len(expected) == 8
-    for table in ("node_hours", "node_hour_prices"):
+    for table in ("node_hours", "node_hour_money"):
         tables.store.command(f"TRUNCATE TABLE {tables.schema.tables.name(table)}")
     monkeypatch.setattr(cost_tables, "HOURS_AT_ONCE", at_once)
     tables.derivation.catch_up()
@@ -474,7 +475,7 @@ def test_a_new_price_is_written_for_hours_from_its_own_on_and_for_its_nodes_alon
     def versions() -> dict[tuple[str, int], int]:
         rows = tables.store.rows(
             f"SELECT node_id, toUnixTimestamp(hour) AS at, version % {PRICES_A_VERSION} AS entries "
-            f"FROM {tables.schema.tables.name('node_hour_prices')} FINAL"
+            f"FROM {tables.schema.tables.name('node_hour_money')} FINAL"
         )
         return {
             (str(row["node_id"]), (int(str(row["at"])) * S - HOUR) // HOUR_US): int(str(row["entries"]))

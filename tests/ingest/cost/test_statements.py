@@ -488,7 +488,7 @@ def test_a_booked_hour_that_a_rebuild_does_not_deal_any_more_is_a_difference(tab
     live = adjustments(tables)
     assert sum(row["delta"] for row in live) == -20
     # A rebuild begins with the events and the statements alone.
-    for table in ("node_hours", "node_hour_prices", "closed_hours"):
+    for table in ("node_hours", "node_hour_money", "closed_hours"):
         tables.store.command(f"TRUNCATE TABLE {tables.schema.tables.name(table)}")
     tables.derivation.catch_up()
     assert adjustments(tables) == live

@@ -196,8 +196,8 @@ def test_hours_dealt_before_this_was_stored_are_unknown_and_not_wasted(tables: F
         f"FROM {generation}.node_hours FINAL"
     )
     tables.store.command(
-        f"INSERT INTO {generation}.node_hour_prices SELECT * REPLACE(version + 1 AS version, lines_version + 1 AS "
-        f"lines_version) FROM {generation}.node_hour_prices FINAL"
+        f"INSERT INTO {generation}.node_hour_money SELECT * REPLACE(version + 1 AS version, lines_version + 1 AS "
+        f"lines_version) FROM {generation}.node_hour_money FINAL"
     )
     uses = {row["use"] for row in cluster.tables.rows("cost_waste", rest="WHERE kind NOT IN ('idle')")}
     assert uses == {"used", "unknown"}

@@ -160,7 +160,7 @@ def test_no_gain_has_no_cost_of_a_unit_and_no_price_no_cost(tables: FilledTables
         and report.total is not None
         and report.total["cost_per_unit"] is None
     )
-    tables.store.command(f"TRUNCATE TABLE {tables.schema.generation}.node_hour_prices")
+    tables.store.command(f"TRUNCATE TABLE {tables.schema.generation}.node_hour_money")
     (row,) = read_metric_cost(
         tables.session, "acc", goal=None, group=None, project=None, unit=Decimal(1)
     ).rows

@@ -187,6 +187,28 @@ VIEWS: dict[str, dict[str, str]] = {
         "swing_s": "Float64", "starved_s": "Float64", "unseen_s": "Float64", "low_cores": MAYBE_NUMBER,
         "low_read_bytes": MAYBE_NUMBER, "cost_waited": MAYBE_MONEY, "currency": MAYBE_TEXT,
     },
+    "cost_days": {
+        "day": DAY, "node_id": TEXT, "kind": TEXT, "run_id": "Nullable(UUID)", "attempt": "Nullable(UInt16)",
+        "owner": MAYBE_TEXT, "team": MAYBE_TEXT, "project": MAYBE_TEXT, "experiment": MAYBE_TEXT,
+        "account": MAYBE_TEXT, "outcome": MAYBE_TEXT, "held_hours": "Float64", "used_hours": "Float64",
+        "unused_hours": "Float64", "unknown_hours": "Float64", "device_hours": MAYBE_NUMBER,
+        "device_used_hours": "Float64", "device_unknown_hours": "Float64", "empty_lines": "UInt64",
+        "cost": MAYBE_MONEY, "currency": MAYBE_TEXT, "cost_used": MAYBE_MONEY, "cost_unused": MAYBE_MONEY,
+        "cost_unknown": MAYBE_MONEY, "told_owner": MAYBE_TEXT, "owners_from": HOUR,
+    },
+    "cost_waste_days": {
+        "day": DAY, "node_id": TEXT, "kind": TEXT, "run_id": "Nullable(UUID)", "attempt": "Nullable(UInt16)",
+        "owner": MAYBE_TEXT, "team": MAYBE_TEXT, "project": MAYBE_TEXT, "experiment": MAYBE_TEXT,
+        "outcome": MAYBE_TEXT, "use": TEXT, "why": TEXT, "is_waste": "Nullable(Bool)", "held_hours": "Float64",
+        "cost": MAYBE_MONEY, "currency": MAYBE_TEXT, "account": MAYBE_TEXT,
+    },
+    "node_hour_holders": {
+        "usage_hour": HOUR, "node_id": TEXT, "presence_us": "UInt64", "currency": MAYBE_TEXT,
+        "kinds": "Array(String)", "run_ids": "Array(Nullable(UUID))", "attempts": "Array(UInt16)",
+        "owners": "Array(Nullable(String))", "accounts": "Array(Nullable(String))",
+        "held_shares": "Array(UInt64)", "costs_nano": "Array(UInt64)", "line_shares": "Array(UInt64)",
+        "line_places": "Array(UInt16)",
+    },
     "cost_daily": {
         "day": DAY, "team": MAYBE_TEXT, "project": MAYBE_TEXT, "experiment": MAYBE_TEXT, "user": MAYBE_TEXT,
         "kind": TEXT, "runs": "UInt64", "gpu_hours_held": "Float64", "gpu_hours_used": MAYBE_NUMBER,

@@ -11,7 +11,8 @@ SELECT h.* EXCEPT (join_key),
   arrayResize(if(has_price, p.costs, []), length(h.kinds), CAST(NULL AS Nullable(Decimal(38, 9)))) AS costs
 FROM (SELECT *, cityHash64(node_id, hour, version) AS join_key FROM {generation}.node_hours FINAL) AS h
 LEFT ANY JOIN (
-  SELECT *, cityHash64(node_id, hour, lines_version) AS join_key FROM {generation}.node_hour_prices FINAL
+  SELECT node_id, hour, lines_version, price_id, currency, bill, costs, cityHash64(node_id, hour, lines_version) AS join_key
+  FROM {generation}.node_hour_money FINAL
 ) AS p ON p.join_key = h.join_key;
 
 -- One row: a node-hour and who held a part of it.
@@ -138,5 +139,5 @@ CREATE OR REPLACE VIEW {views}.node_hour_bills (
   price_id Nullable(UUID) COMMENT 'the price that was used'
 ) AS
 SELECT hour AS usage_hour, toString(node_id) AS node_id, presence_us / 1e6 AS present_s,
-  observed_us / 1e6 AS observed_s, bill, currency, price_id
-FROM {generation}.priced_node_hours;
+  observed_us / 1e6 AS observed_s, bill, CAST(currency AS Nullable(String)) AS currency, price_id
+FROM {generation}.node_hour_money FINAL;
