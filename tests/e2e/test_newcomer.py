@@ -11,7 +11,8 @@ from support.installation import Installation
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Installation:
-    return Installation(tmp_path)
+    # Real starts: what a newcomer waits for, and sees go wrong.
+    return Installation(tmp_path, is_warm=False)
 
 
 LOG_ONE = (

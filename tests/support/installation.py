@@ -7,26 +7,31 @@ import subprocess
 import sys
 import textwrap
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from support.warm_commands import WarmCommands
+
 BIN = Path(sys.executable).parent
+SCRIPT = BIN / "trainledger"
 COMMAND_TIMEOUT_S = 120
 
 
 class Installation:
-    """Journals and home in `folder`, and what a user runs against them."""
+    """Journals and home in `folder`, and what a user runs against them.
 
-    def __init__(self, folder: Path) -> None:
+    `is_warm`: commands are forks of a process that has imported the product (support/warm_commands)."""
+
+    def __init__(self, folder: Path, *, is_warm: bool = True) -> None:
         self.folder = folder
+        self._is_warm = is_warm
         self.journals = folder / "journals"
         self.home = folder / "home"
         self._scripts = 0
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("TRAINLEDGER_")} | {
+        self.environment = _plain_environment() | {
             "TRAINLEDGER_DIR": str(self.journals),
             "TRAINLEDGER_HOME": str(self.home),
-            "PATH": f"{BIN}:{os.environ['PATH']}",
-            "PYTHONUNBUFFERED": "1",
             # Tests that run beside this one have jobs of SLURM on the same machine.
             "TRAINLEDGER_SCHEDULERS": "none",
         }
@@ -63,10 +68,17 @@ class Installation:
 
     def command(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         """Run a trainledger command to its end."""
+        wanted = self.environment | environment
+        if self._is_warm:
+            warm = _warm_commands()
+            if warm.serves(arguments, wanted):
+                return warm.run(
+                    arguments, folder=self.folder, environment=wanted, timeout_s=COMMAND_TIMEOUT_S
+                )
         return subprocess.run(
-            [str(BIN / "trainledger"), *arguments],
+            [str(SCRIPT), *arguments],
             cwd=self.folder,
-            env=self.environment | environment,
+            env=wanted,
             text=True,
             capture_output=True,
             timeout=COMMAND_TIMEOUT_S,
@@ -88,6 +100,17 @@ class Installation:
         return Up(self)
 
 
+def _plain_environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TRAINLEDGER_")}
+    return kept | {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
+
+
+@cache
+def _warm_commands() -> WarmCommands:
+    """One for all installations of this test process."""
+    return WarmCommands(SCRIPT, _plain_environment())
+
+
 class Up:
     """A running `trainledger up`, as a context manager."""
 
@@ -98,7 +121,7 @@ class Up:
     def __enter__(self) -> "Up":
         self._error_file = self.errors.open("w", encoding="utf-8")
         self.process = subprocess.Popen(
-            [str(BIN / "trainledger"), "up"],
+            [str(SCRIPT), "up"],
             cwd=self._installation.folder,
             env=self._installation.environment,
             stdout=subprocess.PIPE,
