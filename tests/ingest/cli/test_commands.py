@@ -177,8 +177,8 @@ def test_cost_in_another_currency_has_the_rate_that_was_set(installation: Instal
     assert ended.stdout == "USD and EUR: no rate from 2026-01-01 on (UTC)\n"
     assert installation.json("price", "rate", "ls") == []
     euros = ("price", "set", "--node", "nowhere-eu", "--per-hour", "4.5", "--currency", "EUR")
-    later = installation.command(*euros, "--from", "2100-01-01")
-    assert later.stdout == "nowhere-eu: 4.50 EUR an hour from 2100-01-01 00:00 UTC\n"
+    dated = installation.command(*euros, "--from", "2100-01-01")
+    assert dated.stdout == "nowhere-eu: 4.50 EUR an hour from 2100-01-01 00:00 UTC\n"
     again = installation.command("price", "rate", "rm", "USD", "EUR")
     assert again.returncode == 2 and "USD and EUR have no rate on " in again.stderr
 
