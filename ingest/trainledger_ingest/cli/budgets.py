@@ -158,7 +158,7 @@ def _sentence(state: BudgetState) -> str:
     kind = "hard budget" if budget.is_hard else "budget"
     return (
         f"{budget.scope} {cell_text(budget.name)}: {state.share * 100:.1f} % of its {kind} of {state.month} is used, "
-        f"{spent} of {limit} {budget.currency}"
+        f"{spent} of {limit} {budget.currency}{'; nothing is left' if state.is_used_up else ''}"
     )
 
 

@@ -204,5 +204,5 @@ def _say_rates(used: Sequence[Rate]) -> None:
     if not used:
         return
     named = ", ".join(rate.text() for rate in used[:RATES_NAMED_MAX])
-    more = f" and {len(used) - RATES_NAMED_MAX} rates more" if len(used) > RATES_NAMED_MAX else ""
+    more = f" and {len(used) - RATES_NAMED_MAX} more" if len(used) > RATES_NAMED_MAX else ""
     typer.echo(f"each hour at the rate of its day: {named}{more}")

@@ -67,8 +67,8 @@ class BudgetState:
 
     @property
     def is_used_up(self) -> bool:
-        """Whether nothing is left of it."""
-        return self.share >= 1
+        """Whether nothing is left of it; of a budget of 0 nothing ever is."""
+        return self.spent >= self.budget.a_month
 
     @property
     def share(self) -> Decimal:

@@ -25,6 +25,8 @@ from typing import Any
 
 from trainledger_schemas.errors import UsageError
 
+from ..reports.times import within_years
+from .csv_rows import refuse_cells_beyond
 from .money import currency_code, nano_to_text
 
 __all__ = ["Rate", "RateBook", "day_us", "rate_fields", "read_rate_file"]
@@ -134,6 +136,7 @@ def _check_header(path: Path, names: Iterable[str]) -> None:
 
 
 def _file_row(where: str, row: Mapping[str, str | None]) -> dict[str, Any]:
+    refuse_cells_beyond(where, row)
     cells = {name: (row.get(name) or "").strip() for name in _COLUMNS}
     try:
         day = date.fromisoformat(cells["day"])
@@ -141,6 +144,7 @@ def _file_row(where: str, row: Mapping[str, str | None]) -> dict[str, Any]:
         raise UsageError(f"{where}: day {cells['day']!r} is not a day such as 2026-11-02") from None
     extra = {"note": cells["note"] or None, "source": cells["source"] or "file"}
     try:
+        within_years(datetime(day.year, day.month, day.day, tzinfo=UTC), cells["day"])
         return rate_fields(cells["currency"], cells["quoted_in"], cells["rate"], from_day=day, extra=extra)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error

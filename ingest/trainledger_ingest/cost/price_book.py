@@ -30,12 +30,14 @@ from typing import Any
 
 from trainledger_schemas.errors import UsageError
 
+from ..reports.times import within_years
 from .policy import WHOLE_PPM
 from .prices import NANO, RATE_MAX, nano_rate, price_fields, whole_hour
 
 __all__ = ["owned_rate_nano", "read_price_book"]
 
 HOURS_A_YEAR = 8760
+NUMBER_MAX, YEARS_MIN = Decimal(10**30), Decimal("1e-9")
 _RATE_KEYS = {"usd_per_hour", "per_hour"}
 _OWNED_KEYS = {"capex", "residual", "years", "yearly_fixed", "average_kw", "pue", "per_kwh"}
 _OTHER_KEYS = {
@@ -68,8 +70,12 @@ def owned_rate_nano(numbers: Mapping[str, Decimal]) -> int:
     """(capex - residual) / (years x 8760) + yearly fixed / 8760 + average kW x PUE x price per kWh, 10^-9 an hour.
 
     Calendar hours, because idle time is reported apart: dividing by busy hours would count it twice."""
-    if numbers["years"] <= 0:
+    if numbers["years"] < YEARS_MIN:
         raise UsageError("years must be above 0")
+    if numbers["residual"] > numbers["capex"]:
+        raise UsageError("residual, what the machine is worth in the end, is not above capex")
+    if numbers["pue"] < 1:
+        raise UsageError("pue, all power over that of the machines, is 1 or more")
     rate = (
         (numbers["capex"] - numbers["residual"]) / (numbers["years"] * HOURS_A_YEAR)
         + numbers["yearly_fixed"] / HOURS_A_YEAR
@@ -106,7 +112,7 @@ def _entry(number: int, entry: Mapping[str, Any], new_id: Callable[[], str]) -> 
         pattern=str(entry["node"]),
         nano_per_hour=nano,
         currency=currency,
-        from_hour_us=whole_hour(_moment_us(entry["from"], where), str(entry["from"])),
+        from_hour_us=whole_hour(_moment_us(entry, "from", where), str(entry["from"])),
         extra=_presence(entry, where) | _pools(entry, where),
     )
 
@@ -133,7 +139,7 @@ def _presence(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     presence = entry.get("presence", "observed")
     if presence not in ("observed", "boot", "owned"):
         raise UsageError(f"{where}: presence is observed, boot or owned")
-    dates = {f"{key}_us": _moment_us(entry[key], where) for key in ("owned_from", "owned_to") if key in entry}
+    dates = {f"{key}_us": _moment_us(entry, key, where) for key in ("owned_from", "owned_to") if key in entry}
     if (presence == "owned") != ("owned_from_us" in dates) or (presence != "owned" and dates):
         raise UsageError(f"{where}: presence owned needs owned_from, and the dates count for it alone")
     if dates.get("owned_to_us", float("inf")) <= dates.get("owned_from_us", float("-inf")):
@@ -169,12 +175,13 @@ def _number(value: Any, key: str, where: str) -> Decimal:
         number = Decimal(str(value))
     except InvalidOperation:
         raise UsageError(f"{where}: {key} is {str(value)!r}; give a number") from None
-    if not number.is_finite() or number < 0:
-        raise UsageError(f"{where}: {key} is {value}; give a number from 0 up")
+    if not number.is_finite() or not 0 <= number <= NUMBER_MAX:
+        raise UsageError(f"{where}: {key} is {value}; give a number from 0 up to {NUMBER_MAX:.0e}")
     return number
 
 
-def _moment_us(value: Any, where: str) -> int:
+def _moment_us(entry: Mapping[str, Any], key: str, where: str) -> int:
+    value = entry[key]
     if isinstance(value, datetime):
         moment = value
     else:
@@ -184,4 +191,6 @@ def _moment_us(value: Any, where: str) -> int:
             raise UsageError(f"{where}: {value!r} is not a time such as 2026-11-01T00:00Z") from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
+    if key != "owned_to":  # an end may be as far away as one likes
+        within_years(moment, str(value))
     return int(moment.timestamp()) * 1_000_000 + moment.microsecond

@@ -10,12 +10,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from math import lcm
 from pathlib import Path
 from typing import Any
 
 from trainledger_schemas.errors import UsageError
 
 from ..session import Session
+from .csv_rows import refuse_cells_beyond
 from .money import cents, currency_code, format_minor, minor_digits, nano_of
 from .month import ClosedMonth
 from .periods import period_condition
@@ -32,14 +34,17 @@ __all__ = [
 
 COLUMNS = ("node", "status", "bill", "invoice", "difference", "currency")
 NANO = 10**9
+AMOUNT_MAX, DECIMALS_MAX = Decimal(10**15), 30
 _FORMS = (("node", "amount", "currency"), ("ResourceId", "BilledCost", "BillingCurrency"))
 
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
-    """10^-9 of the currency by (node, currency); node None: of all nodes, where the invoice names none."""
+    """Exact 10^-9 of the currency by (node, currency); node None: of all nodes, where the invoice names none.
 
-    amounts: Mapping[tuple[str | None, str], int]
+    Invoices have more than nine decimals where their amounts are quotients, as those of FOCUS files."""
+
+    amounts: Mapping[tuple[str | None, str], int | Fraction]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +86,17 @@ def _read_rows(path: Path, rows: "csv.DictReader[str]", currency: str) -> Invoic
             f"{', '.join(sorted(names)) or 'no header'}"
         )
     node_column, amount_column, currency_column = form
-    amounts: dict[tuple[str | None, str], int] = {}
+    amounts: dict[tuple[str | None, str], int | Fraction] = {}
     for number, row in enumerate(rows, 2):
+        where = f"{path}, line {number}"
+        refuse_cells_beyond(where, row)
         amount = (row[amount_column] or "").strip()
         try:
             nano = _nano(amount)
         except InvalidOperation:
-            raise UsageError(f"{path}, line {number}: {amount_column} {amount!r} is not an amount") from None
+            raise UsageError(f"{where}: {amount_column} {amount!r} is not an amount") from None
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from error
         key = (
             (row[node_column] or "").strip() or None,
             currency_code((row.get(currency_column) or currency).strip()),
@@ -98,14 +107,14 @@ def _read_rows(path: Path, rows: "csv.DictReader[str]", currency: str) -> Invoic
     return Invoice(amounts)
 
 
-def _nano(text: str) -> int:
+def _nano(text: str) -> Fraction:
     number = Decimal(text)
     if not number.is_finite():
         raise InvalidOperation
-    nano = Fraction(number) * NANO
-    if nano.denominator != 1:
-        raise UsageError(f"{text} has more than nine decimals")
-    return int(nano)
+    # Checked before it is exact: 1e99999999 as a whole number takes minutes.
+    if number.copy_abs() > AMOUNT_MAX or -int(number.as_tuple().exponent) > DECIMALS_MAX:
+        raise UsageError(f"amount {text} is not up to {AMOUNT_MAX} with at most {DECIMALS_MAX} decimals")
+    return Fraction(number) * NANO
 
 
 def reconcile_period(
@@ -144,7 +153,9 @@ def reconcile(
     rows: list[dict[str, Any]] = []
     totals: list[dict[str, str]] = []
     for currency in sorted({money for _, money in [*bills, *invoice.amounts]}):
-        charged = {node: nano for (node, money), nano in invoice.amounts.items() if money == currency}
+        exact = {node: nano for (node, money), nano in invoice.amounts.items() if money == currency}
+        scale = lcm(1, *(nano.denominator for nano in exact.values()))
+        charged = {node: int(nano * scale) for node, nano in exact.items()}
         billed_by: dict[str | None, int] = {
             node: nano for (node, money), nano in bills.items() if money == currency
         }
@@ -153,7 +164,7 @@ def reconcile(
         nodes = sorted({*billed_by, *charged}, key=lambda node: (node is None, node or ""))
         digits = minor_digits(currency)
         ours = cents([billed_by.get(node, 0) for node in nodes], digits=digits)
-        theirs = cents([charged.get(node, 0) for node in nodes], digits=digits)
+        theirs = cents([charged.get(node, 0) for node in nodes], digits=digits, scale=scale)
         for node, bill, amount in zip(nodes, ours, theirs, strict=True):
             status = _status(node in billed_by, node in charged, bill == amount)
             rows.append({"node": node, "status": status, **_texts(bill, amount, currency, digits)})

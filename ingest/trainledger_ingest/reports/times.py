@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from trainledger_schemas.errors import UsageError
 
-__all__ = ["duration_text", "parse_month", "parse_time"]
+__all__ = ["duration_text", "parse_month", "parse_time", "within_years"]
 
 YEAR_MIN, YEAR_MAX = 1970, 2105
 _AGO = re.compile(r"(\d+)\s*(s|m|h|d|w)")
@@ -28,7 +28,7 @@ def parse_time(text: str, *, now: datetime) -> datetime:
         raise UsageError(
             f"{text!r} is not a time; give 2026-11-25, 2026-11-25T10:00Z, or an age such as 12h or 7d"
         ) from None
-    return _within_years(moment, text)
+    return within_years(moment, text)
 
 
 def parse_month(text: str) -> tuple[datetime, datetime]:
@@ -37,12 +37,12 @@ def parse_month(text: str) -> tuple[datetime, datetime]:
         first = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
     except ValueError:
         raise UsageError(f"{text!r} is not a month; give one as in 2026-11") from None
-    _within_years(first, text)
+    within_years(first, text)
     return first, (first + timedelta(days=32)).replace(day=1)
 
 
-def _within_years(moment: datetime, text: str) -> datetime:
-    # What the hours of the tables can hold.
+def within_years(moment: datetime, text: str) -> datetime:
+    """`moment`, if the hours of the tables can hold it; they would show another one in its place."""
     if not YEAR_MIN <= moment.year <= YEAR_MAX:
         raise UsageError(f"{text!r} is not between the years {YEAR_MIN} and {YEAR_MAX}")
     return moment

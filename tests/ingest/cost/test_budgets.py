@@ -44,6 +44,10 @@ def test_the_forecast_goes_on_at_the_rate_of_the_last_seven_days() -> None:
     assert early.state == "will be over"
     over = judge_budget(budget("1600"), hours, first=FIRST, behind=BEHIND, now=BEHIND + 90 * HOUR)
     assert (over.state, over.forecast) == ("over", Decimal(1680))
+    nothing = judge_budget(budget("0"), [], first=FIRST, behind=BEHIND, now=now)
+    assert (nothing.is_used_up, nothing.share, nothing.state) == (True, Decimal(0), "within")
+    exactly = judge_budget(budget("1680"), hours, first=FIRST, behind=BEHIND, now=now)
+    assert (exactly.is_used_up, over.is_used_up, state.is_used_up) == (True, True, False)
     unborn = judge_budget(budget(), [], first=FIRST, behind=BEHIND, now=FIRST - HOUR)
     assert (unborn.spent, unborn.burn_per_day, unborn.forecast) == (Decimal(0), None, None)
 

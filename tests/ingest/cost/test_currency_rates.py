@@ -149,8 +149,17 @@ def test_a_file_of_rates_is_read_with_where_it_is_from(tmp_path: Path) -> None:
         ("day,currency,quoted_in,rate\n", "a header and no row"),
         ("day,currency,quoted_in,rate\n2.11.,EUR,USD,1\n", "line 2: day '2.11.'"),
         ("day,currency,quoted_in,rate\n2026-11-02,EUR,USD,\n", "line 2: '' is not a rate"),
+        ("day,currency,quoted_in,rate\n2026-11-02,EUR,USD,1,0834\n", "line 2: 1 more than the header has"),
+        (
+            "day,currency,quoted_in,rate\n0001-01-01,EUR,USD,1\n",
+            "line 2: '0001-01-01' is not between the years",
+        ),
+        (
+            "day,currency,quoted_in,rate\n9999-12-31,EUR,USD,1\n",
+            "line 2: '9999-12-31' is not between the years",
+        ),
     ],
-    ids=["missing", "unknown", "empty", "day", "rate"],
+    ids=["missing", "unknown", "empty", "day", "rate", "comma", "early", "late"],
 )
 def test_a_wrong_file_of_rates_names_line_and_column(tmp_path: Path, text: str, told: str) -> None:
     path = tmp_path / "rates.csv"

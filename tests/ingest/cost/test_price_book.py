@@ -76,7 +76,14 @@ REFUSED = {
         ['usd_per_hour = "1"', 'presence = "owned"', "owned_from = 2026-02-01", "owned_to = 2026-01-01"],
         "not behind",
     ),
-    "worth more later": (['capex = "1"', 'residual = "2"', 'years = "4"'], "not between"),
+    "worth more later": (['capex = "1"', 'residual = "2"', 'years = "4"'], "residual, .* is not above capex"),
+    "less power than it takes": (['capex = "1"', 'pue = "0.3"', 'years = "4"'], "pue, .* is 1 or more"),
+    "no number of money": (['capex = "1e400000000"', 'years = "4"'], "a number from 0 up to"),
+    "no number of years": (['capex = "1e29"', 'years = "1e-999990"'], "years must be above 0"),
+    "owned for ever": (
+        ['usd_per_hour = "1"', 'presence = "owned"', "owned_from = 1950-01-01"],
+        "between the years",
+    ),
     "too dear": (['capex = "1e30"', 'years = "4"'], "not between"),
     "no years": (['capex = "1"'], "years is ''"),
     "zero years": (['capex = "1"', 'years = "0"'], "years must be above 0"),
@@ -95,12 +102,13 @@ def test_an_entry_that_cannot_be_used_is_refused_with_what_to_mend(lines: list[s
         ('[[price]]\nnode = "n"\nfrom = "2026-11-01T00:30Z"\n', "whole UTC hour"),
         ('[[price]]\nnode = "n"\nfrom = "2026-11-01T00:00+05:30"\n', "whole UTC hour"),
         ('[[price]]\nnode = "n"\nfrom = "soon"\n', "not a time"),
+        ('[[price]]\nnode = "n"\nfrom = "2300-01-01T00:00Z"\n', "is not between the years"),
         ('[[price]]\nnode = "n"\n', "'from' is missing"),
         ('[[price]]\nfrom = "2026-11-01T00:00Z"\n', "'node' is missing"),
         ("[prices]\n", "and nothing else"),
         ("[[price]\n", "not valid TOML"),
     ],
-    ids=["half hour", "half zone", "no time", "no from", "no node", "no entries", "no toml"],
+    ids=["half hour", "half zone", "no time", "no such year", "no from", "no node", "no entries", "no toml"],
 )
 def test_a_book_without_a_usable_place_or_time_is_refused(head: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):

@@ -82,9 +82,11 @@ def test_an_amount_is_compared_with_all_nodes_and_the_tables_are_asked(tmp_path:
         ("node,amount\nn1,2\nn2,two\n", "line 3: amount 'two' is not an amount"),
         ("node,amount\nn1,NaN\n", "line 2: amount 'NaN'"),
         ("node,amount,currency\nn1,2,usd\n", "three capital letters"),
-        ("node,amount\nn1,0.0000000001\n", "nine decimals"),
+        ("node,amount\nn1,2\nn1,1e-31\n", "line 3: amount 1e-31 is not up to"),
+        ("node,amount\nn1,1e99999999\n", "line 2: amount 1e99999999 is not up to"),
+        ("node,amount\nn1,1,50\n", "line 2: 1 more than the header has columns"),
     ],
-    ids=["columns", "empty", "header-alone", "word", "nan", "currency", "decimals"],
+    ids=["columns", "empty", "header-alone", "word", "nan", "currency", "decimals", "huge", "comma"],
 )
 def test_a_file_that_is_no_invoice_is_told_with_its_line(tmp_path: Path, text: str, told: str) -> None:
     file = tmp_path / "invoice.csv"
@@ -121,6 +123,20 @@ def test_a_file_of_another_form_is_told_what_is_wanted(tmp_path: Path, raw: byte
     with pytest.raises(UsageError) as caught:
         read_invoice(str(file), currency="USD")
     assert str(file) in str(caught.value) and "codec" not in str(caught.value)
+
+
+def test_decimals_beyond_the_ninth_count_before_the_one_rounding(tmp_path: Path) -> None:
+    """As a FOCUS file of `--currency` has them: two halves of a cent and a bit are a cent, each alone is none."""
+    file = tmp_path / "invoice.csv"
+    file.write_text("ResourceId,BilledCost,BillingCurrency\nn1,0.002500000000000001,EUR\nn2,0.0025,EUR\n")
+    found = reconcile({("n1", "EUR"): 5_000_000}, read_invoice(str(file), currency="USD"))
+    assert [row["invoice"] for row in found.rows] == ["0.01", "0.00"]
+    assert found.totals[0]["difference"] == "0.00"
+
+
+def test_an_amount_that_is_no_amount_of_money_is_refused_at_once() -> None:
+    with pytest.raises(UsageError, match="is not up to"):
+        read_invoice("1e99999999", currency="USD")
 
 
 def test_what_is_neither_an_amount_nor_a_file_is_refused(tmp_path: Path) -> None:
