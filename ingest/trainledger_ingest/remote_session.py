@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 import trainledger_schemas.errors
-from trainledger_schemas.errors import RetryableError, TrainledgerError, UserQueryError
+from trainledger_schemas.errors import FatalStoreError, RetryableError, TrainledgerError, UserQueryError
 
 from .log_state import LogState
 from .session import Progress
@@ -38,7 +38,15 @@ class RemoteSession:
         return True
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
-        return self._table({"sql": sql, "parameters": dict(parameters or {})})
+        try:
+            return self._table({"sql": sql, "parameters": dict(parameters or {})})
+        except FatalStoreError as error:
+            # Our own queries fail over there when its views are of another version: it began before an upgrade.
+            raise FatalStoreError(
+                f"{error}; if trainledger was changed since `trainledger up` began, stop that and start it again",
+                code=error.code,
+                name=error.name,
+            ) from error
 
     def user_query(self, sql: str, *, is_export: bool = False) -> pa.Table:
         return self._table({"sql": sql, "user": True, "export": is_export})
@@ -103,8 +111,8 @@ class _UnixConnection(http.client.HTTPConnection):
 def _error_of(payload: bytes) -> TrainledgerError:
     body = json.loads(payload)
     kind = getattr(trainledger_schemas.errors, str(body.get("error")), TrainledgerError)
-    if kind is UserQueryError:
-        return UserQueryError(body["message"], code=body.get("code"), name=body.get("name"))
+    if kind in (UserQueryError, FatalStoreError):
+        return kind(body["message"], code=body.get("code"), name=body.get("name"))
     if not (isinstance(kind, type) and issubclass(kind, TrainledgerError)):
         kind = TrainledgerError
     return kind(body["message"])

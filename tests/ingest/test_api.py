@@ -23,6 +23,7 @@ from trainledger_ingest.log_state import LogState
 from trainledger_ingest.remote_session import RemoteSession
 from trainledger_ingest.session import Progress
 from trainledger_schemas.errors import (
+    FatalStoreError,
     NotFoundError,
     RetryableError,
     TrainledgerError,
@@ -263,6 +264,14 @@ def test_the_query_of_a_person_is_guarded_and_its_error_keeps_code_and_name(path
     with pytest.raises(UserQueryError) as caught:
         remote.user_query("SELECT sum(number) FROM numbers(10) WHERE nope = 1")
     assert (caught.value.code, caught.value.name) == (47, "UNKNOWN_IDENTIFIER")
+
+
+@pytest.mark.usefixtures("server")
+def test_a_view_that_the_other_process_has_not_tells_that_it_may_be_of_another_version(path: Path) -> None:
+    with pytest.raises(
+        FatalStoreError, match=r"of_tomorrow.*changed since `trainledger up` began, stop that"
+    ):
+        RemoteSession(path, views="v").query("SELECT 1 FROM of_tomorrow")
 
 
 @pytest.mark.usefixtures("server")
