@@ -218,7 +218,7 @@ class SeveralBlobs:
 
     def __init__(self, stores: Iterable[BlobSource]) -> None:
         self._stores = tuple(stores)
-        self.place = ", ".join(store.place for store in self._stores) or "no folder of this machine"
+        self.place = ", ".join(store.place for store in self._stores) or "any folder of this machine"
 
     def has(self, sha256: str) -> bool:
         """Whether one of them has it."""
@@ -245,9 +245,9 @@ class SeveralBlobs:
         if damaged is not None:
             raise damaged
         raise NotFoundError(
-            f"the blob sha256:{sha256} is not in {self.place}; it lies on the machine where the run was, beside its "
-            "journals: copy that folder `blobs` here, run this there, or set TRAINLEDGER_BLOBS where the agent of that "
-            "machine sends blobs to"
+            f"the blob sha256:{sha256} was not found in {self.place}; it lies on the machine where the run was, beside "
+            "its journals: copy that folder `blobs` here, run this there, or set TRAINLEDGER_BLOBS where the agent of "
+            "that machine sends blobs to"
         )
 
 

@@ -122,7 +122,8 @@ def test_plain_folder_is_stored_for_a_script_or_a_notebook_and_not_for_any_other
         (None, {}, False),
         (None, notebook, True),
     ):
-        request = request_for(folder, main_file=main_file, uid_folder=str(tmp_path / "journals"), sys_path=[])
+        told = {"argv": ["command"], "uid_folder": str(tmp_path / "journals"), "sys_path": []}
+        request = request_for(folder, main_file=main_file, **told)
         environment = program_environment() | variables
         capture = Capture(request, environment=environment, clock=SystemClock())
         capture.run()
@@ -144,24 +145,58 @@ def test_list_of_a_conda_environment_stands_among_the_lock_files(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("argv", "is_lost"),
+    ("argv", "loaded", "is_stored"),
     [
-        (["python3", "-"], True),
-        (["python"], True),
-        (["/usr/bin/python3.11", "-u", "-", "--lr=1"], True),
-        (["python", "-c", "print(1)"], False),
-        (["python", "-m", "train"], False),
-        (["bash", "-"], False),
+        (["./go"], [], True),
+        (["bash", "train.sh"], [], True),
+        (["launch", "0", "2", "/env/bin/python", "train.py"], [], True),
+        (["torchrun", "-m", "sub.train"], [], True),
+        (["python", "-m", "sub"], [], True),
+        (["python", "-c", "import sub.train"], ["sub/__init__.py", "sub/train.py"], True),
+        (["python", "-c", "import train"], ["train.py"], True),
+        (["python", "-c", "import other"], ["src/other.py", "/elsewhere/train.py"], False),
+        (["python", "-m", "http.server"], [], False),
+        (["cp", "weights.bin", "/elsewhere/train.py", "sub", "\0"], [], False),
+    ],
+    ids=lambda value: " ".join(value).replace("\0", "NUL") if isinstance(value, list) else str(value),
+)
+def test_plain_folder_is_code_where_the_command_uses_programs_or_modules_of_it(
+    tmp_path: Path, argv: list[str], loaded: list[str], is_stored: bool
+) -> None:
+    folder = tmp_path / "work"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("train.py", "train.sh", "sub/__init__.py", "sub/train.py", "sub/__main__.py", "weights.bin"):
+        (folder / name).write_text("1")
+    (folder / "go").write_text("#!/bin/sh\n")
+    told = {"uid_folder": str(tmp_path / "journals"), "loaded": [str(folder / file) for file in loaded]}
+    capture = capture_of(request_for(folder, argv=argv, sys_path=[], **told))
+    capture.run()
+    assert (capture.claim()["snapshot_id"] is not None) is is_stored, capture.claim()["reasons"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "main_file", "is_lost"),
+    [
+        (["python3", "-"], None, True),
+        # As Python itself calls it.
+        (["python3", "-", "k"], "<stdin>", True),
+        (["python"], None, True),
+        (["/usr/bin/python3.11", "-u", "-", "--lr=1"], None, True),
+        (["python", "-c", "print(1)"], None, False),
+        (["python", "-m", "train"], None, False),
+        (["bash", "-"], None, False),
     ],
 )
 def test_program_from_standard_input_is_said_to_be_lost(
-    tmp_path: Path, argv: list[str], is_lost: bool
+    tmp_path: Path, argv: list[str], main_file: str | None, is_lost: bool
 ) -> None:
     folder = tmp_path / "work"
     subprocess.run(["git", "init", "-q", str(folder)], check=True)
     (folder / "new.py").write_text("1")
     capture = capture_of(
-        request_for(folder, argv=argv, sys_path=[], uid_folder=str(tmp_path / "journals" / "0"))
+        request_for(
+            folder, argv=argv, main_file=main_file, sys_path=[], uid_folder=str(tmp_path / "journals" / "0")
+        )
     )
     capture.run()
     claim = capture.claim()

@@ -16,6 +16,7 @@ from trainledger_schemas.journal import CONTROL_OVERHEAD_BYTES, RECORD_BYTES_MAX
 from ..redaction import redact, redact_argv
 from ..settings import Settings
 from .code import capture_code
+from .code_here import has_code_of
 from .code_store import CodeStore
 from .environment import ask_interpreter, describe_system
 from .gpu_stack import describe_gpu_stack
@@ -169,6 +170,7 @@ class Capture:
             or str(self._claim["entry_point"]).endswith(".ipynb")
             # A kernel whose notebook is not known: it runs in the folder of it.
             or any(word.startswith("ipykernel") for word in self._request.argv[1:4])
+            or has_code_of(folder, self._request.argv, map(Path, self._request.loaded))
         )
         stored = store.store(folder, home=Path(os.path.expanduser("~")), takes_plain=has_entry)
         self._claim["reasons"] += [reason[:REASON_CHARS_MAX] for reason in stored.reasons[:REASONS_MAX]]

@@ -103,7 +103,7 @@ class CodeStore:
                 self._working_copy(folder)
             elif not takes_plain or folder == home or folder in home.parents:
                 self._stored.reasons.append(
-                    f"code: {folder} is no folder of code, so no file of it is stored"
+                    f"code: {folder} is no folder of code, so nothing is stored; start a script in it, or use git"
                 )
             else:
                 self._plain_folder(folder)

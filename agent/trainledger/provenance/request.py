@@ -88,7 +88,7 @@ def parse_request(text: bytes) -> Request:
             uid_folder=Path(told["uid_folder"]),
             append_by_write=bool(told.get("append_by_write")),
             cwd=Path(told.get("cwd") or "/"),
-            main_file=_text(told.get("main_file")),
+            main_file=_file(told.get("main_file")),
             entry_point=_text(told.get("entry_point")),
             argv=tuple(str(argument) for argument in told.get("argv") or ()),
             sys_path=None if sys_path is None else tuple(str(entry) for entry in sys_path),
@@ -101,6 +101,11 @@ def parse_request(text: bytes) -> Request:
         raise UsageError(
             f"not a capture request: {error!r}; `init` and `trainledger run` write it"
         ) from error
+
+
+def _file(value: object) -> str | None:
+    # Python calls a program from standard input "<stdin>": that is no file.
+    return None if value == "<stdin>" else _text(value)
 
 
 def _text(value: object) -> str | None:

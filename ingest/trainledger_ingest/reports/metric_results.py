@@ -4,7 +4,7 @@ Keys are joined with "/"; what stands before one is the metric's group: `eval` o
 `eval/top5/acc`. Of many metrics `show` has the first METRICS_SHOWN_MAX and names their groups; each can be asked for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from .best_results import best_moments
 from .section import Section, shortened
 from .times import duration_text
 
-__all__ = ["METRICS_SHOWN_MAX", "group_rows", "group_section", "groups_text", "results_section"]
+__all__ = ["METRICS_SHOWN_MAX", "group_rows", "group_section", "results_section"]
 
 METRICS_SHOWN_MAX = 60
 GROUP_METRICS_MAX = 10_000
@@ -61,7 +61,7 @@ def results_section(session: Session, run: Mapping[str, Any], group: str | None 
     notes = [f"last, min, max and best over all {run['ranks']} ranks"] if run["ranks"] > 1 else []
     if rows and rows[0]["keys"] > len(rows):
         notes.append(f"{len(rows)} of {rows[0]['keys']} metrics")
-        groups = groups_text(_keys(session, run["run_id"])) if group is None else ""
+        groups = _groups_text(session, run["run_id"]) if group is None else ""
         notes += [f"`show RUN --group G` has all of {groups}"] if groups else []
         notes.append("view metric_summary has all")
     title = "results" if group is None else f"results of {group}"
@@ -90,35 +90,27 @@ def group_rows(session: Session, run_id: str, group: str) -> list[dict[str, Any]
     return rows
 
 
-def groups_text(keys: Sequence[str]) -> str:
+def _groups_text(session: Session, run_id: str) -> str:
     """The groups of the first level with their number of metrics, the largest first: `train (300), eval (12)`.
 
     Empty where no key has a "/".
     """
-    counts: dict[str, int] = {}
-    for key in keys:
-        group, slash, _ = key.partition("/")
-        if slash:
-            counts[group] = counts.get(group, 0) + 1
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    named = [f"{shortened(group)} ({number})" for group, number in ranked[:GROUPS_NAMED_MAX]]
-    more = len(ranked) - len(named)
-    return (
-        ", ".join(named) + (f" and {more} more" if more > 0 else "") if named else "no group: no key has a /"
+    ranked = _rows(
+        session,
+        "SELECT splitByChar('/', key)[1] AS name, count() AS metrics, count() OVER () AS names "
+        f"FROM {session.views}.metric_summary WHERE run_id = {{id:UUID}} AND position(key, '/') > 0 "
+        f"GROUP BY name ORDER BY metrics DESC, name LIMIT {GROUPS_NAMED_MAX}",
+        {"id": run_id},
     )
+    named = ", ".join(f"{shortened(row['name'])} ({row['metrics']})" for row in ranked)
+    more = ranked[0]["names"] - len(ranked) if ranked else 0
+    return named + (f" and {more} more" if more > 0 else "")
 
 
 def _unknown(session: Session, run_id: str, group: str) -> NotFoundError:
-    known = groups_text(_keys(session, run_id))
+    known = _groups_text(session, run_id)
     hint = f"its groups: {known}" if known else "no key of it has a /"
     return NotFoundError(f"the run has no metric {group} or {group}/...; {hint}")
-
-
-def _keys(session: Session, run_id: str) -> list[str]:
-    sql = (
-        f"SELECT key FROM {session.views}.metric_summary WHERE run_id = {{id:UUID}} LIMIT {GROUP_METRICS_MAX}"
-    )
-    return [str(row["key"]) for row in _rows(session, sql, {"id": run_id})]
 
 
 def _where(group: str | None) -> str:

@@ -25,6 +25,10 @@ from .start_ranks import starting_command
 
 __all__ = ["Command", "Launching", "build_command", "search_restored"]
 
+# As Python calls it.
+STDIN = "<stdin>"
+# What lies in the folder of a virtual environment, and of one of conda.
+ENVIRONMENT_MARKS = ("pyvenv.cfg", "conda-meta")
 _REDACTED = "[redacted"
 _SRUN_OPTIONS = (
     ("SLURM_NTASKS_PER_NODE", "--ntasks-per-node"),
@@ -77,6 +81,11 @@ def build_command(
     recorded = list(provenance.get("launcher") or provenance.get("argv") or ())
     argv = list(given) or recorded
     _check_whole(argv)
+    if not given and provenance.get("entry_point") == STDIN:
+        raise UsageError(
+            "the program of this run came from standard input, which is not recorded; give a command that has it: "
+            "trainledger reproduce RUN -- python FILE ..."
+        )
     old_root, cwd = provenance.get("code_root"), provenance.get("cwd")
     if cwd is None or old_root is None:
         command = Command(argv, root, notes=["the working folder is not known; the restored folder is taken"])
@@ -90,7 +99,7 @@ def build_command(
         command.argv = [_map_argument(a, cwd=cwd, old=old_root, new=root, is_inside=is_inside) for a in argv]
     command.is_given = bool(given) and not _is_same(given, recorded)
     if not given and not provenance.get("launcher"):
-        _set_program(command, provenance.get("program"), exists)
+        _set_program(command, provenance.get("program"), (old_root, root), exists)
     recorded_variables = dict(provenance.get("variables") or {})
     if old_root is not None:
         recorded_variables = {n: _moved_list(v, old_root, root) for n, v in recorded_variables.items()}
@@ -169,7 +178,17 @@ def _with_launcher(command: Command, launching: Launching, provenance: Mapping[s
     return starting_command(place, command.argv)
 
 
-def _set_program(command: Command, program: str | None, exists: Callable[[str], bool]) -> None:
+def _set_program(
+    command: Command, program: str | None, code: tuple[str | None, str], exists: Callable[[str], bool]
+) -> None:
+    """`code`: the old folder of the code and the new one. A program of the code (`./train.sh`) is that of the new: the
+    old one may have changed since, or be gone. The interpreter of an environment that lies in the folder is no code."""
+    old, new = code
+    if program is not None and old is not None and _is_inside(program, old):
+        prefix = os.path.dirname(os.path.dirname(program))
+        if not any(exists(os.path.join(prefix, mark)) for mark in ENVIRONMENT_MARKS):
+            command.argv[0] = _moved(program, old, new)
+            return
     if program is not None and exists(program):
         command.argv[0] = program
     elif program is not None:

@@ -55,6 +55,8 @@ class Facts:
     by_version: tuple[str, ...] = ()
     # How nodes and ranks of the run differed.
     differences: tuple[str, ...] = ()
+    # Why there is no code.
+    unstored: str | None = None
     image_digest: str | None = None
     image_source: str | None = None
     cells: int = 0
@@ -125,6 +127,7 @@ def facts_of(
         inputs=tuple(_input_facts(told) for told in inputs),
         by_version=_by_version(provenance),
         differences=tuple(r for r in provenance.get("reasons") or () if r.startswith(("node ", "rank "))),
+        unstored=_unstored(provenance),
         image_digest=provenance.get("image_digest"),
         image_source=provenance.get("image_source"),
         cells=cells,
@@ -180,6 +183,12 @@ def judge(facts: Facts, *, is_repeated: bool = False) -> Judgement:
     return Judgement("A" if worst == "B" and is_repeated else worst, opinions)
 
 
+def _unstored(provenance: Mapping[str, Any]) -> str | None:
+    """The last that the capture said of the code: why there is none."""
+    said = [r for r in provenance.get("reasons") or () if r.startswith("code: ")]
+    return said[-1].removeprefix("code: ") if said else None
+
+
 def _code(facts: Facts) -> tuple[str, str]:
     if facts.is_stored and facts.left_out:
         return "C", f"stored, but {facts.left_out} files were left out"
@@ -193,7 +202,7 @@ def _code(facts: Facts) -> tuple[str, str]:
         return "C", f"at commit {facts.commit[:12]} without local changes, but not stored"
     if facts.commit is not None:
         return "D", f"at commit {facts.commit[:12]}; local changes are lost"
-    return "E", "nothing is known of it"
+    return "E", "nothing is known of it" if facts.unstored is None else f"not stored: {facts.unstored}"
 
 
 def _environment(facts: Facts) -> tuple[str, str]:

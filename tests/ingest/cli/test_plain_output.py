@@ -133,6 +133,11 @@ def test_show_says_how_many_metrics_it_leaves_out_and_keeps_those_with_a_goal(
     nothing = failed.command("show", "wide", "--group", "lay")
     told = "the run has no metric lay or lay/...; its groups: layers (70), zz (1)"
     assert nothing.returncode == 1 and told in nothing.stderr
+    failed.script(
+        "import trainledger\nrun = trainledger.init(name='flat')\nrun.log({'loss': 1})\nrun.finish()"
+    )
+    nothing = failed.command("show", "flat", "--group", "eval")
+    assert nothing.stderr.endswith("the run has no metric eval or eval/...; no key of it has a /\n")
 
 
 def test_doctor_prints_its_second_table_under_a_title(failed: Installation) -> None:

@@ -72,6 +72,31 @@ def test_a_launcher_is_run_and_a_given_command_wins() -> None:
     assert build_command(launched, "/new", given=["true"], environ={}).argv == ["true"]
 
 
+@pytest.mark.parametrize(
+    ("program", "there", "run"),
+    [
+        ("/old/project/go.sh", (), "/new/go.sh"),
+        ("/old/project/bin/train", (), "/new/bin/train"),
+        ("/old/project/.venv/bin/python", (".venv/pyvenv.cfg",), "/old/project/.venv/bin/python"),
+        ("/old/project/env/bin/python", ("env/conda-meta",), "/old/project/env/bin/python"),
+        ("/usr/bin/python", (), "/usr/bin/python"),
+    ],
+    ids=["script", "bin", "venv", "conda", "outside"],
+)
+def test_program_of_the_code_is_the_restored_one(program: str, there: tuple[str, ...], run: str) -> None:
+    files = {program, *(f"/old/project/{name}" for name in there)}
+    told = RUN | {"argv": ["./program"], "program": program}
+    assert build_command(told, "/new", environ={}, exists=files.__contains__).argv == [run]
+
+
+def test_program_from_standard_input_has_to_be_given() -> None:
+    told = RUN | {"argv": ["python", "-"], "entry_point": "<stdin>"}
+    with pytest.raises(UsageError, match="standard input"):
+        build_command(told, "/new", environ={}, exists=lambda _: True)
+    given = build_command(told, "/new", given=["python", "t.py"], environ={}, exists=lambda _: True)
+    assert given.argv == ["python", "t.py"]
+
+
 def test_missing_programs_and_seeds_are_notes() -> None:
     command = build_command(RUN | {"variables": {}}, "/new", environ={}, exists=lambda _: False)
     assert command.argv[0] == "python"
