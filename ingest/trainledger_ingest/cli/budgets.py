@@ -118,7 +118,7 @@ def list_budgets(
     print_table(
         columns, (_cells(state) for state in states), right=("budget", "spent", "share", "a day", "forecast")
     )
-    _print_unpriced(states)
+    _print_left_out(states)
     _print_later(later)
 
 
@@ -146,7 +146,7 @@ def check_budgets(
             (stderr_line if is_refused else typer.echo)(_sentence(state))
     if not states and not as_json:
         typer.echo("no budget counts for it in this month")
-    _print_unpriced(states)
+    _print_left_out(states)
     if any(state.budget.is_hard and state.is_used_up for state in states):
         raise typer.Exit(1)
 
@@ -162,12 +162,19 @@ def _sentence(state: BudgetState) -> str:
     )
 
 
-def _print_unpriced(states: Iterable[BudgetState]) -> None:
+def _print_left_out(states: Iterable[BudgetState]) -> None:
     hours = {(s.budget.scope, s.budget.name): s.unpriced_hours for s in states if s.unpriced_hours}
     for (scope, name), without in hours.items():
         stderr_line(
             f"{scope} {cell_text(name)}: {without:.2f} hours of nodes without a price are in none of this; "
             "`trainledger price set` gives them one"
+        )
+    others = {(s.budget.scope, s.budget.name): s.elsewhere for s in states if s.elsewhere}
+    for (scope, name), sums in others.items():
+        amounts = ", ".join(f"{minor_text(nano_of(total), currency)} {currency}" for currency, total in sums)
+        stderr_line(
+            f"{scope} {cell_text(name)}: {amounts} is in none of this, because a budget counts its own currency; "
+            f"`trainledger admin budget set --month-amount X --currency {sums[0][0]}` sets one in another"
         )
 
 

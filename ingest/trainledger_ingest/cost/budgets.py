@@ -8,8 +8,8 @@ one of the same scope, name and currency takes its place; only money in its own 
 without a price are in none of it, and told beside it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from typing import Any
@@ -56,7 +56,8 @@ class Budget:
 class BudgetState:
     """Where a budget stands in a month. `burn_per_day` and `forecast` None before anything was measured.
 
-    `unpriced_hours`: hours of nodes that its holder held and that have no price."""
+    `unpriced_hours`: hours of nodes that its holder held and that have no price; `elsewhere`: what its holder spent in
+    other currencies, of which no budget of the holder counts, by currency."""
 
     budget: Budget
     month: str
@@ -64,6 +65,7 @@ class BudgetState:
     burn_per_day: Decimal | None
     forecast: Decimal | None
     unpriced_hours: float = 0.0
+    elsewhere: tuple[tuple[str, Decimal], ...] = ()
 
     @property
     def is_used_up(self) -> bool:
@@ -201,8 +203,9 @@ def read_budget_states(
             unpriced[row["holder"]] = unpriced.get(row["holder"], 0.0) + row["unpriced"]
             if row["total"] is not None:
                 hours.setdefault((row["holder"], row["money"]), []).append((row["hour"], row["total"]))
-        states += [
-            judge_budget(
+        limited = {(budget.name, budget.currency) for budget in budgets}
+        for budget in budgets:
+            state = judge_budget(
                 budget,
                 hours.get((budget.name, budget.currency), ()),
                 first=first,
@@ -210,9 +213,22 @@ def read_budget_states(
                 now=now,
                 unpriced_hours=unpriced.get(budget.name, 0.0),
             )
-            for budget in budgets
-        ]
+            states.append(replace(state, elsewhere=_elsewhere(hours, budget.name, limited)))
     return states
+
+
+def _elsewhere(
+    hours: Mapping[tuple[str, str], Iterable[tuple[datetime, Decimal]]],
+    name: str,
+    limited: Collection[tuple[str, str]],
+) -> tuple[tuple[str, Decimal], ...]:
+    """What a holder spent in each currency that none of its budgets is in."""
+    sums = {
+        currency: sum((cost for _, cost in costs), Decimal(0))
+        for (holder, currency), costs in sorted(hours.items())
+        if holder == name and (holder, currency) not in limited
+    }
+    return tuple((currency, total) for currency, total in sums.items() if total)
 
 
 def _seconds(span: timedelta) -> int:

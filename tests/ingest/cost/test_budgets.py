@@ -17,7 +17,15 @@ from support.mailbox import Mailbox
 from support.webhook import Webhook
 from trainledger_ingest.alert_channels import AlertChannel, alert_channels
 from trainledger_ingest.budget_alerts import BudgetAlerts
-from trainledger_ingest.cost.budgets import Budget, budget_nano, current_budgets, judge_budget, later_budgets
+from trainledger_ingest.cost.budgets import (
+    Budget,
+    BudgetState,
+    budget_nano,
+    current_budgets,
+    judge_budget,
+    later_budgets,
+    read_budget_states,
+)
 from trainledger_schemas.clock import ManualClock
 from trainledger_schemas.errors import RetryableError, SettingsError, UsageError
 
@@ -131,12 +139,18 @@ class Watched:
             self.tables.usage(begin, begin + H, (1, 11), cores=4)
         self.tables.take_in()
 
-    def limit(self, amount: int | None, *, hard: bool = False) -> None:
+    def limit(self, amount: int | None, *, hard: bool = False, currency: str = "USD") -> None:
         self.tables.event(
-            "budget_set", self.begin_us, at_us=self.begin_us, scope="team", name="red", currency="USD", hard=hard,
+            "budget_set", self.begin_us, at_us=self.begin_us, scope="team", name="red", currency=currency, hard=hard,
             nano_a_month=None if amount is None else str(amount * 10**9), from_month="2026-11", set_by="t", note=None,
         )  # fmt: skip
         self.tables.take_in()
+
+    def states(self) -> list[BudgetState]:
+        session = self.tables.session
+        return read_budget_states(
+            session.query, session.views, first=FIRST, behind=BEHIND, now=FIRST + 8 * HOUR
+        )
 
     def check(self) -> list[str]:
         """As a process that was just started does it."""
@@ -194,6 +208,22 @@ def test_each_share_is_told_once_by_webhook_and_mail_across_restarts_and_failure
     assert hook.posted[-1]["crossed_percent"] == 50 and hook.posted[-1]["state"] == "will be over"
     watched.limit(None)
     assert watched.check() == []
+
+
+def test_what_was_spent_in_a_currency_of_no_budget_is_told_beside_it(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, [])
+    watched.limit(5, hard=True)
+    watched.spend(0, 1)
+    (state,) = watched.states()
+    assert (state.spent, state.elsewhere, state.is_used_up) == (Decimal(10), (), True)
+    watched.tables.price(2, watched.begin_us + 1, nano=4 * 10**9, currency="EUR")
+    watched.tables.take_in()
+    (state,) = watched.states()
+    assert (state.spent, state.elsewhere, state.is_used_up) == (Decimal(0), (("EUR", Decimal(4)),), False)
+    watched.limit(5, currency="EUR")
+    assert [(s.budget.currency, s.spent, s.elsewhere) for s in watched.states()] == [
+        ("EUR", Decimal(4), ()), ("USD", Decimal(0), ()),
+    ]  # fmt: skip
 
 
 def test_a_server_that_is_away_is_told_without_its_address(tmp_path: Path) -> None:
