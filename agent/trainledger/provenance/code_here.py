@@ -1,10 +1,11 @@
 """Whether a folder that is in no repository is one of code, for a command that has no script of Python.
 
 It is, where the command line names a program in it (`./go.sh`, `bash go.sh`, `torchrun -m pkg.train`, a launcher's
-`train.py`), or where the process has loaded a module from it (`python -c "import train"`). Elsewhere it is just where
+`train.py`, `bash -c "python train.py"`), or where the process has loaded a module from it. Elsewhere it is just where
 somebody stood: a home, a disk of data.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,10 @@ __all__ = ["has_code_of"]
 
 _SUFFIXES = frozenset({".py", ".sh", ".ipynb"})
 _WORDS_MAX = 1000
+# In the text of `sh -c` and `python -c`; and the option itself, also as `-lc`.
+_WORD = re.compile(r"[^\s;&|()<>'\"`]+")
+_IMPORT = re.compile(r"\b(?:import|from)\s+([\w.]+)")
+_TEXT_OPTION = re.compile(r"-[A-Za-z]*c")
 
 
 def has_code_of(folder: Path, argv: Sequence[str], loaded: Iterable[Path] = ()) -> bool:
@@ -32,8 +37,16 @@ def _named(folder: Path, argv: Sequence[str]) -> Iterator[Path]:
     for word, after in zip(argv, [*argv[1:], ""], strict=True):
         yield folder / word
         if word == "-m" and after:
-            module = folder.joinpath(*after.split("."))
-            yield from (module.with_suffix(".py"), module / "__main__.py")
+            yield from _module(folder, after)
+        elif _TEXT_OPTION.fullmatch(word):
+            yield from (folder / name for name in _WORD.findall(after)[:_WORDS_MAX])
+            for name in _IMPORT.findall(after)[:_WORDS_MAX]:
+                yield from _module(folder, name)
+
+
+def _module(folder: Path, name: str) -> Iterator[Path]:
+    place = folder.joinpath(*name.split("."))
+    yield from (Path(f"{place}.py"), place / "__main__.py", place / "__init__.py")
 
 
 def _is_program(path: Path, folder: Path) -> bool:
