@@ -190,7 +190,8 @@ def _print_report(report: CostReport, *, now: datetime) -> None:
         _say_rates(report.converted.used)
     if report.newest_hour is not None and now - report.newest_hour < HOUR:
         typer.echo(
-            f"the hour open until {report.newest_hour + HOUR:%H:%M} UTC is billed up to {now:%H:%M:%S}; it grows"
+            f"the hour open until {report.newest_hour + HOUR:%H:%M} UTC is billed up to each node's last event; "
+            "it grows"
         )
     if report.unpriced_hours:
         typer.echo(

@@ -134,7 +134,7 @@ def test_cost_sums_to_the_bills_in_every_form(installation: Installation, tmp_pa
     total, bill = re.fullmatch(r"total (\S+) USD; bills of the nodes (\S+) USD", last).groups()  # type: ignore[union-attr] # or it fails
     assert total == bill == str(sum(Decimal(line.split()[2]) for line in lines[1:]))
     assert re.fullmatch(
-        r"the hour open until \d\d:00 UTC is billed up to \d\d:\d\d:\d\d; it grows", open_hour
+        r"the hour open until \d\d:00 UTC is billed up to each node's last event; it grows", open_hour
     )
     rows = installation.json("cost", "--by", "team")
     assert [set(row) for row in rows] == [{"team", "kind", "cost", "currency", "unpriced_hours"}] * len(rows)
