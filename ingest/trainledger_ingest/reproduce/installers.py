@@ -119,6 +119,8 @@ def install_each(installer: Installer, lines: Sequence[str]) -> dict[str, str]:
 
 def _run(command: Sequence[str], environ: Mapping[str, str], *, dropped: frozenset[str] = _DROPPED) -> None:
     kept = {name: value for name, value in environ.items() if name not in dropped}
+    # A backend that lies in the restored code would be compiled there, and what is built is not the run's.
+    kept["PYTHONDONTWRITEBYTECODE"] = "1"
     try:
         done = subprocess.run(command, env=kept, capture_output=True, text=True, errors="replace")
     except OSError as error:

@@ -100,7 +100,7 @@ def test_an_unknown_group_is_refused_with_the_known_ones() -> None:
         views = "never asked"
 
     with pytest.raises(
-        UsageError, match="'planet'; the groups are team, project, experiment, run, user, node, kind"
+        UsageError, match="'planet'; the groups are team, project, experiment, run, user, account, node, kind"
     ):
         read_report(NoSession(), by="planet", start=None, end=None)  # type: ignore[arg-type] # must not be asked
 

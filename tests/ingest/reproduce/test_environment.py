@@ -173,10 +173,10 @@ def test_packages_of_files_folders_and_commits_come_from_there(site: Site, kind:
         kind, code_root=str(old), packages=dict.fromkeys(sources, "1.0"), package_sources=sources
     )
     assert built.deviations == []
+    assert sorted(site.code.rglob("*")) == before, "no build has left files in the restored code"
     names = sorted(sources)
     told = said_by(built, f"import {', '.join(names)}; print(*({', '.join(f'{n}.VALUE' for n in names)},))")
     assert told == "edited folder local vcs"
-    assert sorted(site.code.rglob("*")) == before, "no build has left files in the restored code"
 
 
 def _project(folder: Path, name: str) -> None:
