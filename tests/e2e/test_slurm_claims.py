@@ -46,6 +46,12 @@ def lines_of(node: Installation, device: str, kind: str) -> list[dict[str, Any]]
     return node.sql(f"SELECT * FROM cost_lines WHERE resource = 'device:{device}' AND kind = '{kind}'")
 
 
+def holders_of(node: Installation, device: str) -> list[str]:
+    """Who is on the device or has it reserved."""
+    (row,) = node.sql(f"SELECT holders FROM gpus WHERE device_id = '{device}'")
+    return list(row["holders"])
+
+
 @pytest.fixture(scope="module")
 def held(built_machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
     built_machine.empty()
@@ -81,10 +87,17 @@ def held(built_machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> It
                 deadline_s=120,
                 pause_s=1,
             )
+            assert any(name.startswith("user:") for name in holders_of(node, gpus[1]))
+            # Before the job ends: from then on who is on the GPU pays for it.
+            scenario.without("proc").write()
+            poll_until(
+                lambda: not any(name.startswith("user:") for name in holders_of(node, gpus[1])),
+                deadline_s=120,
+                pause_s=1,
+            )
             (node.folder / "end-run").touch()
             (node.folder / "end-job").touch()
             poll_until(lambda: job not in queue(node), deadline_s=60, pause_s=0.2)
-            scenario.without("proc").write()
             poll_until(lambda: lines_of(node, gpus[1], "idle"), deadline_s=120, pause_s=1)
             subprocess.run(["scancel", other], env=node.environment, check=True)
             assert up.stop() == 0
