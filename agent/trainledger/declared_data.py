@@ -269,7 +269,7 @@ def _described(data: Any) -> dict[str, Any]:
     from .table_digest import describe_table, is_table
 
     if not is_table(data):
-        return {"status": "unmeasured", "reasons": [f"of a {type(data).__name__} there is no digest"]}
+        return {"status": "unmeasured", "reasons": [f"no digest of objects of type {type(data).__name__}"]}
     try:
         facts = describe_table(data)
     except Exception as error:  # whatever a library makes of its own table: that it was used is on record
