@@ -18,6 +18,7 @@ from importlib.resources.abc import Traversable
 from trainledger_schemas.errors import FatalStoreError
 
 from .store import Store
+from .view_parts import fill_parts
 
 __all__ = [
     "APPEND_TABLES",
@@ -259,7 +260,7 @@ def sql_files(folder: str) -> list[Traversable]:
 
 
 def _statements(entry: Traversable, schema: Schema, settings: str) -> list[str]:
-    text = entry.read_text(encoding="utf-8")
+    text = fill_parts(entry.read_text(encoding="utf-8"))
     for placeholder, value in (
         ("{generation}", schema.generation),
         ("{views}", schema.views_database),

@@ -49,10 +49,7 @@ CREATE OR REPLACE VIEW {views}.cost_lines (
 ) AS
 SELECT l.usage_hour AS usage_hour, l.node_id AS node_id, l.kind AS kind, l.run_id AS run_id,
   if(l.kind = 'run', toNullable(l.attempt), NULL) AS attempt, coalesce(l.owner, r.user) AS owner,
-  -- Who pays, as set by `admin owner set`: an account before an owner. An account of which nothing is said is a team.
-  if(empty((if(empty((arrayLast(t -> t.1 <= l.usage_hour, o.terms) AS term).4) AND l.account IS NOT NULL,
-    [assumeNotNull(substring(l.account, position(l.account, ':') + 1))], term.4) AS teams)) OR
-    has(teams, ifNull(r.team, '')), r.team, toNullable(teams[1])) AS team,
+  {paying_team: t.1 <= l.usage_hour} AS team,
   r.project AS project, r.experiment AS experiment, l.resource AS resource,
   l.held / 3.6e15 AS held_hours, l.used / 3.6e15 AS used_hours,
   l.held / (l.presence_us * 1e6) AS share, l.cost AS cost, l.currency AS currency,

@@ -56,10 +56,7 @@ CREATE OR REPLACE VIEW {views}.cost_days (
 WITH (SELECT arraySort(groupUniqArray(from_hour)) FROM {views}.owners) AS begins
 SELECT l.day AS day, toString(l.node_id) AS node_id, l.kind AS kind, l.run_id AS run_id,
   if(l.kind = 'run', toNullable(l.attempt), NULL) AS attempt, coalesce(l.owner, r.user) AS owner,
-  -- As in view cost_lines.
-  if(empty((if(empty((arrayLast(t -> t.1 <= l.owners_from, o.terms) AS term).4) AND l.account IS NOT NULL,
-    [assumeNotNull(substring(l.account, position(l.account, ':') + 1))], term.4) AS teams)) OR
-    has(teams, ifNull(r.team, '')), r.team, toNullable(teams[1])) AS team,
+  {paying_team: t.1 <= l.owners_from} AS team,
   r.project AS project, r.experiment AS experiment, l.account AS account,
   if(l.kind != 'run', NULL, if(l.attempt < r.attempts, 'retried', toNullable(toString(r.state)))) AS outcome,
   l.held / 3.6e15 AS held_hours, l.used / 3.6e15 AS used_hours,

@@ -135,11 +135,7 @@ WITH
   fresh AS (
     SELECT formatDateTime(l.usage_hour, '%Y-%m', 'UTC') AS period, l.usage_hour AS usage_hour, l.node_id AS node_id,
       l.kind AS kind, l.run_id AS run_id, l.owner AS owner, l.account AS account,
-      -- As in view cost_lines, but then.
-      if(b.is_known, b.payer.1,
-        if(empty((if(empty((arrayLast(t -> t.1 <= l.usage_hour AND t.2 < known_end, o.terms) AS term).4) AND
-          l.account IS NOT NULL, [assumeNotNull(substring(l.account, position(l.account, ':') + 1))], term.4) AS teams)) OR
-          has(teams, ifNull(r.team, '')), r.team, toNullable(teams[1]))) AS team,
+      if(b.is_known, b.payer.1, {paying_team: t.1 <= l.usage_hour AND t.2 < known_end}) AS team,
       if(b.is_known, b.payer.2, r.project) AS project, if(b.is_known, b.payer.3, r.experiment) AS experiment,
       l.old_cost AS old_cost, l.new_cost AS new_cost, l.delta AS delta,
       l.currency AS currency, l.cause AS cause, l.event_ref AS event_ref, l.at AS booked_at, l.by AS booked_by

@@ -22,9 +22,7 @@ CREATE OR REPLACE VIEW {views}.cost_waste (
   account Nullable(String) COMMENT 'account:NAME of a scheduler or namespace:NAME of a pod that the job was for; NULL outside of one'
 ) AS
 SELECT usage_hour, node_id, kind, run_id, attempt, owner, team, project, experiment, resource, outcome, part.1 AS use,
-  multiIf(kind IN ('idle', 'system', 'unknown'), kind,
-    ifNull(outcome, '') IN ('failed', 'killed', 'crashed', 'retried'), assumeNotNull(outcome), use) AS why,
-  if(why = 'unknown', NULL, why NOT IN ('used', 'system')) AS is_waste,
+  {why_and_is_waste},
   part.2 AS held_hours, whole_device_hours * part.2 / whole_held_hours AS device_hours, part.3 AS cost, currency, account
 FROM (
   SELECT l.usage_hour AS usage_hour, l.node_id AS node_id, l.kind AS kind, l.run_id AS run_id, l.attempt AS attempt,
@@ -63,9 +61,7 @@ CREATE OR REPLACE VIEW {views}.cost_waste_days (
   account Nullable(String) COMMENT 'account:NAME of a scheduler or namespace:NAME of a pod that the job was for; NULL outside of one'
 ) AS
 SELECT day, node_id, kind, run_id, attempt, owner, team, project, experiment, nullIf(whole_outcome, '') AS outcome, part.1 AS use,
-  multiIf(kind IN ('idle', 'system', 'unknown'), kind,
-    ifNull(outcome, '') IN ('failed', 'killed', 'crashed', 'retried'), assumeNotNull(outcome), use) AS why,
-  if(why = 'unknown', NULL, why NOT IN ('used', 'system')) AS is_waste, part.2 AS held_hours, part.3 AS cost, currency, account
+  {why_and_is_waste}, part.2 AS held_hours, part.3 AS cost, currency, account
 FROM (
   SELECT l.* EXCEPT (held_hours, outcome, cost), l.outcome AS whole_outcome,
     [('used', l.used_hours, l.cost_used), ('unknown', l.unknown_hours, l.cost_unknown),
