@@ -16,7 +16,7 @@ from typing import Any
 
 from ..session import Session
 from .currency_rates import Rate, RateBook
-from .money import currency_code, nano_of
+from .money import currency_code, nano_of, whole_nano
 
 __all__ = ["Conversion", "Converted", "Exchange", "missing_text", "read_exchange", "read_rates"]
 
@@ -77,9 +77,7 @@ class Conversion:
         if row["money"] is None:
             return dict(row)
         money, factor = (row["money"], Fraction(1)) if factor is None else (self.target, factor)
-        total = row["total"]
-        nano = total if isinstance(total, int) else nano_of(total)
-        return dict(row) | {"money": money, "total": nano * int(factor * scale)}
+        return dict(row) | {"money": money, "total": whole_nano(row["total"]) * int(factor * scale)}
 
 
 @dataclass(frozen=True, slots=True)

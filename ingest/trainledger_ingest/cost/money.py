@@ -26,6 +26,7 @@ __all__ = [
     "nano_to_text",
     "round_half_up",
     "rounded_minor",
+    "whole_nano",
 ]
 
 NANO_PER_UNIT = 10**9
@@ -153,6 +154,11 @@ def nano_of(amount: Decimal) -> int:
     """An amount of the tables (nine decimals) as exact nano."""
     # Through Fraction: Decimal arithmetic would round to 28 digits.
     return int(Fraction(amount) * NANO_PER_UNIT)
+
+
+def whole_nano(total: Decimal | int) -> int:
+    """A sum as exact nano: an amount of the tables, or a whole number that is it already."""
+    return total if isinstance(total, int) else nano_of(total)
 
 
 def nano_to_text(nano: int) -> str:

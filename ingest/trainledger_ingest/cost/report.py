@@ -10,14 +10,13 @@ from `cost_days`, where the lines are summed before it is asked who pays.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from trainledger_schemas.errors import UsageError
 
 from ..session import Session
 from .conversion import Conversion, Converted
-from .money import cents, format_minor, minor_digits, minor_text, nano_of
+from .money import cents, format_minor, minor_digits, minor_text, whole_nano
 from .periods import period_condition, period_parts
 
 __all__ = [
@@ -184,7 +183,7 @@ def make_report(
         by=by,
         rows=tuple(rows),
         totals=totals,
-        bills={bill["money"]: minor_text(_nano(bill["total"]), bill["money"], scale) for bill in bills},
+        bills={bill["money"]: minor_text(whole_nano(bill["total"]), bill["money"], scale) for bill in bills},
         unpriced_hours=sum(group.unpriced_hours for group in groups.values()),
         has_presence=bool(groups),
     )
@@ -198,12 +197,8 @@ def _collect(lines: Iterable[Mapping[str, Any]]) -> dict[_Key, _Group]:
         group.kinds.add(kind)
         group.unpriced_hours += float(line["unpriced"])
         if currency is not None:
-            group.nano[currency] = group.nano.get(currency, 0) + _nano(line["total"])
+            group.nano[currency] = group.nano.get(currency, 0) + whole_nano(line["total"])
     return groups
-
-
-def _nano(total: Decimal | int) -> int:
-    return total if isinstance(total, int) else nano_of(total)
 
 
 def _rows(by: str, holder: str | None, group: _Group, amounts: Mapping[str, str]) -> Iterator[dict[str, Any]]:
