@@ -42,11 +42,8 @@ def _tell_wrong_call(data: Any, more: tuple[Any, ...], unknown: Mapping[str, Any
     if more:
         notices.once("log more", "log() takes a dict and a step; what follows them is ignored")
     for name in unknown:
-        nearest = nearest_name(name, _KNOWN)
-        if nearest is not None:
-            meant = f"; did you mean {nearest!r}?"
-        elif data is None:
-            meant = f": give a dict, log({{{name[:200]!r}: ...}})"
+        if data is None and nearest_name(name, _KNOWN) is None:
+            meant = f"give a dict, log({{{name[:200]!r}: ...}})"
+            notices.once(f"log argument {name}", f"log() has no argument {name[:200]!r}: {meant}")
         else:
-            meant = "; it is ignored"
-        notices.once(f"log argument {name}", f"log() has no argument {name[:200]!r}{meant}")
+            notices.unknown_arguments("log", (name,), _KNOWN)

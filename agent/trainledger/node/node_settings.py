@@ -157,7 +157,7 @@ class BlobSettings:
                         anything but the disk, and a training reads it without the network.
     at_once             1 to 64, default 16: blobs that are sent side by side. A request is 10 to 50 ms of waiting, and
                         1.5 ms of CPU, so more would only wait for `cpu_share_max`. TRAINLEDGER_BLOBS_AT_ONCE.
-    cpu_share_max       0.02 to 8, default 0.4: of one core, what sending small blobs may take (about 250 a second), so
+    cpu_share_max       0.02 to 8, default 0.4: of one core, what sending small blobs may take (about 330 a second), so
                         that measuring each second is never kept waiting. Above 1 MiB a blob is hashed and sent outside
                         the interpreter and does not count.
     retry_s_max         1 to 3600, default 60: longest wait between two tries while the store cannot be reached.
